@@ -1,0 +1,1 @@
+"""The contract: frozen values and one Driver of at most twelve verbs. No I/O happens here."""

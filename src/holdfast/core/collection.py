@@ -1,0 +1,223 @@
+"""A collection is a declared shape. On SQL engines it is a real table with real columns."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+from holdfast.core.errors import Invalid
+from holdfast.core.filter import Filter, Record
+from holdfast.core.values import CHECKS, Kind, check_keyed_text, check_vector
+
+REVISION: Final = "revision"
+"""The engine's own count of a record's writes: 1 when created, one more at each change."""
+
+_KINDS: Final[dict[Any, Kind]] = {
+    str: "text",
+    int: "int",
+    float: "float",
+    bool: "bool",
+    datetime: "time",
+    bytes: "bytes",
+    dict: "json",
+    Any: "json",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One typed column. ``default`` fills the column for rows older than the field."""
+
+    name: str
+    kind: Kind
+    nullable: bool = False
+    default: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """No two records of a tenant share these fields, among those that ``where`` selects.
+
+    Nulls are distinct: a record with a null in the key collides with nothing.
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    where: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Fields in index order behind the tenant, and the query shape that the index serves."""
+
+    fields: tuple[str, ...]
+    serves: str
+    where: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """The engine numbers ``field`` 1, 2, 3 ... within each value of ``per``; never reused."""
+
+    field: str
+    per: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """``field`` holds the key of a record in ``collection``, which must exist when written.
+
+    What deleting that record does here: ``cascade`` deletes, ``restrict`` refuses with Conflict,
+    ``clear`` sets null.
+    """
+
+    field: str
+    collection: str
+    on_delete: Literal["cascade", "restrict", "clear"]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A named shape: fields, a key inside the tenant, and what must hold and be found fast.
+
+    ``version`` counts the shape's editions. Later editions may add fields, indexes and unique
+    keys; engines bring older stores up to the edition at open and refuse newer ones.
+    ``full_text`` names the text fields that keyword search reads, ``vectors`` the vector fields,
+    ``ttl`` the time field after which `maintain("sweep")` may delete the record.
+    """
+
+    name: str
+    fields: tuple[Field, ...]
+    key: tuple[str, ...] = ("id",)
+    unique: tuple[Unique, ...] = ()
+    indexes: tuple[Index, ...] = ()
+    sequences: tuple[Sequence, ...] = ()
+    references: tuple[Reference, ...] = ()
+    full_text: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
+    ttl: str | None = None
+    version: int = 1
+    by_name: Mapping[str, Field] = field(init=False, repr=False, compare=False)
+    _checks: tuple[tuple[str, bool, bool, Callable[[str, object], Any]], ...] = field(
+        init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        by_name = {f.name: f for f in self.fields}
+        object.__setattr__(self, "by_name", types.MappingProxyType(by_name))
+        keyed = self.keyed_fields()
+        assigned = {s.field for s in self.sequences}
+        for name in {*keyed, *self.full_text, *assigned, *([self.ttl] if self.ttl else [])}:
+            if name not in by_name:
+                raise Invalid(f"{self.name}.{name}", expected="a declared field", got="no such")
+        checks = []
+        for f in self.fields:
+            check = CHECKS[f.kind]
+            if f.name in keyed and f.kind == "text":
+                check = check_keyed_text
+            checks.append((f.name, f.nullable, f.name in assigned, check))
+        object.__setattr__(self, "_checks", tuple(checks))
+
+    @staticmethod
+    def of(struct: type[msgspec.Struct], name: str, **declared: Any) -> Collection:
+        """The collection whose fields are those of a record struct.
+
+        ``str`` is text, ``dict`` and ``Any`` json, ``list[str]`` a text list, ``X | None``
+        nullable. The struct must have ``revision: int``; ``declared`` are Collection's arguments.
+        """
+        fields = tuple(
+            _field(f) for f in msgspec.structs.fields(struct) if f.encode_name != REVISION
+        )
+        return Collection(name=name, fields=fields, **declared)
+
+    def keyed_fields(self) -> set[str]:
+        """Fields of the key, of unique keys and of indexes; their text is kept short."""
+        return {
+            *self.key,
+            *(name for unique in self.unique for name in unique.fields),
+            *(name for index in self.indexes for name in index.fields),
+        }
+
+    def field(self, name: str) -> Field:
+        """The declared field, or Invalid naming it."""
+        found = self.by_name.get(name)
+        if found is None:
+            raise Invalid(
+                name,
+                expected=f"a field of {self.name}",
+                got="an unknown field",
+                hint=f"It has: {', '.join(self.by_name)}.",
+            )
+        return found
+
+    def check_record(self, record: Mapping[str, Any]) -> Record:
+        """The whole record in canonical form, or Invalid naming the field that is wrong."""
+        checked: Record = {}
+        for name, nullable, assigned, check in self._checks:
+            value = record.get(name)
+            if value is None:
+                if not nullable and not (assigned and record.get(name) is None):
+                    expected = "a value" if name in record else "a value for this field"
+                    raise Invalid(name, expected=expected, got="null")
+                checked[name] = None
+            else:
+                checked[name] = check(name, value)
+        for name in self.vectors:
+            value = record.get(name)
+            checked[name] = None if value is None else check_vector(name, value)
+        if len(checked) < len(record):
+            for name in record:
+                if name != REVISION and name not in checked:
+                    self.field(name)
+        return checked
+
+    def check_value(self, name: str, value: object) -> Any:
+        """One field's value in canonical form; null only where the field allows it."""
+        if name in self.vectors:
+            return None if value is None else check_vector(name, value)
+        if name == REVISION:
+            return CHECKS["int"](name, value)
+        declared = self.field(name)
+        if value is None:
+            if not declared.nullable:
+                raise Invalid(name, expected="a value", got="null")
+            return None
+        keyed = declared.kind == "text" and name in self.keyed_fields()
+        return (check_keyed_text if keyed else CHECKS[declared.kind])(name, value)
+
+    def key_of(self, record: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The record's key values."""
+        return tuple(record[name] for name in self.key)
+
+    def check_key(self, key: object) -> tuple[Any, ...]:
+        """A key in canonical form: one value per key field."""
+        if not isinstance(key, tuple) or len(key) != len(self.key):
+            raise Invalid("key", expected=f"{len(self.key)} values in a tuple", got=key)
+        return tuple(
+            self.check_value(name, value) for name, value in zip(self.key, key, strict=True)
+        )
+
+
+def _field(declared: msgspec.structs.FieldInfo) -> Field:
+    hint, nullable = declared.type, False
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        parts = [part for part in typing.get_args(hint) if part is not type(None)]
+        nullable = len(parts) < len(typing.get_args(hint))
+        hint = parts[0]
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        hint = type(typing.get_args(hint)[0])
+    elif origin is dict:
+        hint = dict
+    kind: Kind = "texts" if origin in (list, tuple) else _KINDS[hint]
+    default = declared.default
+    if default is msgspec.NODEFAULT:
+        factory = declared.default_factory
+        default = None if factory is msgspec.NODEFAULT else factory()
+    return Field(declared.name, kind, nullable or hint is Any, default)

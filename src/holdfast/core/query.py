@@ -1,0 +1,98 @@
+"""Reading values: pages in a stated order, and aggregates."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from holdfast.core.filter import EVERYTHING, Filter, Record
+
+
+class Order(msgspec.Struct, frozen=True):
+    """One sort term. Null sorts before every value; text sorts by code point."""
+
+    field: str
+    descending: bool = False
+
+
+def asc(*fields: str) -> tuple[Order, ...]:
+    """Ascending order by these fields."""
+    return tuple(Order(name) for name in fields)
+
+
+def desc(*fields: str) -> tuple[Order, ...]:
+    """Descending order by these fields."""
+    return tuple(Order(name, True) for name in fields)
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """The matching records in ``order``, ties by key in the direction of the last term.
+
+    ``after`` continues a page: the order and key values of its last record, as ``Page.last``
+    gave them. ``limit`` None means all. Vector fields are read only with ``vectors``.
+    """
+
+    collection: str
+    filter: Filter = EVERYTHING
+    order: tuple[Order, ...] = ()
+    limit: int | None = None
+    after: tuple[Any, ...] | None = None
+    vectors: bool = False
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Records, and where the next page starts: None when there is no more."""
+
+    records: list[Record]
+    last: tuple[Any, ...] | None = None
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """Group a time field by calendar unit in UTC; the group's value is the unit's first instant."""
+
+    field: str
+    unit: Literal["hour", "day", "month"]
+
+    @property
+    def name(self) -> str:
+        """The column's name in the answer."""
+        return f"{self.field}_{self.unit}"
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """A figure per group. ``count`` without a field counts records; others leave nulls out.
+
+    ``sum`` of no values is 0; ``min`` and ``max`` of none are null.
+    """
+
+    name: str
+    kind: Literal["count", "sum", "min", "max", "distinct"]
+    field: str | None = None
+
+
+COUNT = Measure("count", "count")
+
+
+class Aggregate(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures per group, sorted by the group's values ascending, null first.
+
+    Without ``group_by`` there is exactly one row, also over no records.
+    """
+
+    collection: str
+    filter: Filter = EVERYTHING
+    group_by: tuple[str | Bucket, ...] = ()
+    measures: tuple[Measure, ...] = (COUNT,)
+
+
+def full_order(order: tuple[Order, ...], key: tuple[str, ...]) -> tuple[Order, ...]:
+    """``order`` with the key as its last tie-break, so that it is total."""
+    named = {term.field for term in order}
+    descending = order[-1].descending if order else False
+    return (*order, *(Order(name, descending) for name in key if name not in named))
+
+
+def position(record: Record, order: tuple[Order, ...]) -> tuple[Any, ...]:
+    """A record's place in a total order, to continue after it."""
+    return tuple(record[term.field] for term in order)

@@ -1,0 +1,65 @@
+"""Search: a text leg and a vector leg over one filter. Engines find and score; recall fuses."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from holdfast.core.filter import EVERYTHING, Filter, Record
+from holdfast.core.values import Vector
+
+
+class TextLeg(msgspec.Struct, frozen=True, kw_only=True):
+    """Analysed terms (`core.text.analyze`), scored by BM25 over the tenant's records.
+
+    Document counts and lengths are those of all the tenant's records in the collection that
+    have text, whatever the filter, so a score depends on nothing but the tenant's own data.
+    ``match`` says whether one term suffices or every term must occur.
+    """
+
+    terms: tuple[str, ...]
+    match: Literal["any", "all"] = "any"
+    k1: float = 0.9
+    b: float = 0.75
+
+
+class VectorLeg(msgspec.Struct, frozen=True, kw_only=True):
+    """Cosine similarity in [-1, 1] with records whose ``field`` is of the same space."""
+
+    field: str
+    vector: Vector
+
+
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """The ``k`` best matching records of each leg, filtered before the limit.
+
+    k means k: as long as k records satisfy the filter and the leg, k come back. Ties by key.
+    ``minimum`` is an inclusive floor for the vector leg's score.
+    """
+
+    collection: str
+    filter: Filter = EVERYTHING
+    k: int = 10
+    text: TextLeg | None = None
+    vector: VectorLeg | None = None
+    minimum: float | None = None
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """A record's key and its score in one leg."""
+
+    key: tuple[Any, ...]
+    score: float
+
+
+class Hits(msgspec.Struct, frozen=True):
+    """Each leg's hits, best first, and the records of all of them by key.
+
+    ``exact`` says that every eligible record was compared.
+    """
+
+    text: tuple[Hit, ...] = ()
+    vector: tuple[Hit, ...] = ()
+    records: dict[tuple[Any, ...], Record] = {}
+    exact: bool = True

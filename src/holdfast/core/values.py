@@ -1,0 +1,269 @@
+"""One rule each for text, JSON, numbers, instants and vectors, the same on every backend.
+
+Each check returns the value in its canonical form or raises before any I/O.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+import msgspec
+
+from holdfast.core.errors import (
+    DimensionMismatch,
+    Invalid,
+    InvalidJson,
+    InvalidText,
+    InvalidVector,
+    TooLarge,
+)
+
+Kind = Literal["text", "int", "float", "bool", "time", "json", "bytes", "texts"]
+
+TEXT_LIMIT: Final = 16 * 1024 * 1024
+"""Longest text or bytes value, in characters or bytes."""
+KEYED_TEXT_LIMIT: Final = 512
+"""Longest text in a key, unique key or index, in characters: four bytes each still fit a
+PostgreSQL b-tree entry (2,704 bytes)."""
+JSON_DEPTH_LIMIT: Final = 64
+JSON_SIZE_LIMIT: Final = 1024 * 1024
+"""Largest JSON value, in bytes of UTF-8."""
+LIST_LIMIT: Final = 1024
+"""Most entries of a text list."""
+INT_LIMIT: Final = 2**63
+VECTOR_WIDTH_LIMIT: Final = 16_384
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def check_text(field: str, value: object, limit: int = TEXT_LIMIT) -> str:
+    """Unicode scalar values without NUL, at most ``limit`` characters."""
+    if type(value) is not str:
+        if not isinstance(value, str):
+            raise Invalid(field, expected="text", got=value)
+        value = str.__str__(value)
+    if len(value) > limit:
+        raise TooLarge(field, expected=f"at most {limit} characters", got=f"{len(value)}")
+    if "\x00" in value:
+        raise InvalidText(field, expected="text without NUL", got="a NUL character")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidText(
+                field,
+                expected="Unicode text",
+                got=f"a lone surrogate at position {error.start}",
+                hint="Decode the source as UTF-8 with errors='replace'.",
+            ) from None
+    return value
+
+
+def check_keyed_text(field: str, value: object) -> str:
+    """Text short enough for a key or an index."""
+    return check_text(field, value, KEYED_TEXT_LIMIT)
+
+
+def check_int(field: str, value: object) -> int:
+    """A 64-bit signed integer; bool is not one."""
+    if type(value) is not int:
+        raise Invalid(field, expected="an integer", got=value)
+    if not -INT_LIMIT <= value < INT_LIMIT:
+        raise Invalid(field, expected="an integer of 64 bits", got="a larger one")
+    return value
+
+
+def check_float(field: str, value: object) -> float:
+    """A finite number; integers are accepted and stored as floats, bool is not."""
+    if type(value) is not float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Invalid(field, expected="a number", got=value)
+        value = float(value)
+    if not math.isfinite(value):
+        raise Invalid(field, expected="a finite number", got=repr(value))
+    return value
+
+
+def check_bool(field: str, value: object) -> bool:
+    """True or False, nothing that merely behaves like it."""
+    if type(value) is not bool:
+        raise Invalid(field, expected="true or false", got=value)
+    return value
+
+
+def check_time(field: str, value: object) -> datetime:
+    """An aware instant, returned in UTC."""
+    if not isinstance(value, datetime):
+        raise Invalid(field, expected="a datetime", got=value)
+    if value.tzinfo is UTC:
+        return value
+    if value.utcoffset() is None:
+        raise Invalid(
+            field,
+            expected="a datetime with a time zone",
+            got="a naive datetime",
+            hint="Add tzinfo, for example datetime.now(timezone.utc).",
+        )
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise Invalid(field, expected="an instant of years 1 to 9999", got="another") from None
+
+
+def check_bytes(field: str, value: object) -> bytes:
+    """Bytes up to the limit."""
+    if not isinstance(value, bytes):
+        raise Invalid(field, expected="bytes", got=value)
+    if len(value) > TEXT_LIMIT:
+        raise TooLarge(field, expected=f"at most {TEXT_LIMIT} bytes", got=f"{len(value)}")
+    return value
+
+
+def check_texts(field: str, value: object) -> list[str]:
+    """A list of texts, each short enough to be filtered by."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise Invalid(field, expected="a list of texts", got=value)
+    if len(value) > LIST_LIMIT:
+        raise TooLarge(field, expected=f"at most {LIST_LIMIT} entries", got=f"{len(value)}")
+    return [check_keyed_text(f"{field}[{i}]", entry) for i, entry in enumerate(value)]
+
+
+def check_json(field: str, value: object) -> Any:
+    """JSON: objects with text keys, lists, text, finite numbers, 64-bit integers, bool, null."""
+    if value is None or value == {}:
+        return value
+    checked = _json(field, value, JSON_DEPTH_LIMIT)
+    size = len(msgspec.json.encode(checked))
+    if size > JSON_SIZE_LIMIT:
+        raise TooLarge(field, expected=f"at most {JSON_SIZE_LIMIT} bytes of JSON", got=f"{size}")
+    return checked
+
+
+def _json(field: str, value: object, depth: int) -> Any:
+    kind = type(value)
+    if kind is str:
+        return check_text(field, value)
+    if value is None or kind is bool:
+        return value
+    if kind is int:
+        return _json_number(field, check_int, value)
+    if kind is float:
+        return _json_number(field, check_float, value)
+    if depth == 0:
+        raise InvalidJson(field, expected=f"at most {JSON_DEPTH_LIMIT} levels", got="more")
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise InvalidJson(field, expected="text keys", got=key)
+        return {
+            check_text(f"{field} key", key): _json(field, held, depth - 1)
+            for key, held in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_json(field, held, depth - 1) for held in value]
+    raise InvalidJson(field, expected="JSON", got=value)
+
+
+def _json_number(field: str, check: Callable[[str, object], Any], value: object) -> Any:
+    try:
+        return check(field, value)
+    except Invalid as error:
+        raise InvalidJson(
+            field, expected=error.context["expected"], got=error.context["got"]
+        ) from None
+
+
+CHECKS: Final[dict[Kind, Callable[[str, object], Any]]] = {
+    "text": check_text,
+    "int": check_int,
+    "float": check_float,
+    "bool": check_bool,
+    "time": check_time,
+    "json": check_json,
+    "bytes": check_bytes,
+    "texts": check_texts,
+}
+
+
+class Vector(msgspec.Struct, frozen=True):
+    """A direction in a named embedding space: ``data`` is little-endian float32."""
+
+    space: str
+    data: bytes
+
+    @property
+    def width(self) -> int:
+        """How many numbers it has."""
+        return len(self.data) // 4
+
+
+def vector_of(field: str, space: str, values: object) -> Vector:
+    """A checked vector from numbers or a numpy array.
+
+    Raises InvalidVector for what is not finite or has no direction, TooLarge beyond
+    VECTOR_WIDTH_LIMIT numbers.
+    """
+    import numpy
+
+    if isinstance(values, str | bytes) or values is None:
+        raise InvalidVector(field, expected="a list of numbers", got=values)
+    if isinstance(values, list | tuple) and any(isinstance(v, bool) for v in values):
+        raise InvalidVector(field, expected="numbers", got="bool")
+    try:
+        array = numpy.asarray(values)
+        if array.dtype.kind not in "fiu":
+            raise InvalidVector(field, expected="numbers", got=f"an array of {array.dtype}")
+        with numpy.errstate(over="ignore"):
+            array = numpy.ascontiguousarray(array, dtype="<f4")
+    except (ValueError, TypeError):
+        raise InvalidVector(field, expected="a list of numbers", got=values) from None
+    if array.ndim != 1 or not array.size:
+        raise InvalidVector(field, expected="one row of numbers", got=f"shape {array.shape}")
+    if array.size > VECTOR_WIDTH_LIMIT:
+        raise TooLarge(field, expected=f"at most {VECTOR_WIDTH_LIMIT} numbers", got=f"{array.size}")
+    length = float(numpy.linalg.norm(array.astype("<f8")))
+    if not math.isfinite(length):
+        raise InvalidVector(field, expected="finite numbers", got="NaN or infinity")
+    if length == 0.0:
+        raise InvalidVector(field, expected="a vector with a direction", got="all zeros")
+    return Vector(space, array.tobytes())
+
+
+def check_vector(field: str, value: object, width: int | None = None) -> Vector:
+    """A Vector that is finite, has a direction and, where given, the wanted width."""
+    if not isinstance(value, Vector):
+        raise InvalidVector(field, expected="a Vector", got=value)
+    if width is not None and value.width != width:
+        raise DimensionMismatch(field, expected=f"{width} numbers", got=f"{value.width}")
+    import numpy
+
+    if len(value.data) % 4:
+        raise InvalidVector(field, expected="whole float32 numbers", got="a torn vector")
+    return vector_of(field, value.space, numpy.frombuffer(value.data, "<f4"))
+
+
+def to_micros(instant: datetime) -> int:
+    """Microseconds since 1970 in UTC, exactly."""
+    delta = instant - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def from_micros(micros: int) -> datetime:
+    """The instant so many microseconds after 1970, exactly.
+
+    Raises OverflowError outside years 1 to 9999.
+    """
+    seconds, rest = divmod(micros, 1_000_000)
+    days, seconds = divmod(seconds, 86_400)
+    return _EPOCH + timedelta(days, seconds, rest)
+
+
+def check_count(field: str, value: object, low: int, high: int) -> int:
+    """An integer from ``low`` to ``high``, both included: limits, k, batch sizes."""
+    number = check_int(field, value)
+    if not low <= number <= high:
+        raise Invalid(field, expected=f"an integer from {low} to {high}", got=str(number))
+    return number
