@@ -58,7 +58,7 @@ from holdfast.core.capabilities import Capabilities
 from holdfast.core.change import Change, Outcome
 from holdfast.core.collection import Collection
 from holdfast.core.filter import Record
-from holdfast.core.query import Aggregate, Page, Query
+from holdfast.core.query import Aggregate, Query, Rows
 from holdfast.core.scope import Tenant
 from holdfast.core.search import Hits, Search
 
@@ -123,7 +123,7 @@ class Driver(ABC):
         """Do all changes in order, durably, or none. Conflict, NotFound, IdempotencyMismatch."""
 
     @abstractmethod
-    def query(self, tenant: Tenant, query: Query) -> Page:
+    def query(self, tenant: Tenant, query: Query) -> Rows:
         """A page of records."""
 
     @abstractmethod

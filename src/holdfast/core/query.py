@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cmp_to_key
 from typing import Any, Literal
 
 import msgspec
@@ -29,7 +31,7 @@ def desc(*fields: str) -> tuple[Order, ...]:
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """The matching records in ``order``, ties by key in the direction of the last term.
 
-    ``after`` continues a page: the order and key values of its last record, as ``Page.last``
+    ``after`` continues a page: the order and key values of its last record, as ``Rows.last``
     gave them. ``limit`` None means all. Vector fields are read only with ``vectors``.
     """
 
@@ -41,8 +43,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     vectors: bool = False
 
 
-class Page(msgspec.Struct, frozen=True):
-    """Records, and where the next page starts: None when there is no more."""
+class Rows(msgspec.Struct, frozen=True):
+    """Records, and the position of the last one when more follow it, else None."""
 
     records: list[Record]
     last: tuple[Any, ...] | None = None
@@ -96,3 +98,27 @@ def full_order(order: tuple[Order, ...], key: tuple[str, ...]) -> tuple[Order, .
 def position(record: Record, order: tuple[Order, ...]) -> tuple[Any, ...]:
     """A record's place in a total order, to continue after it."""
     return tuple(record[term.field] for term in order)
+
+
+def compare_positions(
+    left: tuple[Any, ...], right: tuple[Any, ...], order: tuple[Order, ...]
+) -> int:
+    """Negative, zero or positive as ``left`` comes before, with or after ``right``."""
+    for one, other, term in zip(left, right, order, strict=True):
+        if one == other:
+            continue
+        if one is None or other is None:
+            before = one is None
+        else:
+            before = one < other
+        return -1 if before != term.descending else 1
+    return 0
+
+
+def sorted_records(records: Iterable[Record], order: tuple[Order, ...]) -> list[Record]:
+    """The records in a total order; the truth that every engine reproduces."""
+
+    def compare(left: Record, right: Record) -> int:
+        return compare_positions(position(left, order), position(right, order), order)
+
+    return sorted(records, key=cmp_to_key(compare))

@@ -133,8 +133,8 @@ def check_texts(field: str, value: object) -> list[str]:
 
 def check_json(field: str, value: object) -> Any:
     """JSON: objects with text keys, lists, text, finite numbers, 64-bit integers, bool, null."""
-    if value is None or value == {}:
-        return value
+    if value is None:
+        return None
     checked = _json(field, value, JSON_DEPTH_LIMIT)
     size = len(msgspec.json.encode(checked))
     if size > JSON_SIZE_LIMIT:

@@ -1,0 +1,1 @@
+"""Engines: each turns the contract's values into one kind of storage."""

@@ -1,0 +1,492 @@
+"""The reference engine: the contract in plain Python, in this process's memory.
+
+It *is* the truth that other engines are compared with: filters by ``matches``, order by
+``sorted_records``, edits by ``edited``, BM25 and cosine as `core.ranking` states them.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import numpy
+
+from holdfast.core.capabilities import YES, Capabilities, no
+from holdfast.core.change import (
+    Change,
+    Claim,
+    Delete,
+    DeleteWhere,
+    Edit,
+    Outcome,
+    Patch,
+    PatchWhere,
+    Put,
+)
+from holdfast.core.clock import Clock, SystemClock
+from holdfast.core.collection import REVISION, Collection
+from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task
+from holdfast.core.edit import check_condition, edited
+from holdfast.core.errors import Conflict, IdempotencyMismatch, Invalid, NotFound, Unsupported
+from holdfast.core.filter import EVERYTHING, Filter, Record, Subselect, eq, lt
+from holdfast.core.query import (
+    Aggregate,
+    Bucket,
+    Measure,
+    Order,
+    Query,
+    Rows,
+    compare_positions,
+    full_order,
+    position,
+    sorted_records,
+)
+from holdfast.core.ranking import bm25, cosine_scores
+from holdfast.core.scope import EVERY_TENANT, Tenant
+from holdfast.core.search import Hit, Hits, Search, TextLeg, VectorLeg
+from holdfast.core.text import term_frequencies
+
+Key = tuple[Any, ...]
+
+
+@dataclass
+class _Table:
+    """One tenant's records of one collection, and the analysed text beside them."""
+
+    records: dict[Key, Record] = field(default_factory=dict)
+    terms: dict[Key, dict[str, int]] = field(default_factory=dict)
+
+
+class MemoryDriver(Driver):
+    """Everything in dictionaries under one lock. Durable is the one thing that it is not."""
+
+    name = "memory"
+    capabilities = Capabilities(
+        durable=no("it lives in the memory of this process"),
+        multi_process=no("another process cannot see this one's memory"),
+        full_text=YES,
+        vectors=YES,
+        feed=YES,
+        backup=no("there is no file to copy; export the data instead"),
+        integrity=YES,
+        shared_commits=YES,
+    )
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._lock = threading.RLock()
+        self._collections: dict[str, Collection] = {}
+        self._tables: dict[tuple[str, str], _Table] = {}
+        self._sequences: dict[tuple[Any, ...], int] = {}
+        self._operations: dict[tuple[str, str], tuple[bytes, list[Outcome]]] = {}
+        self._followers: dict[str, int] = {}
+        self._journal: list[FeedEntry] = []
+        self._last_position = 0
+        self._undo: list[Callable[[], object]] = []
+
+    def setup(self, collections: Sequence[Collection]) -> None:
+        with self._lock:
+            self._collections.update({c.name: c for c in collections})
+
+    def get(
+        self, tenant: Tenant, collection: str, key: Key, *, vectors: bool = False
+    ) -> Record | None:
+        with self._lock:
+            shape = self._collections[collection]
+            for _, table in self._of(tenant, collection):
+                if key in table.records:
+                    return _copy(shape, table.records[key], vectors)
+        return None
+
+    def apply(
+        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+    ) -> list[Outcome]:
+        with self._lock:
+            digest = b"" if op_id is None else msgspec.msgpack.encode(changes)
+            if op_id is not None and (tenant, op_id) in self._operations:
+                known, outcomes = self._operations[tenant, op_id]
+                if known != digest:
+                    raise IdempotencyMismatch("This operation id was used with another body.")
+                return copy.deepcopy(outcomes)
+            journal_length, last_position = len(self._journal), self._last_position
+            self._undo = []
+            try:
+                outcomes = [self._change(tenant, change, op_id) for change in changes]
+            except BaseException:
+                for undo in reversed(self._undo):
+                    undo()
+                del self._journal[journal_length:]
+                self._last_position = last_position
+                raise
+            if op_id is not None:
+                self._operations[tenant, op_id] = (digest, copy.deepcopy(outcomes))
+            return outcomes
+
+    def query(self, tenant: Tenant, query: Query) -> Rows:
+        with self._lock:
+            shape = self._collections[query.collection]
+            order = full_order(query.order, shape.key)
+            found = sorted_records(self._select(tenant, query.collection, query.filter), order)
+            if query.after is not None:
+                after = query.after
+                found = [
+                    r for r in found if compare_positions(position(r, order), after, order) > 0
+                ]
+            taken = found if query.limit is None else found[: query.limit]
+            last = position(taken[-1], order) if taken and len(taken) < len(found) else None
+            return Rows([_copy(shape, record, query.vectors) for record in taken], last)
+
+    def aggregate(self, tenant: Tenant, aggregate: Aggregate) -> list[Record]:
+        with self._lock:
+            groups: dict[tuple[Any, ...], list[Record]] = {} if aggregate.group_by else {(): []}
+            for record in self._select(tenant, aggregate.collection, aggregate.filter):
+                values = tuple(_group_value(group, record) for group in aggregate.group_by)
+                groups.setdefault(values, []).append(record)
+            names = [g.name if isinstance(g, Bucket) else g for g in aggregate.group_by]
+            rows = [
+                {
+                    **dict(zip(names, values, strict=True)),
+                    **{m.name: _measure(m, records) for m in aggregate.measures},
+                }
+                for values, records in groups.items()
+            ]
+            return sorted_records(rows, tuple(Order(name) for name in names))
+
+    def search(self, tenant: str, search: Search) -> Hits:
+        with self._lock:
+            shape = self._collections[search.collection]
+            selected = {
+                shape.key_of(record): record
+                for record in self._select(tenant, search.collection, search.filter)
+            }
+            table = self._table(tenant, search.collection)
+            text = _text_hits(table, selected, search.text, search.k)
+            vector = _vector_hits(selected, search.vector, search.k, search.minimum)
+            found = {hit.key: _copy(shape, selected[hit.key], False) for hit in (*text, *vector)}
+            return Hits(tuple(text), tuple(vector), found)
+
+    def feed(self, follower: str, *, after: int, limit: int) -> list[FeedEntry]:
+        with self._lock:
+            if follower not in self._followers:
+                raise NotFound("There is no such follower.", hint="Register it first.")
+            return [entry for entry in self._journal if entry.position > after][:limit]
+
+    def maintain(self, task: Task, **options: Any) -> Report:
+        with self._lock:
+            if task == "sweep":
+                return self._sweep(options["now"], options.get("limit"))
+            if task == "follow":
+                self._followers.setdefault(options["follower"], self._last_position)
+                return Report(task, True, {"position": self._followers[options["follower"]]})
+            if task == "unfollow":
+                self._followers.pop(options["follower"], None)
+                return self._trim(task)
+            if task == "trim":
+                self._followers[options["follower"]] = options["position"]
+                return self._trim(task)
+            return Report(
+                task, True, {"records": sum(len(t.records) for t in self._tables.values())}
+            )
+
+    def backup(self, target: str) -> Report:
+        raise Unsupported("The memory backend has no file to copy.")
+
+    def health(self) -> Health:
+        return Health(True, self.name, facts={"durability": "none"})
+
+    def close(self) -> None:
+        with self._lock:
+            self._tables.clear()
+
+    def group(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    # --- reading
+
+    def _table(self, tenant: str, collection: str) -> _Table:
+        return self._tables.setdefault((tenant, collection), _Table())
+
+    def _of(self, tenant: Tenant, collection: str) -> Iterable[tuple[str, _Table]]:
+        if tenant is EVERY_TENANT:
+            return [(t, table) for (t, name), table in self._tables.items() if name == collection]
+        assert isinstance(tenant, str)
+        return [(tenant, self._table(tenant, collection))]
+
+    def _select(self, tenant: Tenant, collection: str, where: Filter) -> list[Record]:
+        found: list[Record] = []
+        for owner, table in self._of(tenant, collection):
+            subselect = self._subselect(owner)
+            found.extend(r for r in table.records.values() if where.matches(r, subselect))
+        return found
+
+    def _subselect(self, tenant: str) -> Subselect:
+        answers: dict[tuple[str, str, int], set[Any]] = {}
+
+        def values(collection: str, name: str, where: Filter) -> set[Any]:
+            asked = (collection, name, id(where))
+            if asked not in answers:
+                answers[asked] = {r[name] for r in self._select(tenant, collection, where)} - {None}
+            return answers[asked]
+
+        return values
+
+    # --- writing
+
+    def _change(self, tenant: str, change: Change, op_id: str | None) -> Outcome:
+        shape = self._collections[change.collection]
+        table = self._table(tenant, change.collection)
+        write = _Write(self, tenant, shape, table, op_id)
+        if isinstance(change, Put):
+            held = table.records.get(shape.key_of(change.record))
+            check_condition(change.when, held, subselect=self._subselect(tenant))
+            return Outcome(1, (write.store(change.record, held),))
+        if isinstance(change, Patch):
+            held = table.records.get(change.key)
+            if held is None:
+                raise NotFound("There is no such record.")
+            check_condition(change.when, held, subselect=self._subselect(tenant))
+            return Outcome(1, (write.edit(held, change.edit),))
+        if isinstance(change, Delete):
+            held = table.records.get(change.key)
+            check_condition(change.when, held, subselect=self._subselect(tenant))
+            return Outcome(0 if held is None else write.remove([held]))
+        selected = self._select(tenant, change.collection, change.filter)
+        if isinstance(change, PatchWhere):
+            for held in sorted_records(selected, full_order((), shape.key)):
+                write.edit(held, change.edit)
+            return Outcome(len(selected))
+        ordered = sorted_records(selected, full_order(change.order, shape.key))[: change.limit]
+        if isinstance(change, DeleteWhere):
+            return Outcome(write.remove(ordered))
+        if isinstance(change, Claim):
+            return Outcome(len(ordered), tuple(write.edit(held, change.edit) for held in ordered))
+        raise Invalid("changes", expected="a Change", got=change)
+
+    def _sweep(self, now: datetime, limit: int | None) -> Report:
+        counts: dict[str, int] = {}
+        for (tenant, name), _ in list(self._tables.items()):
+            shape = self._collections[name]
+            if shape.ttl:
+                expired = DeleteWhere(name, lt(shape.ttl, now), limit, (Order(shape.ttl),))
+                counts[name] = counts.get(name, 0) + self.apply(tenant, [expired])[0].count
+        return Report("sweep", True, counts)
+
+    def _trim(self, task: Task) -> Report:
+        passed = min(self._followers.values(), default=self._last_position)
+        before = len(self._journal)
+        self._journal = [e for e in self._journal if e.position > passed and self._followers]
+        return Report(task, True, {"dropped": before - len(self._journal)})
+
+
+class _Write:
+    """Writes to one table inside an apply, each with its undo."""
+
+    def __init__(
+        self, driver: MemoryDriver, tenant: str, shape: Collection, table: _Table, op_id: str | None
+    ) -> None:
+        self._driver, self._tenant, self._shape = driver, tenant, shape
+        self._table, self._op_id = table, op_id
+
+    def edit(self, held: Record, edit: Edit) -> Record:
+        return self.store({**held, **edited(held, edit)}, held)
+
+    def store(self, record: Record, held: Record | None) -> Record:
+        record = dict(record)
+        self._number(record)
+        record[REVISION] = 1 if held is None else held[REVISION] + 1
+        key = self._shape.key_of(record)
+        self._check_unique(record, key)
+        self._check_references(record)
+        self._replace(key, record)
+        return _copy(self._shape, record, False)
+
+    def remove(self, records: Sequence[Record]) -> int:
+        for record in records:
+            self._follow_references(record)
+            self._replace(self._shape.key_of(record), None)
+        return len(records)
+
+    def _replace(self, key: Key, record: Record | None) -> None:
+        table, driver = self._table, self._driver
+        held, terms = table.records.get(key), table.terms.get(key)
+        driver._undo.append(lambda: _restore(table, key, held, terms))
+        found: dict[str, int] = {}
+        if record is not None and self._shape.full_text:
+            found = term_frequencies("\n".join(record[f] or "" for f in self._shape.full_text))
+        _restore(table, key, record, found)
+        if driver._followers:
+            self._journal(key, record, (record or held or {})[REVISION])
+
+    def _journal(self, key: Key, record: Record | None, revision: int) -> None:
+        driver = self._driver
+        driver._last_position += 1
+        body = None if record is None else _copy(self._shape, record, True)
+        driver._journal.append(
+            FeedEntry(
+                driver._last_position,
+                self._tenant,
+                self._shape.name,
+                key,
+                revision,
+                body,
+                driver._clock.now(),
+                self._op_id,
+            )
+        )
+
+    def _number(self, record: Record) -> None:
+        counters = self._driver._sequences
+        for sequence in self._shape.sequences:
+            per = (
+                self._tenant,
+                self._shape.name,
+                sequence.field,
+                *(record[f] for f in sequence.per),
+            )
+            last = counters.get(per, 0)
+            if record.get(sequence.field) is None:
+                record[sequence.field] = last + 1
+            self._driver._undo.append(lambda per=per, last=last: counters.__setitem__(per, last))
+            counters[per] = max(last, record[sequence.field])
+
+    def _check_unique(self, record: Record, key: Key) -> None:
+        for unique in self._shape.unique:
+            where = unique.where or EVERYTHING
+            values = [record[name] for name in unique.fields]
+            if None in values or not where.matches(record):
+                continue
+            for other_key, other in self._table.records.items():
+                same = values == [other[name] for name in unique.fields]
+                if same and other_key != key and where.matches(other):
+                    raise Conflict(
+                        f"Another record of {self._shape.name} has the same {unique.name}.",
+                        unique=unique.name,
+                    )
+
+    def _check_references(self, record: Record) -> None:
+        for reference in self._shape.references:
+            value = record[reference.field]
+            parents = self._driver._table(self._tenant, reference.collection).records
+            if value is not None and (value,) not in parents:
+                raise Conflict(
+                    f"{reference.field} refers to no record of {reference.collection}.",
+                    reference=reference.field,
+                )
+
+    def _follow_references(self, record: Record) -> None:
+        for shape in self._driver._collections.values():
+            for reference in shape.references:
+                if reference.collection != self._shape.name:
+                    continue
+                where = eq(reference.field, record[self._shape.key[0]])
+                table = self._driver._table(self._tenant, shape.name)
+                held = [r for r in table.records.values() if where.matches(r)]
+                write = _Write(self._driver, self._tenant, shape, table, self._op_id)
+                if held and reference.on_delete == "restrict":
+                    raise Conflict(
+                        f"Records of {shape.name} still refer to this one.",
+                        reference=reference.field,
+                    )
+                if reference.on_delete == "cascade":
+                    write.remove(held)
+                else:
+                    for row in held:
+                        write.edit(row, Edit(set={reference.field: None}))
+
+
+def _restore(table: _Table, key: Key, record: Record | None, terms: dict[str, int] | None) -> None:
+    table.terms.pop(key, None)
+    if record is None:
+        table.records.pop(key, None)
+        return
+    table.records[key] = record
+    if terms:
+        table.terms[key] = terms
+
+
+def _copy(shape: Collection, record: Record, vectors: bool) -> Record:
+    out = {
+        name: copy.deepcopy(value) if type(value) in (dict, list) else value
+        for name, value in record.items()
+    }
+    if not vectors:
+        for name in shape.vectors:
+            out.pop(name, None)
+    return out
+
+
+def _group_value(group: str | Bucket, record: Record) -> Any:
+    if not isinstance(group, Bucket):
+        return record[group]
+    value = record[group.field]
+    if value is None:
+        return None
+    value = value.replace(minute=0, second=0, microsecond=0)
+    if group.unit == "hour":
+        return value
+    return value.replace(hour=0) if group.unit == "day" else value.replace(hour=0, day=1)
+
+
+def _measure(measure: Measure, records: list[Record]) -> Any:
+    if measure.field is None:
+        return len(records)
+    values = [r[measure.field] for r in records if r[measure.field] is not None]
+    if measure.kind == "count":
+        return len(values)
+    if measure.kind == "distinct":
+        return len(set(values))
+    if measure.kind == "sum":
+        return sum(values)
+    return (min if measure.kind == "min" else max)(values, default=None)
+
+
+def _text_hits(
+    table: _Table, selected: dict[Key, Record], leg: TextLeg | None, k: int
+) -> list[Hit]:
+    if leg is None or not leg.terms or not k:
+        return []
+    wanted = set(leg.terms)
+    lengths = {key: sum(terms.values()) for key, terms in table.terms.items()}
+    count = len(lengths)
+    mean = sum(lengths.values()) / count if count else 0.0
+    df = {term: sum(term in held for held in table.terms.values()) for term in wanted}
+    hits = []
+    for key, terms in table.terms.items():
+        found = [term for term in wanted if term in terms]
+        enough = len(found) == len(wanted) if leg.match == "all" else bool(found)
+        if key not in selected or not enough:
+            continue
+        score = sum(
+            bm25(terms[term], df[term], count, lengths[key], mean, leg.k1, leg.b)
+            for term in sorted(found)
+        )
+        hits.append(Hit(key, score))
+    return sorted(hits, key=lambda hit: (-hit.score, hit.key))[:k]
+
+
+def _vector_hits(
+    selected: dict[Key, Record], leg: VectorLeg | None, k: int, minimum: float | None
+) -> list[Hit]:
+    if leg is None:
+        return []
+    held = [
+        (key, record[leg.field])
+        for key, record in selected.items()
+        if record.get(leg.field) is not None
+        and record[leg.field].space == leg.vector.space
+        and record[leg.field].width == leg.vector.width
+    ]
+    if not held:
+        return []
+    matrix = numpy.frombuffer(b"".join(v.data for _, v in held), "<f4").reshape(len(held), -1)
+    scores = cosine_scores(matrix, numpy.frombuffer(leg.vector.data, "<f4"))
+    hits = [Hit(key, float(score)) for (key, _), score in zip(held, scores, strict=True)]
+    if minimum is not None:
+        hits = [hit for hit in hits if hit.score >= minimum]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.key))[:k]

@@ -1,0 +1,22 @@
+"""What stores are given besides a driver: time, ids and the parts of recall."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from holdfast.core.clock import Clock, Ids, SystemClock, Uuid7Ids
+
+if TYPE_CHECKING:
+    from holdfast.core.embedding import Embedder, Ranker, Reranker
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Injected parts. Stores read no clock, make no id and load no model by themselves."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    ids: Ids = field(default_factory=Uuid7Ids)
+    embedder: Embedder | None = None
+    reranker: Reranker | None = None
+    ranker: Ranker | None = None

@@ -1,0 +1,1 @@
+"""Layers: one concern each, wrapped around a Driver, forwarding everything else."""

@@ -1,0 +1,404 @@
+"""The check that stands above every engine: what the contract forbids never reaches one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+import msgspec
+
+from holdfast.core.capabilities import Capability
+from holdfast.core.change import (
+    Change,
+    Claim,
+    Delete,
+    DeleteWhere,
+    Edit,
+    Outcome,
+    Patch,
+    PatchWhere,
+    Put,
+    Revision,
+    When,
+)
+from holdfast.core.collection import REVISION, Collection
+from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task
+from holdfast.core.errors import Closed, ForkedConnection, Invalid, Unsupported
+from holdfast.core.filter import (
+    And,
+    Compare,
+    Contains,
+    Filter,
+    In,
+    InSelect,
+    IsNull,
+    JsonExists,
+    JsonPath,
+    Not,
+    Or,
+    Prefix,
+    Record,
+)
+from holdfast.core.query import Aggregate, Bucket, Order, Query, Rows, full_order
+from holdfast.core.scope import EVERY_TENANT, NAME_LIMIT, Tenant
+from holdfast.core.search import Hits, Search
+from holdfast.core.values import check_count, check_float, check_text, check_vector
+from holdfast.layers.layer import Layer
+
+FILTER_NODE_LIMIT: Final = 64
+"""Most nodes of one filter."""
+IN_LIMIT: Final = 10_000
+"""Most values of one In."""
+CHANGE_LIMIT: Final = 10_000
+"""Most changes of one apply."""
+K_LIMIT: Final = 1_000
+"""Most records that one search leg may ask for."""
+TERM_LIMIT: Final = 128
+"""Most terms of one search; longer queries keep their first ones, as recall says."""
+JSON_KEY_LIMIT: Final = 128
+
+_ORDERED: Final = {"text", "int", "float", "bool", "time"}
+
+
+class Checked(Layer):
+    """Refuses closed and forked handles, undeclared names, values of the wrong kind, and
+    capabilities that the engine does not offer."""
+
+    def __init__(self, below: Driver) -> None:
+        super().__init__(below)
+        self._collections: dict[str, Collection] = {}
+        self._closed = False
+        self._process_id = os.getpid()
+
+    def setup(self, collections: Sequence[Collection]) -> None:
+        self._check_open()
+        self.below.setup(collections)
+        self._collections.update({c.name: c for c in collections})
+
+    def get(
+        self, tenant: Tenant, collection: str, key: tuple[Any, ...], *, vectors: bool = False
+    ) -> Record | None:
+        self._check_open()
+        _check_tenant(tenant)
+        key = self._collection(collection).check_key(key)
+        return self.below.get(tenant, collection, key, vectors=vectors)
+
+    def apply(
+        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+    ) -> list[Outcome]:
+        self._check_open()
+        _check_tenant(tenant)
+        if tenant is EVERY_TENANT:
+            raise Invalid("tenant", expected="one tenant", got="every tenant")
+        check_count("changes", len(changes), 0, CHANGE_LIMIT)
+        if op_id is not None:
+            check_text("op_id", op_id, NAME_LIMIT)
+        return self.below.apply(tenant, [self._change(change) for change in changes], op_id=op_id)
+
+    def query(self, tenant: Tenant, query: Query) -> Rows:
+        self._check_open()
+        _check_tenant(tenant)
+        collection = self._collection(query.collection)
+        self._order(collection, query.order)
+        if query.limit is not None:
+            check_count("limit", query.limit, 0, 2**31)
+        query = msgspec.structs.replace(query, filter=self._filter(collection, query.filter))
+        if query.after is not None:
+            order = full_order(query.order, collection.key)
+            if len(query.after) != len(order):
+                raise Invalid("after", expected=f"{len(order)} values", got=f"{len(query.after)}")
+            after = tuple(
+                None if value is None else collection.check_value(term.field, value)
+                for value, term in zip(query.after, order, strict=True)
+            )
+            query = msgspec.structs.replace(query, after=after)
+        return self.below.query(tenant, query)
+
+    def aggregate(self, tenant: Tenant, aggregate: Aggregate) -> list[Record]:
+        self._check_open()
+        _check_tenant(tenant)
+        collection = self._collection(aggregate.collection)
+        for group in aggregate.group_by:
+            name = group.field if isinstance(group, Bucket) else group
+            kind = collection.field(name).kind
+            if kind not in _ORDERED or (isinstance(group, Bucket) and kind != "time"):
+                raise Invalid(name, expected="a field that can be grouped so", got=kind)
+        for measure in aggregate.measures:
+            if measure.field is not None:
+                kind = collection.field(measure.field).kind
+                if kind not in _ORDERED or (measure.kind == "sum" and kind not in ("int", "float")):
+                    raise Invalid(
+                        measure.field, expected=f"a field with a {measure.kind}", got=kind
+                    )
+            elif measure.kind != "count":
+                raise Invalid(measure.name, expected="a field to measure", got="none")
+        checked = self._filter(collection, aggregate.filter)
+        return self.below.aggregate(tenant, msgspec.structs.replace(aggregate, filter=checked))
+
+    def search(self, tenant: str, search: Search) -> Hits:
+        self._check_open()
+        _check_tenant(tenant)
+        collection = self._collection(search.collection)
+        check_count("k", search.k, 0, K_LIMIT)
+        if search.text is not None:
+            self._offered("full_text", self.capabilities.full_text)
+            if not collection.full_text:
+                raise Invalid("text", expected="a collection with text search", got=collection.name)
+            check_count("terms", len(search.text.terms), 0, TERM_LIMIT)
+            for term in search.text.terms:
+                check_text("terms", term)
+        if search.vector is not None:
+            self._offered("vectors", self.capabilities.vectors)
+            if search.vector.field not in collection.vectors:
+                collection.field(search.vector.field)
+                raise Invalid("vector", expected="a vector field", got=search.vector.field)
+            check_vector("vector", search.vector.vector)
+        if search.minimum is not None:
+            check_float("minimum", search.minimum)
+        checked = self._filter(collection, search.filter)
+        return self.below.search(tenant, msgspec.structs.replace(search, filter=checked))
+
+    def feed(self, follower: str, *, after: int, limit: int) -> list[FeedEntry]:
+        self._check_open()
+        self._offered("feed", self.capabilities.feed)
+        check_count("limit", limit, 0, CHANGE_LIMIT)
+        return self.below.feed(follower, after=after, limit=limit)
+
+    def maintain(self, task: Task, **options: Any) -> Report:
+        self._check_open()
+        if task in ("follow", "unfollow", "trim"):
+            self._offered("feed", self.capabilities.feed)
+        if task == "integrity":
+            self._offered("integrity", self.capabilities.integrity)
+        return self.below.maintain(task, **options)
+
+    def backup(self, target: str) -> Report:
+        self._check_open()
+        self._offered("backup", self.capabilities.backup)
+        return self.below.backup(target)
+
+    def health(self) -> Health:
+        if self._closed:
+            return Health(False, self.name, "the store is closed")
+        return self.below.health()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            if os.getpid() == self._process_id:
+                self.below.close()
+
+    def group(self) -> AbstractContextManager[None]:
+        self._check_open()
+        return self.below.group()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed("The store is closed.", hint="Open it again.")
+        if os.getpid() != self._process_id:
+            raise ForkedConnection(
+                "The store was opened before this process was forked.",
+                hint="Open it again in the child process.",
+            )
+
+    def _offered(self, name: str, capability: Capability) -> None:
+        if not capability:
+            raise Unsupported(
+                f"The {self.name} backend does not offer {name}: {capability.reason}.",
+                capability=name,
+                backend=self.name,
+            )
+
+    def _collection(self, name: str) -> Collection:
+        found = self._collections.get(name)
+        if found is None:
+            raise Invalid("collection", expected="a collection that was set up", got=repr(name))
+        return found
+
+    def _change(self, change: Change) -> Change:
+        collection = self._collection(change.collection)
+        if isinstance(change, Put):
+            return Put(
+                change.collection,
+                collection.check_record(change.record),
+                self._condition(collection, change.when),
+            )
+        if isinstance(change, Patch):
+            return Patch(
+                change.collection,
+                collection.check_key(change.key),
+                _edit(collection, change.edit),
+                self._condition(collection, change.when),
+            )
+        if isinstance(change, Delete):
+            key = collection.check_key(change.key)
+            return Delete(change.collection, key, self._condition(collection, change.when))
+        checked = self._filter(collection, change.filter)
+        if isinstance(change, PatchWhere):
+            return PatchWhere(change.collection, checked, _edit(collection, change.edit))
+        self._order(collection, change.order)
+        if isinstance(change, DeleteWhere):
+            if change.limit is not None:
+                check_count("limit", change.limit, 0, 2**31)
+            return msgspec.structs.replace(change, filter=checked)
+        if isinstance(change, Claim):
+            check_count("limit", change.limit, 0, CHANGE_LIMIT)
+            edit = _edit(collection, change.edit)
+            return msgspec.structs.replace(change, filter=checked, edit=edit)
+        raise Invalid("changes", expected="a Change", got=change)
+
+    def _condition(self, collection: Collection, when: Any) -> Any:
+        if isinstance(when, When):
+            return When(self._filter(collection, when.filter))
+        if isinstance(when, Revision):
+            check_count("revision", when.number, 0, 2**62)
+        return when
+
+    def _order(self, collection: Collection, order: tuple[Order, ...]) -> None:
+        for term in order:
+            if term.field == REVISION:
+                continue
+            kind = collection.field(term.field).kind
+            if kind not in _ORDERED:
+                raise Invalid(term.field, expected="a field that can be sorted by", got=kind)
+
+    def _filter(self, collection: Collection, part: Filter) -> Filter:
+        if isinstance(part, And) and not part.parts:
+            return part
+        return self._node(collection, part, [FILTER_NODE_LIMIT])
+
+    def _node(self, collection: Collection, part: Filter, left: list[int]) -> Filter:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Invalid("filter", expected=f"at most {FILTER_NODE_LIMIT} parts", got="more")
+        if isinstance(part, And):
+            return And(tuple(self._node(collection, p, left) for p in part.parts))
+        if isinstance(part, Or):
+            return Or(tuple(self._node(collection, p, left) for p in part.parts))
+        if isinstance(part, Not):
+            return Not(self._node(collection, part.part, left))
+        if isinstance(part, InSelect):
+            inner = self._collection(part.collection)
+            collection.field(part.field)
+            inner.field(part.select)
+            return msgspec.structs.replace(part, where=self._node(inner, part.where, left))
+        return _leaf(collection, part)
+
+
+def _leaf(collection: Collection, part: Filter) -> Filter:
+    if isinstance(part, Compare):
+        kind = "int" if part.field == REVISION else collection.field(part.field).kind
+        if kind in ("json", "texts") or (kind == "bytes" and part.op not in ("eq", "ne")):
+            raise Invalid(part.field, expected=f"a field that compares with {part.op}", got=kind)
+        if part.value is None:
+            raise Invalid(part.field, expected="a value", got="null", hint="Use is_null.")
+        value = collection.check_value(part.field, part.value)
+        return part if value is part.value else Compare(part.field, part.op, value)
+    if isinstance(part, In):
+        check_count("values", len(part.values), 0, IN_LIMIT)
+        if collection.field(part.field).kind in ("json", "texts"):
+            raise Invalid(part.field, expected="a field with one value", got="another kind")
+        return In(part.field, tuple(_present(collection, part.field, v) for v in part.values))
+    if isinstance(part, IsNull):
+        if part.field not in collection.vectors:
+            collection.field(part.field)
+        return part
+    if isinstance(part, Prefix):
+        _expect_kind(collection, part.field, "text")
+        check_text(part.field, part.text)
+        return part
+    if isinstance(part, Contains):
+        _expect_kind(collection, part.field, "texts")
+        for value in part.values:
+            check_text(part.field, value)
+        return part
+    if isinstance(part, JsonPath | JsonExists):
+        _expect_kind(collection, part.field, "json")
+        _check_path(part.field, part.path)
+        if isinstance(part, JsonPath):
+            _check_json_scalar(part)
+        return part
+    raise Invalid("filter", expected="a Filter", got=part)
+
+
+def _present(collection: Collection, name: str, value: object) -> Any:
+    if value is None:
+        raise Invalid(name, expected="a value", got="null", hint="Use is_null.")
+    return collection.check_value(name, value)
+
+
+def _expect_kind(collection: Collection, name: str, kind: str) -> None:
+    found = collection.field(name).kind
+    if found != kind:
+        raise Invalid(name, expected=f"a field of kind {kind}", got=found)
+
+
+def _check_path(field: str, path: tuple[str, ...]) -> None:
+    if not 1 <= len(path) <= 16:
+        raise Invalid(field, expected="a path of 1 to 16 keys", got=f"{len(path)} keys")
+    for key in path:
+        check_text(f"{field} path", key, JSON_KEY_LIMIT)
+        if not key or not all(c.isalnum() or c in "_-. " for c in key):
+            raise Invalid(
+                f"{field} path", expected="keys of letters, digits, '_', '-', '.'", got="others"
+            )
+
+
+def _check_json_scalar(part: JsonPath) -> None:
+    if isinstance(part.value, str):
+        check_text(part.field, part.value)
+    elif isinstance(part.value, bool):
+        if part.op not in ("eq", "ne"):
+            raise Invalid(part.field, expected="a number or text to compare", got="bool")
+    else:
+        check_float(part.field, part.value)
+
+
+def _edit(collection: Collection, edit: Edit) -> Edit:
+    if not isinstance(edit, Edit):
+        raise Invalid("edit", expected="an Edit", got=edit)
+    seen: set[str] = set()
+    for operation in msgspec.structs.asdict(edit).values():
+        for name in operation:
+            if name in seen:
+                raise Invalid(name, expected="one operation per field", got="two")
+            if name in collection.key:
+                raise Invalid(name, expected="a field outside the key", got="a key field")
+            seen.add(name)
+    checked: dict[str, Any] = {"scale": edit.scale}
+    for operation, kinds in _EDIT_KINDS.items():
+        values = getattr(edit, operation)
+        for name in values if kinds else ():
+            _expect_one_of(collection, name, kinds)
+        if operation != "scale":
+            checked[operation] = {
+                name: collection.check_value(name, value) for name, value in values.items()
+            }
+    return Edit(**checked)
+
+
+_EDIT_KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "set": (),
+    "default": (),
+    "increment": ("int", "float"),
+    "maximum": ("int", "float", "time", "text"),
+    "minimum": ("int", "float", "time", "text"),
+    "append": ("texts",),
+    "merge": ("json",),
+    "scale": ("float",),
+}
+
+
+def _expect_one_of(collection: Collection, name: str, kinds: tuple[str, ...]) -> None:
+    found = collection.field(name).kind
+    if found not in kinds:
+        raise Invalid(name, expected=f"a field of kind {' or '.join(kinds)}", got=found)
+
+
+def _check_tenant(tenant: object) -> None:
+    if tenant is EVERY_TENANT:
+        return
+    if not isinstance(tenant, str) or not tenant or len(tenant) > NAME_LIMIT:
+        raise Invalid("tenant", expected=f"text of 1 to {NAME_LIMIT} characters", got=tenant)

@@ -1,0 +1,110 @@
+"""Storage: what users hold. One attribute per store, a scope, units of work, health, close."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TypeVar
+
+import msgspec
+
+from holdfast.core.collection import Collection
+from holdfast.core.driver import Driver, Health, Report
+from holdfast.core.runtime import Runtime
+from holdfast.core.scope import Scope
+from holdfast.layers.unit import UnitOfWork
+from holdfast.stores import STORES
+from holdfast.stores.kv import KeyValue
+from holdfast.stores.store import FACTS, Store
+
+StoreType = TypeVar("StoreType", bound=Store)
+
+
+def all_collections() -> tuple[Collection, ...]:
+    """Every collection of the built-in stores."""
+    found = {FACTS.name: FACTS}
+    for store in STORES.values():
+        found.update({c.name: c for c in store.collections})
+    return tuple(found.values())
+
+
+class Storage:
+    """A handle on one store, bound to a tenant and, if asked, an agent, a user, a namespace.
+
+    Handles made by `scoped` share the connection; closing one closes all.
+    """
+
+    def __init__(self, driver: Driver, scope: Scope, runtime: Runtime) -> None:
+        self._driver = driver
+        self._scope = scope
+        self._runtime = runtime
+
+    @cached_property
+    def kv(self) -> KeyValue:
+        """Named JSON values."""
+        return self.store(KeyValue)
+
+    @property
+    def scope(self) -> Scope:
+        """What this handle is bound to."""
+        return self._scope
+
+    def store(self, kind: type[StoreType]) -> StoreType:
+        """A store of any kind on this handle, also one from another package.
+
+        The first use of a foreign store sets up its collections.
+        """
+        if kind not in STORES.values():
+            self._driver.setup(kind.collections)
+        return kind(self._driver, self._scope, self._runtime)
+
+    def scoped(
+        self,
+        *,
+        tenant: str | None = None,
+        agent: str | None = None,
+        user: str | None = None,
+        namespace: str | None = None,
+    ) -> Storage:
+        """A handle that is bound further; parts not named stay as they are."""
+        named = {"tenant": tenant, "agent": agent, "user": user, "namespace": namespace}
+        changed = {part: value for part, value in named.items() if value is not None}
+        return Storage(self._driver, msgspec.structs.replace(self._scope, **changed), self._runtime)
+
+    def with_agent(self, agent: str) -> Storage:
+        """A handle bound to one agent: every call by id is checked for it too."""
+        return self.scoped(agent=agent)
+
+    @contextmanager
+    def unit(self, *, op_id: str | None = None) -> Iterator[Storage]:
+        """Write through the handle that the block is given; all of it commits at its end, or none.
+
+        Inside, writes answer with records whose revision and sequence numbers are still 0, and
+        a claim is refused. An error in the block leaves no trace.
+        """
+        collections = {c.name: c for c in all_collections()}
+        work = UnitOfWork(self._driver, collections)
+        yield Storage(work, self._scope, self._runtime)
+        work.commit(op_id)
+
+    def health(self) -> Health:
+        """Whether the store answers, and facts about it. Never raises."""
+        return self._driver.health()
+
+    def backup(self, target: str) -> Report:
+        """Write a consistent copy to the path ``target`` while others write."""
+        return self._driver.backup(target)
+
+    def close(self) -> None:
+        """Let go of the store; may be repeated. Later calls raise Closed."""
+        self._driver.close()
+
+    def __enter__(self) -> Storage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Storage {self._driver.name} tenant={self._scope.tenant!r}>"

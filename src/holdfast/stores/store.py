@@ -1,0 +1,184 @@
+"""What every store stands on: a driver, a scope and a runtime. No store knows an engine."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any, ClassVar, Generic, TypeVar
+
+import msgspec
+
+from holdfast.core.change import ABSENT, Change, Outcome, Put
+from holdfast.core.collection import Collection
+from holdfast.core.cursor import decode_cursor, encode_cursor
+from holdfast.core.driver import Driver
+from holdfast.core.errors import Conflict, NotFound
+from holdfast.core.filter import Filter, Record, both, eq
+from holdfast.core.query import Order, Query
+from holdfast.core.runtime import Runtime
+from holdfast.core.scope import SCOPE_FIELDS, Scope
+from holdfast.core.values import check_count
+
+T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
+
+PAGE_LIMIT = 1_000
+"""Most records of one page."""
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """Something the store knows about itself, such as the key that signs cursors."""
+
+    id: str
+    value: Any
+    revision: int = 0
+
+
+FACTS = Collection.of(Fact, "facts")
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """Some of a listing. ``next_cursor`` continues it, and is None at its end."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+    def __iter__(self) -> Iterator[T]:  # type: ignore[override]
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class Store:
+    """Base of all stores. A subclass names its ``collections`` and writes its verbs."""
+
+    collections: ClassVar[tuple[Collection, ...]] = ()
+
+    def __init__(self, driver: Driver, scope: Scope, runtime: Runtime) -> None:
+        self._driver = driver
+        self._scope = scope
+        self._runtime = runtime
+
+    def _now(self) -> datetime:
+        return self._runtime.clock.now()
+
+    def _new_id(self) -> str:
+        return self._runtime.ids.new()
+
+    def _scope_fields(self, **given: str | None) -> dict[str, str]:
+        """Scope fields of a new record: as given, else as bound, else empty."""
+        bound = self._scope.bound()
+        return {part: given.get(part) or bound.get(part, "") for part in SCOPE_FIELDS}
+
+    def _within(self, collection: Collection, *parts: Filter | None) -> Filter:
+        """The parts, narrowed to what this handle is bound to."""
+        bound = self._scope.bound().items()
+        return both(*(eq(name, v) for name, v in bound if name in collection.by_name), *parts)
+
+    def _apply(self, *changes: Change, op_id: str | None = None) -> list[Outcome]:
+        return self._driver.apply(self._scope.tenant, changes, op_id=op_id)
+
+    def _get(self, collection: Collection, *key: Any, vectors: bool = False) -> Record | None:
+        """The record, or None when it is missing or outside the bound scope."""
+        record = self._driver.get(self._scope.tenant, collection.name, key, vectors=vectors)
+        if record is not None:
+            for part, value in self._scope.bound().items():
+                if record.get(part, value) != value:
+                    return None
+        return record
+
+    def _require(self, collection: Collection, *key: Any, vectors: bool = False) -> Record:
+        """The record, or NotFound, alike for missing and foreign ones."""
+        record = self._get(collection, *key, vectors=vectors)
+        if record is None:
+            raise NotFound(f"There is no such record in {collection.name}.")
+        return record
+
+    def _all(
+        self,
+        collection: Collection,
+        *parts: Filter | None,
+        order: tuple[Order, ...] = (),
+        limit: int | None = None,
+        vectors: bool = False,
+    ) -> list[Record]:
+        query = Query(
+            collection=collection.name,
+            filter=self._within(collection, *parts),
+            order=order,
+            limit=limit,
+            vectors=vectors,
+        )
+        return self._driver.query(self._scope.tenant, query).records
+
+    def _first(
+        self, collection: Collection, *parts: Filter | None, order: tuple[Order, ...] = ()
+    ) -> Record | None:
+        found = self._all(collection, *parts, order=order, limit=1)
+        return found[0] if found else None
+
+    def _page(
+        self,
+        collection: Collection,
+        build: Callable[[Record], T],
+        *parts: Filter | None,
+        order: tuple[Order, ...],
+        limit: int,
+        cursor: str | None,
+    ) -> Page[T]:
+        check_count("limit", limit, 1, PAGE_LIMIT)
+        query = Query(
+            collection=collection.name,
+            filter=self._within(collection, *parts),
+            order=order,
+            limit=limit,
+        )
+        tenant = self._scope.tenant
+        if cursor is not None:
+            after = decode_cursor(self._cursor_key(), tenant, query, cursor)
+            rows = self._driver.query(tenant, msgspec.structs.replace(query, after=after))
+        else:
+            rows = self._driver.query(tenant, query)
+        following = None
+        if rows.last is not None:
+            following = encode_cursor(self._cursor_key(), tenant, query, rows.last)
+        return Page([build(record) for record in rows.records], following)
+
+    def _pages(self, page: Callable[[str | None], Page[T]]) -> Iterator[T]:
+        """Every item of a listing, page by page."""
+        cursor = None
+        while True:
+            found = page(cursor)
+            yield from found.items
+            cursor = found.next_cursor
+            if cursor is None:
+                return
+
+    def _cursor_key(self) -> bytes:
+        """The tenant's signing key, made at its first cursor."""
+        fact = self._driver.get(self._scope.tenant, FACTS.name, ("cursor_key",))
+        if fact is None:
+            made = Put(FACTS.name, {"id": "cursor_key", "value": secrets.token_hex(32)}, ABSENT)
+            try:
+                fact = self._apply(made)[0].record
+            except Conflict:
+                fact = self._require(FACTS, "cursor_key")
+        return bytes.fromhex(fact["value"])
+
+
+def record_of(struct: msgspec.Struct) -> Record:
+    """A record struct as the contract's plain record."""
+    record = msgspec.structs.asdict(struct)
+    record.pop("revision", None)
+    return record
+
+
+def builder(struct: type[S]) -> Callable[[Record], S]:
+    """A function that makes the struct from a stored record."""
+
+    def build(record: Record) -> S:
+        return struct(**record)
+
+    return build
