@@ -1,0 +1,261 @@
+"""The one text analysis of the contract: every engine indexes and queries the same terms.
+
+A text becomes terms in five steps: compatibility normalisation and case folding, splitting into
+words, cutting English clitics and stop words, and stemming by script. Scripts that are written
+without spaces become overlapping pairs of characters instead of words. The functions accept any
+`str`, lone surrogates included, take linear time and never raise.
+"""
+
+import importlib
+import re
+import sys
+import types
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cache
+from threading import Lock
+from typing import Final
+
+__all__ = ["ANALYSIS_VERSION", "analyze", "normalize_content", "term_frequencies"]
+
+ANALYSIS_VERSION: Final = 1
+"""Rises whenever `analyze` would answer differently; stored indexes of another version rebuild."""
+
+_MAX_WORD: Final = 64
+"""Longer words are cut here: identifiers and blobs must not become unbounded index keys."""
+
+_CACHED_WORDS: Final = 1 << 16
+"""Remembered word -> term pairs (about 10 MB when full); dropped all at once at the bound."""
+
+_PIECE: Final = 1024
+"""Normalised at a time. Sorting combining marks is quadratic, so a piece bounds the square."""
+
+_APOSTROPHES: Final = str.maketrans("’ʼ＇‘", "''''")
+
+# Letters of scripts written without spaces between words; digits and punctuation are left out.
+_UNSPACED: Final = (
+    "\u0e01-\u0e3a\u0e40-\u0e4e"  # Thai
+    "\u0e81-\u0ece\u0edc-\u0edf"  # Lao
+    "\u1000-\u103f\u1050-\u109d\ua9e0-\ua9fe\uaa60-\uaa7f"  # Myanmar
+    "\u1780-\u17d3\u17dc-\u17dd"  # Khmer
+    "\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff"  # Hangul
+    "\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"  # Hiragana, Katakana
+    "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Han
+    "\U00020000-\U000323af"
+)
+# Vowel signs and marks belong to the word around them, though they are not alphanumeric.
+_MARKS: Final = (
+    "\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670"
+    "\u06d6-\u06dc\u06df-\u06ed\u0711\u0730-\u074a\u0900-\u0903\u093a-\u094f\u0951-\u0957"
+    "\u0962\u0963\u0981-\u0983\u09bc-\u09d7\u0a01-\u0a03\u0a3c-\u0a51\u0a70-\u0a75\u0a81-\u0a83"
+    "\u0abc-\u0acd\u0b01-\u0b03\u0b3c-\u0b57\u0bbe-\u0bd7\u0c00-\u0c04\u0c3c-\u0c56\u0c81-\u0c83"
+    "\u0cbc-\u0cd6\u0d00-\u0d03\u0d3b-\u0d57\u0d81-\u0d83\u0dca-\u0ddf\u0f71-\u0f84\u0f90-\u0fbc"
+)
+_CLITIC: Final = r"(?:'(?:s|t|d|m|ll|re|ve)(?![a-z0-9]))?"
+
+_ASCII_WORDS: Final = re.compile(rf"[a-z0-9]++{_CLITIC}")
+
+
+@cache  # compiled at the first text beyond ASCII: 8 ms that most processes need not spend
+def _unicode_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return the pattern of spaced words and the pattern of runs of an unspaced script."""
+    letters = rf"(?:[^\W_{_UNSPACED}]++|[{_MARKS}]++)++"
+    return re.compile(letters + _CLITIC), re.compile(rf"([{_UNSPACED}]++)")
+
+
+# English words that carry grammar rather than a topic. Written for recall over conversations:
+# "may" stays out, because it is a month, and so do number words.
+_GRAMMAR: Final = {
+    "quantity": (
+        "a an the this that these those some any each every either neither both all another "
+        "other others such no none nor not only own same so too very just much many more most "
+        "few less least enough several"
+    ),
+    "persons": (
+        "i me my mine myself we us our ours ourselves you your yours yourself yourselves he him "
+        "his himself she her hers herself it its itself they them their theirs themselves one "
+        "ones"
+    ),
+    "questions": (
+        "who whom whose which what when where why how whoever whatever whichever whenever "
+        "wherever however"
+    ),
+    "auxiliaries": (
+        "am is are was were be been being have has had having do does did doing done can could "
+        "shall should will would might must ought cannot"
+    ),
+    "prepositions": (
+        "about above across after against along among around as at before behind below beneath "
+        "beside besides between beyond by down during except for from in inside into like near "
+        "of off on onto out outside over per since through throughout till to toward towards "
+        "under until up upon via with within without"
+    ),
+    "conjunctions": (
+        "and but or if because although though unless while whereas whether than then"
+    ),
+    "speech": (
+        "again ago already also always am anyway else ever even here hence there therefore thus "
+        "now once often perhaps quite rather really sometimes still yet never maybe yes yeah ok "
+        "okay oh well hey hi hello please thanks thank wow"
+    ),
+    "verbs": ("get gets got getting gotten let lets"),
+}
+_STOP_WORDS: Final = frozenset(word for words in _GRAMMAR.values() for word in words.split())
+
+
+def analyze(text: str) -> list[str]:
+    """Return the index terms of `text`, in order, repetitions kept, stop words cut.
+
+    A text without a single letter or digit, or made of stop words only, has no terms.
+    """
+    folded = text.lower() if text.isascii() else _fold(text)
+    if folded.isascii():
+        return _terms(_ASCII_WORDS.findall(folded))
+    return _analyze_unicode(folded)
+
+
+def term_frequencies(text: str) -> dict[str, int]:
+    """Return how often each term of `text` occurs; the sum of the values is its BM25 length."""
+    return dict(Counter(analyze(text)))
+
+
+def normalize_content(text: str) -> str:
+    """Return `text` with compatibility forms, case and runs of whitespace folded.
+
+    Two texts that a reader would call the same wording share this form; dedupe fingerprints and
+    embedding caches are keyed by it. Idempotent.
+    """
+    folded = text.lower() if text.isascii() else _fold(text)
+    return " ".join(folded.split())
+
+
+def _fold(text: str) -> str:
+    text = text.translate(_APOSTROPHES)
+    if text.isascii():
+        return text.lower()
+    return "".join(map(_fold_piece, _pieces(text)))
+
+
+def _fold_piece(text: str) -> str:
+    # Folding can undo composition and composing can bring capitals back: three rounds settle all.
+    for _ in range(3):
+        folded = unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES)
+        if folded == text:
+            break
+        text = folded
+    return unicodedata.normalize("NFKC", text)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut at the last space of each stretch, so that no composed character is torn in two."""
+    start, size = 0, len(text)
+    while size - start > _PIECE:
+        stop = text.rfind(" ", start + 1, start + _PIECE)
+        stop = stop if stop > 0 else start + _PIECE
+        yield text[start:stop]
+        start = stop
+    yield text[start:]
+
+
+def _analyze_unicode(folded: str) -> list[str]:
+    spaced, unspaced = _unicode_patterns()
+    terms: list[str] = []
+    for position, part in enumerate(unspaced.split(folded)):
+        if position % 2 == 0:
+            terms += _terms(spaced.findall(part))
+        elif len(part) == 1:
+            terms.append(part)
+        else:
+            terms += map(str.__add__, part, part[1:])
+    return terms
+
+
+def _terms(words: list[str]) -> list[str]:
+    return [term for term in map(_TERMS.__getitem__, words) if term]
+
+
+class _Terms(dict[str, str]):
+    """Word -> term, "" for a word that is cut; a bounded memory of `_term`."""
+
+    def __missing__(self, word: str) -> str:
+        term = _term(word)
+        if len(word) > _MAX_WORD:
+            return term
+        if len(self) >= _CACHED_WORDS:
+            self.clear()
+        self[word] = term
+        return term
+
+
+_TERMS: Final = _Terms()
+
+
+def _term(word: str) -> str:
+    base, apostrophe, clitic = word.partition("'")
+    base = base[:_MAX_WORD]
+    if apostrophe and clitic == "t" and base.endswith("n"):
+        return ""  # don't, isn't, won't: a negated stop word each
+    if base in _STOP_WORDS or sum(map(str.isalnum, base)) < 2:
+        return ""
+    return _stem(base)
+
+
+def _stem(word: str) -> str:
+    first = next((c for c in word if c.isalpha()), "")
+    if not first:
+        return word
+    for low, high, language in _STEMMED_SCRIPTS:
+        if low <= first <= high:
+            stemmed = _stemmer(language)(word)
+            return stemmed if len(stemmed) > 1 else word
+    return word
+
+
+_STEMMED_SCRIPTS: Final = (
+    ("a", "\u024f", "english"),
+    ("\u0370", "\u03ff", "greek"),
+    ("\u0400", "\u052f", "russian"),
+    ("\u0600", "\u06ff", "arabic"),
+    ("\u1e00", "\u1eff", "english"),
+    ("\u1f00", "\u1fff", "greek"),
+)
+_STEMMERS: dict[str, Callable[[str], str]] = {}
+_STEMMING: Final = Lock()
+
+
+def _stemmer(language: str) -> Callable[[str], str]:
+    stem = _STEMMERS.get(language)
+    return stem or _load_stemmer(language)
+
+
+def _load_stemmer(language: str) -> Callable[[str], str]:
+    """Load one language of snowballstemmer.
+
+    Its package imports all thirty languages (150 ms) and prefers another library's algorithms when
+    that happens to be installed, which would change the index. A namespace of our own over the
+    package's folder loads the one pure-Python algorithm alone.
+    """
+    from importlib.util import find_spec
+
+    with _STEMMING:
+        if _NAMESPACE not in sys.modules:
+            spec = find_spec("snowballstemmer")
+            if spec is None or spec.submodule_search_locations is None:
+                raise ModuleNotFoundError("holdfast needs the package 'snowballstemmer'")
+            namespace = types.ModuleType(_NAMESPACE)
+            namespace.__path__ = list(spec.submodule_search_locations)
+            sys.modules[_NAMESPACE] = namespace
+        module = importlib.import_module(f"{_NAMESPACE}.{language}_stemmer")
+        algorithm = getattr(module, f"{language.capitalize()}Stemmer")()
+    # A stemmer keeps the word in itself while it works, so one thread at a time.
+    lock = Lock()
+
+    def stem(word: str) -> str:
+        with lock:
+            return str(algorithm.stemWord(word))
+
+    return _STEMMERS.setdefault(language, stem)
+
+
+_NAMESPACE: Final = "holdfast_snowball"
