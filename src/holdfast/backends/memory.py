@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -352,7 +353,7 @@ class _Write:
             last = counters.get(per, 0)
             if record.get(sequence.field) is None:
                 record[sequence.field] = last + 1
-            self._driver._undo.append(lambda per=per, last=last: counters.__setitem__(per, last))
+            self._driver._undo.append(partial(counters.__setitem__, per, last))
             counters[per] = max(last, record[sequence.field])
 
     def _check_unique(self, record: Record, key: Key) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from holdfast.core.clock import Clock, Ids, SystemClock, Uuid7Ids
 
 if TYPE_CHECKING:
-    from holdfast.core.embedding import Embedder, Ranker, Reranker
+    from holdfast.core.embedding import Embedder, Reranker
+    from holdfast.core.ranker import Ranker
 
 
 @dataclass(frozen=True)

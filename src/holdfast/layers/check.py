@@ -90,7 +90,7 @@ class Checked(Layer):
     ) -> list[Outcome]:
         self._check_open()
         _check_tenant(tenant)
-        if tenant is EVERY_TENANT:
+        if not isinstance(tenant, str):
             raise Invalid("tenant", expected="one tenant", got="every tenant")
         check_count("changes", len(changes), 0, CHANGE_LIMIT)
         if op_id is not None:

@@ -44,7 +44,7 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     items: list[T]
     next_cursor: str | None = None
 
-    def __iter__(self) -> Iterator[T]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[T]:
         return iter(self.items)
 
     def __len__(self) -> int:
