@@ -136,7 +136,7 @@ class KeyValue(Store):
             ENTRIES,
             lambda record: Entry(**record),
             Prefix("key", prefix),
-            self._unexpired(),
+            moving=self._unexpired(),
             order=asc("key", "agent", "user", "namespace"),
             limit=limit,
             cursor=cursor,

@@ -127,20 +127,19 @@ class Store:
         order: tuple[Order, ...],
         limit: int,
         cursor: str | None,
+        moving: Filter | None = None,
     ) -> Page[T]:
+        """A page of what the parts select. ``moving`` is a filter by the present instant: it is
+        applied, but a cursor stays good although it has moved."""
         check_count("limit", limit, 1, PAGE_LIMIT)
-        query = Query(
-            collection=collection.name,
-            filter=self._within(collection, *parts),
-            order=order,
-            limit=limit,
-        )
-        tenant = self._scope.tenant
+        tenant, where = self._scope.tenant, self._within(collection, *parts)
+        query = Query(collection=collection.name, filter=where, order=order, limit=limit)
+        after = None
         if cursor is not None:
             after = decode_cursor(self._cursor_key(), tenant, query, cursor)
-            rows = self._driver.query(tenant, msgspec.structs.replace(query, after=after))
-        else:
-            rows = self._driver.query(tenant, query)
+        rows = self._driver.query(
+            tenant, msgspec.structs.replace(query, filter=both(where, moving), after=after)
+        )
         following = None
         if rows.last is not None:
             following = encode_cursor(self._cursor_key(), tenant, query, rows.last)
