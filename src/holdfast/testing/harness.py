@@ -1,0 +1,40 @@
+"""What an engine tells the suite: how to open it, and how to look behind its back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from holdfast.core.clock import Clock
+from holdfast.core.collection import Collection
+from holdfast.core.driver import Driver
+from holdfast.core.filter import Record
+
+
+class Cannot(Exception):
+    """This engine has no way to do that; the reason is the message."""
+
+
+class Harness(ABC):
+    """One empty store for one test. The suite opens it as often as it needs."""
+
+    name: str
+
+    @abstractmethod
+    def open(self, clock: Clock) -> Driver:
+        """A new driver instance on this harness's store, not set up yet."""
+
+    @abstractmethod
+    def plant(self, collection: Collection, tenant: str, record: Record) -> None:
+        """Write a record without the driver, as another program would."""
+
+    @abstractmethod
+    def peek(self, collection: Collection, tenant: str) -> list[dict[str, Any]]:
+        """The stored rows, read without the driver; raw column values."""
+
+    def url(self) -> str:
+        """The URL by which another process opens the same store."""
+        raise Cannot("another process cannot reach it")
+
+    def close(self) -> None:
+        """Remove what the test left."""
