@@ -106,10 +106,15 @@ class MemoryDriver(Driver):
         return None
 
     def apply(
-        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
     ) -> list[Outcome]:
         with self._lock:
-            digest = b"" if op_id is None else msgspec.msgpack.encode(changes)
+            digest = b"" if op_id is None else op_body or msgspec.msgpack.encode(changes)
             if op_id is not None and (tenant, op_id) in self._operations:
                 known, outcomes = self._operations[tenant, op_id]
                 if known != digest:

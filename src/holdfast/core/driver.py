@@ -118,9 +118,19 @@ class Driver(ABC):
 
     @abstractmethod
     def apply(
-        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
     ) -> list[Outcome]:
-        """Do all changes in order, durably, or none. Conflict, NotFound, IdempotencyMismatch."""
+        """Do all changes in order, durably, or none. Conflict, NotFound, IdempotencyMismatch.
+
+        ``op_id`` makes a repeat return the first outcome. ``op_body`` is what a repeat must
+        have in common with the first call; without it, that is the changes themselves. Stores
+        pass the caller's arguments, because a repeat mints other ids and times.
+        """
 
     @abstractmethod
     def query(self, tenant: Tenant, query: Query) -> Rows:

@@ -86,7 +86,12 @@ class Checked(Layer):
         return self.below.get(tenant, collection, key, vectors=vectors)
 
     def apply(
-        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
     ) -> list[Outcome]:
         self._check_open()
         _check_tenant(tenant)
@@ -95,7 +100,8 @@ class Checked(Layer):
         check_count("changes", len(changes), 0, CHANGE_LIMIT)
         if op_id is not None:
             check_text("op_id", op_id, NAME_LIMIT)
-        return self.below.apply(tenant, [self._change(change) for change in changes], op_id=op_id)
+        checked = [self._change(change) for change in changes]
+        return self.below.apply(tenant, checked, op_id=op_id, op_body=op_body)
 
     def query(self, tenant: Tenant, query: Query) -> Rows:
         self._check_open()

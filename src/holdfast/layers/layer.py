@@ -32,9 +32,14 @@ class Layer(Driver):
         return self.below.get(tenant, collection, key, vectors=vectors)
 
     def apply(
-        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
     ) -> list[Outcome]:
-        return self.below.apply(tenant, changes, op_id=op_id)
+        return self.below.apply(tenant, changes, op_id=op_id, op_body=op_body)
 
     def query(self, tenant: Tenant, query: Query) -> Rows:
         return self.below.query(tenant, query)

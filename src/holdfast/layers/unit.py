@@ -32,7 +32,12 @@ class UnitOfWork(Layer):
         self._written: dict[tuple[str, tuple[Any, ...]], Record | None] = {}
 
     def apply(
-        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
     ) -> list[Outcome]:
         if op_id is not None:
             raise Unsupported("A unit carries one operation id.", hint="Pass op_id to unit().")
@@ -55,7 +60,8 @@ class UnitOfWork(Layer):
         """Do everything at once; Conflict or NotFound leaves no trace of any of it."""
         if self._tenant is None:
             return []
-        return self.below.apply(self._tenant, self._changes, op_id=op_id)
+        body = None if op_id is None else op_id.encode()
+        return self.below.apply(self._tenant, self._changes, op_id=op_id, op_body=body)
 
     def _foresee(self, tenant: str, change: Change) -> Outcome:
         if isinstance(change, Claim):

@@ -96,7 +96,9 @@ class KeyValue(Store):
         when: Condition | None = None
         if expected_version is not None:
             when = self._expectation(held, expected_version)
-        return Entry(**self._apply(Put(ENTRIES.name, record, when), op_id=op_id)[0].record)
+        asked = ("kv.set", key, value, expected_version, ttl_seconds)
+        put = Put(ENTRIES.name, record, when)
+        return Entry(**self._apply(put, op_id=op_id, asked=asked)[0].record)
 
     def update(self, key: str, change: Callable[[Any], Any]) -> Entry:
         """Replace the value by ``change(value)`` atomically; a missing value is None.

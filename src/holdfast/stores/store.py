@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -77,8 +78,13 @@ class Store:
         bound = self._scope.bound().items()
         return both(*(eq(name, v) for name, v in bound if name in collection.by_name), *parts)
 
-    def _apply(self, *changes: Change, op_id: str | None = None) -> list[Outcome]:
-        return self._driver.apply(self._scope.tenant, changes, op_id=op_id)
+    def _apply(
+        self, *changes: Change, op_id: str | None = None, asked: tuple[Any, ...] = ()
+    ) -> list[Outcome]:
+        """Write the changes. With ``op_id``, ``asked`` is the verb and what its caller gave it:
+        a repeat must ask the same, whatever ids and times it mints."""
+        body = None if op_id is None else hashlib.sha256(msgspec.msgpack.encode(asked)).digest()
+        return self._driver.apply(self._scope.tenant, changes, op_id=op_id, op_body=body)
 
     def _get(self, collection: Collection, *key: Any, vectors: bool = False) -> Record | None:
         """The record, or None when it is missing or outside the bound scope."""
