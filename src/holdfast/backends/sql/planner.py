@@ -1,0 +1,377 @@
+"""From contract values to SQL: statements are text made once per shape, values are always bound.
+
+Identifiers come from declared collections only. A statement and its values travel as a pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from holdfast.backends.sql.dialect import Codec, Dialect, quoted
+from holdfast.backends.sql.filters import FilterPlanner, Shape
+from holdfast.core.change import Claim, DeleteWhere, Edit
+from holdfast.core.collection import REVISION, Collection
+from holdfast.core.filter import Filter, Record
+from holdfast.core.query import Aggregate, Bucket, Measure, Order, Query, full_order
+from holdfast.core.scope import EVERY_TENANT, Tenant
+
+Statement = tuple[str, list[Any]]
+
+_NO_LIMIT: Final = 2**62
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A collection's columns as one engine reads and writes them."""
+
+    names: tuple[str, ...]
+    """``revision`` first, then the fields in their declared order."""
+    encoders: tuple[tuple[str, Codec | None], ...]
+    decoders: tuple[tuple[str, Codec], ...]
+    listed: str
+    """The columns of table t0, comma-separated."""
+
+    def encode(self, record: Record) -> list[Any]:
+        """The field values to bind, in order, without revision."""
+        return [
+            record[name] if encode is None or record[name] is None else encode(record[name])
+            for name, encode in self.encoders
+        ]
+
+    def decode(self, row: tuple[Any, ...]) -> Record:
+        """The record in a row that was read by ``listed``."""
+        record = dict(zip(self.names, row, strict=False))
+        for name, decode in self.decoders:
+            value = record[name]
+            if value is not None:
+                record[name] = decode(value)
+        return record
+
+
+class Planner:
+    """Writes statements for one dialect over the collections that were set up."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.collections: dict[str, Collection] = {}
+        self._filters = FilterPlanner(dialect, self.collections)
+        self._columns: dict[str, Columns] = {}
+        self._texts: dict[tuple[Any, ...], str] = {}
+
+    def declare(self, collection: Collection) -> None:
+        """Make a collection, or its new edition, known."""
+        dialect = self.dialect
+        decoders = [(f.name, dialect.decoder(f.kind)) for f in collection.fields]
+        names = (REVISION, *(f.name for f in collection.fields))
+        self.collections[collection.name] = collection
+        self._texts.clear()
+        self._columns[collection.name] = Columns(
+            names=names,
+            encoders=tuple((f.name, dialect.encoder(f.kind)) for f in collection.fields),
+            decoders=tuple((name, decode) for name, decode in decoders if decode is not None),
+            listed=", ".join(f"t0.{quoted(name)}" for name in names),
+        )
+
+    def columns(self, collection: str) -> Columns:
+        """How a collection's rows are read and written."""
+        return self._columns[collection]
+
+    def text(self, shape: tuple[Any, ...], write: Callable[[], str]) -> str:
+        """The statement for a shape, written at its first use."""
+        found = self._texts.get(shape)
+        if found is None:
+            found = self._texts[shape] = write()
+        return found
+
+    def encode(self, collection: Collection, name: str, value: Any) -> Any:
+        """One value as it is bound for a field."""
+        if value is None or name == REVISION:
+            return value
+        encode = self.dialect.encoder(collection.by_name[name].kind)
+        return value if encode is None else encode(value)
+
+    def where(
+        self, tenant: Tenant, collection: Collection, part: Filter
+    ) -> tuple[Shape, list[Any]]:
+        """The shape and the values of "of this tenant and matching"."""
+        values: list[Any] = [] if tenant is EVERY_TENANT else [tenant]
+        shape = self._filters.shape(collection, part, values)
+        return (tenant is EVERY_TENANT, shape), values
+
+    def condition(self, where: Shape) -> str:
+        """The text of what ``where`` returned."""
+        every, shape = where
+        text = self._filters.sql(shape)
+        if every:
+            return text
+        owned = f"t0.tenant = {self.dialect.mark}"
+        return owned if text == "TRUE" else f"{owned} AND {text}"
+
+    # --- reading
+
+    def get(self, collection: str, extra: str = "") -> str:
+        """One record by tenant and key."""
+
+        def write() -> str:
+            shape = self.collections[collection]
+            mark = self.dialect.mark
+            key = " AND ".join(f"t0.{quoted(name)} = {mark}" for name in shape.key)
+            return (
+                f"SELECT {self._columns[collection].listed}{extra}"
+                f" FROM {self.dialect.table(shape)} AS t0 WHERE t0.tenant = {mark} AND {key}"
+            )
+
+        return self.text(("get", collection, extra), write)
+
+    def query(self, tenant: Tenant, query: Query, extra: str = "") -> Statement:
+        """A page, one row longer than asked so that the caller sees whether more follow."""
+        collection = self.collections[query.collection]
+        where, values = self.where(tenant, collection, query.filter)
+        order = full_order(query.order, collection.key)
+        nulls = self._bind_after(collection, order, query.after, values)
+        values.append(_NO_LIMIT if query.limit is None else query.limit + 1)
+        if tenant is EVERY_TENANT:
+            extra += ", t0.tenant"
+
+        def write() -> str:
+            condition = self.condition(where)
+            if nulls is not None:
+                condition += f" AND {self._after(collection, order, nulls)}"
+            return (
+                f"SELECT {self._columns[collection.name].listed}{extra}"
+                f" FROM {self.dialect.table(collection)} AS t0 WHERE {condition}"
+                f" ORDER BY {self.order_by(order)} LIMIT {self.dialect.mark}"
+            )
+
+        return self.text(("query", collection.name, where, order, nulls, extra), write), values
+
+    def order_by(self, order: tuple[Order, ...]) -> str:
+        """An ORDER BY list over table t0."""
+        return ", ".join(
+            self.dialect.sort_term(f"t0.{quoted(term.field)}", term.descending) for term in order
+        )
+
+    def _bind_after(
+        self,
+        collection: Collection,
+        order: tuple[Order, ...],
+        after: tuple[Any, ...] | None,
+        values: list[Any],
+    ) -> tuple[bool, ...] | None:
+        """Bind a page's start; which of its values are null belongs to the shape."""
+        if after is None:
+            return None
+        encoded = [
+            self.encode(collection, term.field, value)
+            for term, value in zip(order, after, strict=True)
+        ]
+        if self._is_plain(collection, order):
+            values.extend(encoded)
+        else:
+            for last in range(len(order)):
+                values.extend(value for value in encoded[:last] if value is not None)
+                if encoded[last] is not None:
+                    values.append(encoded[last])
+        return tuple(value is None for value in encoded)
+
+    def _after(
+        self, collection: Collection, order: tuple[Order, ...], nulls: tuple[bool, ...]
+    ) -> str:
+        mark = self.dialect.mark
+        columns = [f"t0.{quoted(term.field)}" for term in order]
+        if self._is_plain(collection, order):
+            sign = "<" if order[0].descending else ">"
+            return f"({', '.join(columns)}) {sign} ({', '.join(mark for _ in columns)})"
+        alternatives = []
+        for last, term in enumerate(order):
+            same = [
+                f"{columns[i]} IS NULL" if nulls[i] else f"{columns[i]} = {mark}"
+                for i in range(last)
+            ]
+            alternatives.append(
+                " AND ".join([*same, _beyond(columns[last], term, nulls[last], mark)])
+            )
+        return "((" + ") OR (".join(alternatives) + "))"
+
+    @staticmethod
+    def _is_plain(collection: Collection, order: tuple[Order, ...]) -> bool:
+        """Whether a row comparison says the same: one direction and no nulls."""
+        one_way = len({term.descending for term in order}) == 1
+        named = [term.field for term in order if term.field != REVISION]
+        return one_way and not any(collection.by_name[name].nullable for name in named)
+
+    def aggregate(self, tenant: Tenant, aggregate: Aggregate) -> Statement:
+        """Figures per group."""
+        collection = self.collections[aggregate.collection]
+        where, values = self.where(tenant, collection, aggregate.filter)
+
+        def write() -> str:
+            groups = [self._group(group) for group in aggregate.group_by]
+            selected = [*groups, *(self._measure(m) for m in aggregate.measures)]
+            text = (
+                f"SELECT {', '.join(selected)} FROM {self.dialect.table(collection)} AS t0"
+                f" WHERE {self.condition(where)}"
+            )
+            if groups:
+                ordered = ", ".join(self.dialect.sort_term(group, False) for group in groups)
+                text += f" GROUP BY {', '.join(groups)} ORDER BY {ordered}"
+            return text
+
+        shape = ("aggregate", collection.name, where, aggregate.group_by, aggregate.measures)
+        return self.text(shape, write), values
+
+    def aggregate_decoders(self, aggregate: Aggregate) -> list[tuple[str, Codec | None]]:
+        """The answer's columns, in order, and how each is read."""
+        collection = self.collections[aggregate.collection]
+        named: list[tuple[str, Codec | None]] = []
+        for group in aggregate.group_by:
+            field = group.field if isinstance(group, Bucket) else group
+            name = group.name if isinstance(group, Bucket) else group
+            named.append((name, self.dialect.decoder(collection.by_name[field].kind)))
+        for measure in aggregate.measures:
+            read = None
+            if measure.field is not None and measure.kind in ("min", "max"):
+                read = self.dialect.decoder(collection.by_name[measure.field].kind)
+            named.append((measure.name, read))
+        return named
+
+    def _group(self, group: str | Bucket) -> str:
+        if isinstance(group, Bucket):
+            return self.dialect.bucket(f"t0.{quoted(group.field)}", group)
+        return f"t0.{quoted(group)}"
+
+    @staticmethod
+    def _measure(measure: Measure) -> str:
+        column = "*" if measure.field is None else f"t0.{quoted(measure.field)}"
+        if measure.kind == "distinct":
+            return f"count(DISTINCT {column})"
+        if measure.kind == "sum":
+            return f"coalesce(sum({column}), 0)"
+        return f"{measure.kind}({column})"
+
+    # --- writing
+
+    def insert(self, collection: str) -> str:
+        """A new record; its values are tenant, then the fields."""
+        return self.text(("insert", collection), lambda: self._insert(collection))
+
+    def upsert(self, collection: str, returning: str) -> str:
+        """A record created or replaced, returning ``revision`` and what the engine adds."""
+
+        def write() -> str:
+            shape = self.collections[collection]
+            names = [f.name for f in shape.fields if f.name not in shape.key]
+            sets = [f"{quoted(name)} = excluded.{quoted(name)}" for name in names]
+            key = ", ".join(quoted(name) for name in ("tenant", *shape.key))
+            return (
+                f"{self._insert(collection)} ON CONFLICT ({key}) DO UPDATE SET"
+                f" {', '.join((*sets, 'revision = t0.revision + 1'))}"
+                f" RETURNING revision{returning}"
+            )
+
+        return self.text(("upsert", collection), write)
+
+    def _insert(self, collection: str) -> str:
+        shape = self.collections[collection]
+        names = ["tenant", *(f.name for f in shape.fields)]
+        marks = ", ".join(self.dialect.mark for _ in names)
+        return (
+            f"INSERT INTO {self.dialect.table(shape)} AS t0"
+            f" ({', '.join(quoted(name) for name in names)}, revision) VALUES ({marks}, 1)"
+        )
+
+    def patch_where(self, tenant: str, collection: str, part: Filter, edit: Edit) -> Statement:
+        """One statement that edits every match."""
+        shape = self.collections[collection]
+        values: list[Any] = []
+        sets = tuple(self._edits(shape, edit, values))
+        where, bound = self.where(tenant, shape, part)
+        values.extend(bound)
+
+        def write() -> str:
+            assigned = ", ".join((*sets, "revision = revision + 1"))
+            table = self.dialect.table(shape)
+            return f"UPDATE {table} AS t0 SET {assigned} WHERE {self.condition(where)}"
+
+        return self.text(("patch_where", collection, sets, where), write), values
+
+    def delete_where(self, tenant: str, change: DeleteWhere, row_id: str) -> Statement:
+        """One statement that deletes every match, the first ones in order when limited."""
+        shape = self.collections[change.collection]
+        where, values = self.where(tenant, shape, change.filter)
+        if change.limit is not None:
+            values.append(change.limit)
+
+        def write() -> str:
+            table, condition = self.dialect.table(shape), self.condition(where)
+            if change.limit is None:
+                return f"DELETE FROM {table} AS t0 WHERE {condition}"
+            order = self.order_by(full_order(change.order, shape.key))
+            return (
+                f"DELETE FROM {table} WHERE {row_id} IN (SELECT t0.{row_id} FROM {table} AS t0"
+                f" WHERE {condition} ORDER BY {order} LIMIT {self.dialect.mark})"
+            )
+
+        limited = change.limit is not None
+        order = change.order if limited else ()
+        return self.text(("delete_where", change.collection, where, limited, order), write), values
+
+    def claimable(self, tenant: str, claim: Claim, extra: str, suffix: str = "") -> Statement:
+        """The records that a claim will take, in order."""
+        shape = self.collections[claim.collection]
+        where, values = self.where(tenant, shape, claim.filter)
+        order = full_order(claim.order, shape.key)
+        values.append(claim.limit)
+
+        def write() -> str:
+            return (
+                f"SELECT {self._columns[shape.name].listed}{extra}"
+                f" FROM {self.dialect.table(shape)} AS t0 WHERE {self.condition(where)}"
+                f" ORDER BY {self.order_by(order)} LIMIT {self.dialect.mark}{suffix}"
+            )
+
+        return self.text(("claim", shape.name, where, order, extra, suffix), write), values
+
+    def _edits(self, shape: Collection, edit: Edit, values: list[Any]) -> list[str]:
+        """SET expressions that say what `core.edit.edited` says."""
+        dialect, mark, sets = self.dialect, self.dialect.mark, []
+
+        def assign(name: str, expression: str, *bound: Any) -> None:
+            sets.append(f"{quoted(name)} = {expression}")
+            values.extend(bound)
+
+        for name, value in edit.set.items():
+            assign(name, mark, self.encode(shape, name, value))
+        for name, value in edit.default.items():
+            assign(name, f"coalesce({quoted(name)}, {mark})", self.encode(shape, name, value))
+        for name, value in edit.increment.items():
+            assign(name, f"coalesce({quoted(name)}, 0) + {mark}", value)
+        for extremum, operation in (
+            (dialect.greatest, edit.maximum),
+            (dialect.least, edit.minimum),
+        ):
+            for name, value in operation.items():
+                bound = self.encode(shape, name, value)
+                text = extremum(f"coalesce({quoted(name)}, {mark})", mark)
+                assign(name, text, bound, bound)
+        for name, held in edit.append.items():
+            assign(name, dialect.append(quoted(name)), self.encode(shape, name, held))
+        for name, patch in edit.merge.items():
+            assign(name, dialect.merge(quoted(name)), self.encode(shape, name, patch))
+        for name, scale in edit.scale.items():
+            text, bounds = f"({quoted(name)} * {mark} + {mark})", [scale.factor, scale.offset]
+            if scale.floor is not None:
+                text, bounds = dialect.greatest(text, mark), [*bounds, scale.floor]
+            if scale.ceiling is not None:
+                text, bounds = dialect.least(text, mark), [*bounds, scale.ceiling]
+            assign(name, text, *bounds)
+        return sets
+
+
+def _beyond(column: str, term: Order, null: bool, mark: str) -> str:
+    """The column comes after a value in a term's order, where null comes before all values."""
+    if term.descending:
+        return "FALSE" if null else f"({column} < {mark} OR {column} IS NULL)"
+    return f"{column} IS NOT NULL" if null else f"{column} > {mark}"

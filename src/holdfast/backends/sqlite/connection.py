@@ -1,0 +1,186 @@
+"""Connections to one SQLite file: one for writing, a pool for reading."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
+
+import apsw
+
+from holdfast.backends.sqlite import guard
+from holdfast.backends.sqlite.dialect import append_json, merge_json
+from holdfast.backends.sqlite.errors import mapped
+from holdfast.core.clock import monotonic
+from holdfast.core.errors import Busy, Closed, Corrupt, SchemaNewer
+
+Durability = Literal["full", "normal"]
+
+APPLICATION_ID: Final = 0x484F4C44
+"""'HOLD' in the file's header, so that tools can tell what the file is."""
+FORMAT: Final = 1
+"""Version of the engine's own tables, kept in the header's user_version."""
+BUSY_SECONDS: Final = 10.0
+"""How long a call waits for another process's write."""
+WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
+"""What the write-ahead log shrinks back to after a checkpoint."""
+POOL_SIZE: Final = 16
+"""Idle read connections that are kept."""
+_STATEMENT_CACHE: Final = 512
+_CREATE_MODE: Final = 0o600
+
+
+class ConnectionPool:
+    """The write connection and the readers of one file, opened alike."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        durability: Durability = "full",
+        busy_seconds: float = BUSY_SECONDS,
+        vfs: str | None = None,
+    ) -> None:
+        self.path = os.path.abspath(path)
+        self.durability = durability
+        self.busy_seconds = busy_seconds
+        self._vfs = vfs
+        self._idle: list[apsw.Connection] = []
+        self._closed = False
+        check_header(self.path, vfs)
+        if not os.path.exists(self.path):
+            _create(self.path)
+        self.writer = self.connect()
+        self._mark = guard.hold(self.path)
+
+    def connect(self) -> apsw.Connection:
+        """A new connection with this store's settings."""
+        try:
+            connection = apsw.Connection(
+                self.path, statementcachesize=_STATEMENT_CACHE, vfs=self._vfs
+            )
+        except Exception as error:
+            raise mapped(error) from error
+        try:
+            self._configure(connection)
+        except Exception as error:
+            connection.close()
+            raise mapped(error) from error
+        return connection
+
+    def _configure(self, connection: apsw.Connection) -> None:
+        connection.set_busy_timeout(int(self.busy_seconds * 1000))
+        connection.enable_load_extension(False)
+        _enter_wal(connection, self.busy_seconds)
+        connection.execute(f"PRAGMA synchronous={self.durability}")
+        connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
+        connection.execute("PRAGMA trusted_schema=OFF")
+        connection.execute("PRAGMA secure_delete=FAST")
+        connection.create_scalar_function("holdfast_append", append_json, 2, deterministic=True)
+        connection.create_scalar_function("holdfast_merge", merge_json, 2, deterministic=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[apsw.Connection]:
+        """A read connection for this block alone."""
+        connection = self.take()
+        try:
+            yield connection
+        finally:
+            self.give(connection)
+
+    def take(self) -> apsw.Connection:
+        """An idle read connection, or a new one; `give` it back."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
+        if self._closed:
+            raise Closed("The store is closed.")
+        connection = self.connect()
+        connection.execute("PRAGMA query_only=ON")
+        return connection
+
+    def give(self, connection: apsw.Connection) -> None:
+        """Return what `take` gave."""
+        if self._closed or len(self._idle) >= POOL_SIZE:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def reopen_writer(self) -> None:
+        """Replace the write connection after a failed sync: its page cache is not to be trusted."""
+        self.writer.close(force=True)
+        self.writer = self.connect()
+
+    def close(self) -> None:
+        """Close every connection; the last one out checkpoints the log."""
+        if self._closed:
+            return
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+        self.writer.close()
+        guard.release(self._mark)
+
+
+def check_header(path: str, vfs: str | None = None) -> None:
+    """Refuse a newer or foreign file before anything could be written to it."""
+    if not os.path.exists(path) or os.path.getsize(path) == 0:
+        return
+    try:
+        connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+    except Exception as error:
+        raise mapped(error) from error
+    try:
+        connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
+        version = connection.pragma("user_version")
+        application = connection.pragma("application_id")
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    except Exception as error:
+        raise mapped(error) from error
+    finally:
+        connection.close()
+    if application == APPLICATION_ID and version > FORMAT:
+        raise SchemaNewer(
+            f"The file has format {version}; this version of holdfast knows {FORMAT}.",
+            hint="Upgrade holdfast. Nothing was written.",
+            format=version,
+        )
+    if application != APPLICATION_ID and tables:
+        raise Corrupt(
+            "The file is a SQLite database of another program.",
+            hint="Choose another path; nothing was written.",
+        )
+
+
+def _create(path: str) -> None:
+    """Make the file readable by its owner alone; a link in its place is not followed."""
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        os.close(os.open(path, flags, _CREATE_MODE))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise mapped(apsw.CantOpenError(str(error))) from error
+
+
+def _enter_wal(connection: apsw.Connection, busy_seconds: float) -> None:
+    """Switch to write-ahead logging. The switch ignores the busy timeout, so it is repeated."""
+    deadline = monotonic() + busy_seconds
+    while True:
+        try:
+            mode = connection.execute("PRAGMA journal_mode=WAL").get
+        except apsw.BusyError:
+            mode = "busy"
+        if mode == "wal":
+            return
+        if monotonic() > deadline:
+            raise Busy("The file could not be switched to write-ahead logging.")
+        _wait_briefly()
+
+
+def _wait_briefly() -> None:
+    import time
+
+    time.sleep(0.005)

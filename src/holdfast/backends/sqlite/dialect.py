@@ -1,0 +1,125 @@
+"""How SQLite says what the planner means, and how values are kept in its columns.
+
+Instants are integers, microseconds since 1970 in UTC; json and text lists are JSON text; bool is
+0 or 1. Tables are STRICT, so nothing else can be put into a column.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import msgspec
+
+from holdfast.backends.sql.dialect import Codec, Dialect, quoted
+from holdfast.core.collection import Collection
+from holdfast.core.edit import appended, merged
+from holdfast.core.query import Bucket
+from holdfast.core.values import Kind, from_micros, to_micros
+
+TYPES: Final[dict[Kind, str]] = {
+    "text": "TEXT",
+    "int": "INTEGER",
+    "float": "REAL",
+    "bool": "INTEGER",
+    "time": "INTEGER",
+    "json": "TEXT",
+    "bytes": "BLOB",
+    "texts": "TEXT",
+}
+
+_encode_json = msgspec.json.Encoder().encode
+_decode_json = msgspec.json.Decoder().decode
+_decode_texts = msgspec.json.Decoder(list[str]).decode
+_MICROS: Final = {"hour": 3_600_000_000, "day": 86_400_000_000}
+
+
+def encode_json(value: Any) -> str:
+    """JSON text as it is stored."""
+    return _encode_json(value).decode()
+
+
+class SqliteDialect(Dialect):
+    """SQLite 3.45 or later, with the functions of `install_functions`."""
+
+    mark = "?"
+
+    def encoder(self, kind: Kind) -> Codec | None:
+        return _ENCODERS.get(kind)
+
+    def decoder(self, kind: Kind) -> Codec | None:
+        return _DECODERS.get(kind)
+
+    def table(self, collection: Collection) -> str:
+        return quoted(collection.name)
+
+    def in_list(self, column: str) -> str:
+        return f"{column} IN (SELECT value FROM json_each(?))"
+
+    def bind_list(self, values: list[Any]) -> Any:
+        if any(isinstance(value, bytes) for value in values):
+            # JSON holds no bytes; hex text would need another statement shape.
+            raise TypeError("bytes cannot be listed")
+        return json.dumps(values)
+
+    def contains(self, column: str, mode: str) -> str:
+        held = f"(SELECT value FROM json_each({column}))"
+        if mode == "any":
+            return f"EXISTS (SELECT 1 FROM json_each(?) AS w WHERE w.value IN {held})"
+        return f"NOT EXISTS (SELECT 1 FROM json_each(?) AS w WHERE w.value NOT IN {held})"
+
+    def json_compare(self, column: str, op: str, kind: str) -> str:
+        types = {"text": "'text'", "number": "'integer', 'real'", "bool": "'true', 'false'"}[kind]
+        return f"(json_type({column}, ?) IN ({types}) AND json_extract({column}, ?) {op} ?)"
+
+    def bind_path(self, path: tuple[str, ...]) -> Any:
+        return "$" + "".join(f'."{key}"' for key in path)
+
+    def json_exists(self, column: str) -> str:
+        return f"coalesce(json_type({column}, ?), 'null') <> 'null'"
+
+    def bucket(self, column: str, bucket: Bucket) -> str:
+        if bucket.unit == "month":
+            seconds = f"({column} - ({column} % 1000000 + 1000000) % 1000000) / 1000000"
+            return f"unixepoch({seconds}, 'unixepoch', 'start of month') * 1000000"
+        unit = _MICROS[bucket.unit]
+        return f"({column} - ({column} % {unit} + {unit}) % {unit})"
+
+    def append(self, column: str) -> str:
+        return f"holdfast_append({column}, ?)"
+
+    def merge(self, column: str) -> str:
+        return f"holdfast_merge({column}, ?)"
+
+    def greatest(self, left: str, right: str) -> str:
+        return f"max({left}, {right})"
+
+    def least(self, left: str, right: str) -> str:
+        return f"min({left}, {right})"
+
+    def sort_term(self, column: str, descending: bool) -> str:
+        return f"{column} DESC" if descending else column
+
+
+def append_json(held: str | None, values: str) -> str:
+    """`core.edit.appended` on stored text lists."""
+    return encode_json(appended(None if held is None else _decode_json(held), _decode_json(values)))
+
+
+def merge_json(held: str | None, patch: str) -> str:
+    """`core.edit.merged` on stored json."""
+    return encode_json(merged(None if held is None else _decode_json(held), _decode_json(patch)))
+
+
+_ENCODERS: Final[dict[Kind, Codec]] = {
+    "time": to_micros,
+    "json": encode_json,
+    "texts": encode_json,
+    "bool": int,
+}
+_DECODERS: Final[dict[Kind, Codec]] = {
+    "time": from_micros,
+    "json": _decode_json,
+    "texts": _decode_texts,
+    "bool": bool,
+}

@@ -1,0 +1,62 @@
+"""The one place where SQLite's errors become the contract's."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import apsw
+
+from holdfast.core.collection import Collection
+from holdfast.core.errors import (
+    Busy,
+    Conflict,
+    Corrupt,
+    HoldfastError,
+    ReadOnly,
+    StorageFull,
+    Unavailable,
+)
+
+_UNIQUE: Final = re.compile(r"UNIQUE constraint failed: (.+)")
+
+
+def mapped(error: Exception) -> HoldfastError:
+    """The contract's error for an engine error; raise it ``from`` the original."""
+    if isinstance(error, HoldfastError):
+        return error
+    if isinstance(error, apsw.BusyError | apsw.LockedError):
+        return Busy(
+            "The file stayed locked by another writer until the deadline.",
+            hint="Try again; nothing was written.",
+        )
+    if isinstance(error, apsw.FullError):
+        return StorageFull("The disk is full.", hint="Nothing was written; free some space.")
+    if isinstance(error, apsw.ReadOnlyError):
+        return ReadOnly("The file or its folder cannot be written.")
+    if isinstance(error, apsw.NotADBError):
+        return Corrupt("The file is not a SQLite database, or its first page is damaged.")
+    if isinstance(error, apsw.CorruptError):
+        return Corrupt(
+            "The file is damaged.", hint="`holdfast doctor` says what can be saved from it."
+        )
+    if isinstance(error, apsw.CantOpenError):
+        return Unavailable("The file cannot be opened.", hint="Check the path and permissions.")
+    if isinstance(error, apsw.IOError):
+        return Unavailable("The disk refused the work.", hint="Nothing was acknowledged.")
+    if isinstance(error, MemoryError | apsw.NoMemError):
+        return Unavailable("There is not enough memory for this.")
+    return Unavailable(f"SQLite failed: {type(error).__name__}.")
+
+
+def constraint_conflict(error: apsw.ConstraintError, collection: Collection) -> HoldfastError:
+    """Which of the collection's promises a constraint error broke."""
+    found = _UNIQUE.search(str(error))
+    if found is None:
+        return Corrupt(f"A stored value of {collection.name} does not fit its column.")
+    columns = tuple(name.rpartition(".")[2] for name in found[1].split(", "))
+    if columns == ("tenant", *collection.key):
+        return Conflict("A record with this key exists.", unique="key")
+    names = [u.name for u in collection.unique if ("tenant", *u.fields) == columns]
+    name = names[0] if names else ", ".join(columns[1:])
+    return Conflict(f"Another record of {collection.name} has the same {name}.", unique=name)

@@ -1,0 +1,231 @@
+"""Group commit: concurrent writers share one transaction, a savepoint each, and one sync.
+
+Whoever finds nobody writing leads: it runs its own work and all that waits, commits once, and
+hands over. A lone writer pays two uncontended locks for it. Nothing is answered before the commit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Generic, TypeVar, cast
+
+import apsw
+
+from holdfast.backends.sqlite.connection import ConnectionPool
+from holdfast.backends.sqlite.errors import mapped
+from holdfast.core.errors import Unavailable
+
+T = TypeVar("T")
+
+Work = Callable[[apsw.Connection], T]
+
+BATCH_LIMIT: Final = 256
+"""Most units in one commit, so that the first of them does not wait for ever."""
+
+
+class _Turn(Generic[T]):
+    """One caller's unit: what to run, and what came of it."""
+
+    __slots__ = ("_woken", "error", "leads", "result", "work")
+
+    def __init__(self, work: Work[T]) -> None:
+        self.work = work
+        self.result: T | None = None
+        self.error: BaseException | None = None
+        self.leads = False
+        self._woken = threading.Lock()
+        self._woken.acquire()
+
+    def wait(self) -> None:
+        self._woken.acquire()
+
+    def wake(self) -> None:
+        self._woken.release()
+
+
+class Writer:
+    """The one writer of a file in this process."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._state = threading.Lock()
+        self._busy = False
+        self._waiting: deque[_Turn[Any]] = deque()
+        self._local = threading.local()
+
+    def run(self, work: Work[T]) -> T:
+        """Run ``work`` in a transaction, durable when this returns."""
+        if getattr(self._local, "grouped", False):
+            return self._run_grouped(work)
+        turn = self._enter(work)
+        if turn is not None:
+            turn.wait()
+            if not turn.leads:
+                return _answer(turn)
+        else:
+            turn = _Turn(work)
+        self._lead(turn)
+        return _answer(turn)
+
+    @contextmanager
+    def group(self) -> Iterator[None]:
+        """Let this thread's runs share one commit, made when the block ends."""
+        local = self._local
+        if getattr(local, "grouped", False):
+            yield
+            return
+        local.grouped, local.begun = True, False
+        try:
+            yield
+        except BaseException:
+            self._end_group(commit=False)
+            raise
+        self._end_group(commit=True)
+
+    @property
+    def open_connection(self) -> apsw.Connection | None:
+        """The connection whose uncommitted writes this thread may see: that of its open group."""
+        if getattr(self._local, "begun", False):
+            return self._pool.writer
+        return None
+
+    def close(self) -> None:
+        """Wait for the writes under way."""
+        self._take_lead()
+        self._hand_over()
+
+    # --- turns
+
+    def _enter(self, work: Work[T] | None) -> _Turn[T] | None:
+        """Take the lead (None), or queue up (the turn to wait on)."""
+        with self._state:
+            if not self._busy:
+                self._busy = True
+                return None
+            turn = _Turn(cast("Work[T]", work))
+            self._waiting.append(turn)
+            return turn
+
+    def _take_lead(self) -> None:
+        """Wait until this thread leads, with nothing of its own to run yet."""
+        turn: _Turn[None] | None = self._enter(_nothing)
+        if turn is not None:
+            turn.wait()
+            if not turn.leads:
+                self._take_lead()
+
+    def _hand_over(self) -> None:
+        with self._state:
+            if not self._waiting:
+                self._busy = False
+                return
+            successor = self._waiting.popleft()
+        successor.leads = True
+        successor.wake()
+
+    def _lead(self, own: _Turn[Any]) -> None:
+        turns = [own]
+        with self._state:
+            while self._waiting and len(turns) < BATCH_LIMIT:
+                turns.append(self._waiting.popleft())
+        try:
+            self._commit_together(turns)
+        except BaseException as error:
+            # An interrupt of the leader must not look like success to those who follow it.
+            for turn in turns:
+                turn.error = turn.error or Unavailable("The write was interrupted.")
+            own.error = error
+        finally:
+            for turn in turns[1:]:
+                turn.wake()
+            self._hand_over()
+
+    def _commit_together(self, turns: list[_Turn[Any]]) -> None:
+        connection = self._pool.writer
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            if len(turns) == 1:
+                turns[0].result = turns[0].work(connection)
+            else:
+                for turn in turns:
+                    _run_in_savepoint(connection, turn)
+            connection.execute("COMMIT")
+        except BaseException as error:
+            self._roll_back(error)
+            if not isinstance(error, Exception):
+                raise
+            failure = mapped(error)
+            failure.__cause__ = None if failure is error else error
+            for turn in turns:
+                turn.error = turn.error or failure
+
+    def _roll_back(self, error: BaseException) -> None:
+        connection = self._pool.writer
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        if isinstance(error, apsw.IOError | apsw.FullError):
+            self._pool.reopen_writer()
+
+    # --- groups
+
+    def _run_grouped(self, work: Work[T]) -> T:
+        connection = self._pool.writer
+        if not self._local.begun:
+            self._take_lead()
+            try:
+                connection = self._pool.writer
+                connection.execute("BEGIN IMMEDIATE")
+            except BaseException as error:
+                self._hand_over()
+                raise mapped(error) from error if isinstance(error, Exception) else error
+            self._local.begun = True
+        turn = _Turn(work)
+        _run_in_savepoint(connection, turn)
+        return _answer(turn)
+
+    def _end_group(self, *, commit: bool) -> None:
+        local = self._local
+        local.grouped = False
+        if not local.begun:
+            return
+        local.begun = False
+        try:
+            if commit:
+                self._pool.writer.execute("COMMIT")
+            else:
+                self._pool.writer.execute("ROLLBACK")
+        except BaseException as error:
+            self._roll_back(error)
+            if isinstance(error, Exception):
+                raise mapped(error) from error
+            raise
+        finally:
+            self._hand_over()
+
+
+def _nothing(_: apsw.Connection) -> None:
+    return None
+
+
+def _run_in_savepoint(connection: apsw.Connection, turn: _Turn[Any]) -> None:
+    connection.execute("SAVEPOINT unit")
+    try:
+        turn.result = turn.work(connection)
+    except Exception as error:
+        if not connection.in_transaction:
+            raise
+        connection.execute("ROLLBACK TO unit")
+        turn.error = error
+    connection.execute("RELEASE unit")
+
+
+def _answer(turn: _Turn[T]) -> T:
+    if turn.error is not None:
+        if isinstance(turn.error, Exception):
+            failure = mapped(turn.error)
+            raise failure from (None if failure is turn.error else turn.error)
+        raise turn.error
+    return cast(T, turn.result)
