@@ -1,0 +1,1 @@
+"""Scripts that work on the repository itself; nothing here is shipped."""

@@ -1,0 +1,151 @@
+"""Make .venv hold exactly what a pinned requirements file says, and the package itself.
+
+Needs nothing but a Python with the venv module. A stamp remembers what was installed, so a second
+run returns at once; a lock lets two `make` commands of one clone run at the same time. The
+environment is rebuilt from nothing when it was made for another folder or another Python, or when
+its making was interrupted.
+
+Usage: python tools/bootstrap.py runtime|dev
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+REQUIREMENTS = ROOT / "requirements"
+
+# What a set includes: an environment for development can also run the demo.
+SATISFIED_BY = {"runtime": ("runtime", "dev"), "dev": ("dev",)}
+
+
+def main(arguments: list[str]) -> int:
+    """Bring the environment up to the named set; return a process exit code."""
+    if len(arguments) != 1 or arguments[0] not in SATISFIED_BY:
+        print(__doc__, file=sys.stderr)
+        return 2
+    wanted = arguments[0]
+    if is_current(wanted):
+        return 0
+    with exclusive():
+        if not is_current(wanted):  # another make may have done it while this one waited
+            install(wanted)
+    return 0
+
+
+def is_current(wanted: str) -> bool:
+    """Say whether an installed set, this one or a larger one, is what the pins describe now."""
+    return any(read(stamp(name)) == fingerprint(name) for name in SATISFIED_BY[wanted])
+
+
+def install(wanted: str) -> None:
+    """Install the set by its hashes, then the package, then stamp it."""
+    started = time.perf_counter()
+    if read(VENV / "made") != made_for():
+        say(f"Making .venv with {base_python()}")
+        run(base_python(), "-m", "venv", "--clear", str(VENV))
+        (VENV / "made").write_text(made_for())
+    say(f"Installing requirements/{wanted}.txt (pinned, by hash)")
+    # uv installs several times faster, but does not read pip's configuration; where only that
+    # leads to a package index, pip itself does the same work.
+    if not (has_uv() and install_with_uv(wanted)):
+        pip("--require-hashes", "-r", str(REQUIREMENTS / f"{wanted}.txt"))
+    pip("--no-deps", "--no-build-isolation", "--no-index", "-e", str(ROOT))
+    for other in SATISFIED_BY:
+        stamp(other).unlink(missing_ok=True)
+    stamp(wanted).write_text(fingerprint(wanted))
+    say(f"Ready in {time.perf_counter() - started:.0f} s")
+
+
+def has_uv() -> bool:
+    """Install uv by its hash; False where there is no build of it for this machine."""
+    uv = VENV / "bin" / "uv"
+    if not uv.exists():
+        with contextlib.suppress(subprocess.CalledProcessError):
+            pip("--require-hashes", "--only-binary", ":all:", "-r", str(REQUIREMENTS / "uv.txt"))
+    return uv.exists()
+
+
+def install_with_uv(wanted: str) -> bool:
+    """Install the set with uv; False when it cannot reach what it needs."""
+    command = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(PYTHON)]
+    pins = ["--require-hashes", "-r", str(REQUIREMENTS / f"{wanted}.txt")]
+    done = subprocess.run([*command, *pins], cwd=ROOT, env=quick(os.environ), check=False)
+    if done.returncode:
+        say("uv did not manage; trying again with pip")
+    return done.returncode == 0
+
+
+def quick(environment: os._Environ[str]) -> dict[str, str]:
+    """Give up on an unreachable index soon, because pip comes next."""
+    return {"UV_HTTP_RETRIES": "1", "UV_HTTP_TIMEOUT": "20", **environment}
+
+
+def pip(*arguments: str) -> None:
+    """Run the environment's own pip, quietly."""
+    quiet = ("--quiet", "--disable-pip-version-check")
+    run(str(PYTHON), "-m", "pip", "install", *quiet, *arguments)
+
+
+def run(*command: str) -> None:
+    """Run a command in the repository; raise when it fails."""
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def fingerprint(name: str) -> str:
+    """Everything that decides what the environment must hold."""
+    digest = hashlib.sha256(made_for().encode())
+    for path in (REQUIREMENTS / f"{name}.txt", ROOT / "pyproject.toml", Path(__file__)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def made_for() -> str:
+    """Scripts in an environment carry its path, so a copied folder needs its own."""
+    return f"{VENV}\n"
+
+
+def base_python() -> str:
+    """The interpreter behind any environment this script itself was started from."""
+    return str(getattr(sys, "_base_executable", None) or sys.executable)
+
+
+def stamp(name: str) -> Path:
+    """The file that remembers what was installed."""
+    return VENV / f"installed-{name}"
+
+
+def read(path: Path) -> str:
+    """The text of a file, empty when there is none."""
+    return path.read_text() if path.exists() else ""
+
+
+def say(text: str) -> None:
+    """Tell the person who waits what is going on."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def exclusive() -> Iterator[None]:
+    """Hold the folder's lock; it ends with the process, however that ends."""
+    with (ROOT / ".venv.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except subprocess.CalledProcessError as failure:
+        say(f"Stopped: {' '.join(map(str, failure.cmd[:4]))} ... failed")
+        sys.exit(1)
