@@ -1,0 +1,1 @@
+"""The tests of this repository; the conformance suite that backends share ships in the package."""
