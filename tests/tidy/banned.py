@@ -30,7 +30,9 @@ INJECTED = (
 CLOCK = "holdfast/core/clock.py"
 
 # Bytes from a database must never become code.
-CODE_FROM_DATA = frozenset({"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle"})
+CODE_FROM_DATA = frozenset(
+    {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle"}
+)
 EVALUATORS = frozenset({"eval", "exec"})
 
 # Names that say nothing about what a thing is.
@@ -52,9 +54,8 @@ def _used(module: Module) -> Iterator[tuple[ast.expr, str]]:
     """Each expression that reads an imported thing, once, with its full dotted name."""
     inner = {id(n.value) for n in ast.walk(module.tree) if isinstance(n, ast.Attribute)}
     for node in ast.walk(module.tree):
-        outermost = isinstance(node, ast.Name | ast.Attribute) and id(node) not in inner
-        if outermost and (name := module.meaning(node)):
-            yield node, name
+        if isinstance(node, ast.Name | ast.Attribute) and id(node) not in inner:
+            yield node, module.meaning(node)
 
 
 def code_from_data(root: Path) -> list[Violation]:

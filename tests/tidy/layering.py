@@ -38,13 +38,13 @@ def breaches(root: Path) -> list[Violation]:
 def _of(module: Module) -> Iterator[Violation]:
     home = _part(module.parts)
     if home not in MAY_IMPORT and home not in EDGES and home not in JOINTS:
-        text = f"{PACKAGE}.{home} has no place in the layering; give it one in {Path(__file__).name}"
+        text = (
+            f"{PACKAGE}.{home} has no place in the layering; give it one in {Path(__file__).name}"
+        )
         yield Violation(module.shown, 1, text)
     for item in module.imports:
         parts = tuple(item.target.split("."))
-        reason = (
-            _ours(module.parts, parts) if parts[0] == PACKAGE else _engine(home, parts[0])
-        )
+        reason = _ours(module.parts, parts) if parts[0] == PACKAGE else _engine(home, parts[0])
         if reason:
             yield Violation(module.shown, item.line, f"imports {item.target}: {reason}")
 

@@ -1,4 +1,4 @@
-"""What the repository itself must not hold: paths of one machine, loose pins, registry addresses."""
+"""What the repository itself must not hold: paths of one machine, loose pins, addresses."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from tests.tidy.source import Violation
 
 # Written in pieces, so that this file does not contain what it looks for.
 MACHINE_PATHS = re.compile(r"(?<![\w.~-])/(?:work|root)/|(?<!\w)\.lib" + "rary(?!\\w)")
+EXACT = re.compile(r"[\w.-]+(\[[\w,.-]+\])?==\S")
 HASHED = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 SKIPPED = frozenset({".git", ".venv", "node_modules", "__pycache__", "dist", "build"})
-FORBIDDEN_FILES = frozenset({"uv.lock", "poetry.lock", "Pipfile.lock", "pip.conf", "uv.toml", ".env"})
+FORBIDDEN_FILES = frozenset(
+    {"uv.lock", "poetry.lock", "Pipfile.lock", "pip.conf", "uv.toml", ".env"}
+)
 
 
 def files(root: Path) -> list[Path]:
     """What git tracks or would track; the whole folder where there is no git."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    try:
+    if (root / ".git").exists():
         listed = subprocess.run(command, cwd=root, capture_output=True, check=True, text=True)
-        inside = (root / ".git").exists()
-    except (OSError, subprocess.CalledProcessError):
-        inside = False
-    if inside:
         names = [root / name for name in listed.stdout.split("\0") if name]
     else:
         names = [p for p in root.rglob("*") if not SKIPPED & set(p.relative_to(root).parts)]
@@ -89,6 +88,8 @@ def _loose(path: Path) -> Iterator[tuple[int, str]]:
         requirement += line.rstrip("\\")
         if line.endswith("\\"):
             continue
-        if not (re.match(r"[\w.-]+(\[[\w,.-]+\])?==\S", requirement) and HASHED.search(requirement)):
+        if not (
+            re.match(r"[\w.-]+(\[[\w,.-]+\])?==\S", requirement) and HASHED.search(requirement)
+        ):
             yield started, f"not an exact pin with a hash: {requirement.strip()[:60]}"
         requirement = ""

@@ -31,6 +31,7 @@ class Import:
 
     target: str
     bound: str
+    meaning: str
     line: int
 
 
@@ -74,15 +75,17 @@ class Module:
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    bound = alias.asname or alias.name.partition(".")[0]
-                    yield Import(alias.name, bound, node.lineno)
+                    # `import a.b` binds a; `import a.b as c` binds a.b.
+                    top = alias.name.partition(".")[0]
+                    meaning = alias.name if alias.asname else top
+                    yield Import(alias.name, alias.asname or top, meaning, node.lineno)
             elif isinstance(node, ast.ImportFrom):
                 base = self._origin(node)
                 for alias in node.names:
                     target = base if alias.name == "*" else f"{base}.{alias.name}"
-                    yield Import(target, alias.asname or alias.name, node.lineno)
+                    yield Import(target, alias.asname or alias.name, target, node.lineno)
             elif isinstance(node, ast.Call) and (name := _dynamic_import(node)):
-                yield Import(name, "", node.lineno)
+                yield Import(name, "", "", node.lineno)
 
     def _origin(self, node: ast.ImportFrom) -> str:
         if not node.level:
@@ -95,11 +98,7 @@ class Module:
     @cached_property
     def aliases(self) -> dict[str, str]:
         """What each imported local name stands for."""
-        names: dict[str, str] = {}
-        for item in self.imports:
-            plain = "." in item.target and item.bound == item.target.partition(".")[0]
-            names[item.bound] = item.bound if plain else item.target
-        return names
+        return {item.bound: item.meaning for item in self.imports if item.bound}
 
     def meaning(self, node: ast.expr) -> str:
         """The dotted name that a name or attribute stands for, empty when it is not imported."""
@@ -120,6 +119,12 @@ def _dynamic_import(node: ast.Call) -> str:
     if isinstance(first, ast.Constant) and isinstance(first.value, str):
         return first.value
     return ""
+
+
+def assert_clean(found: list[Violation]) -> None:
+    """Fail with one line per violation, which a plain assert would cut short."""
+    if found:
+        raise AssertionError("\n" + "\n".join(map(str, found)))
 
 
 def modules(root: Path, *folders: str) -> list[Module]:

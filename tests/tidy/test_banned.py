@@ -12,23 +12,23 @@ from tests.tidy.banned import (
     words,
 )
 from tests.tidy.conftest import Tree
-from tests.tidy.source import SRC
+from tests.tidy.source import SRC, assert_clean
 
 
 def test_core_and_stores_get_their_clock_and_chance_handed_in() -> None:
-    assert not hidden_inputs(SRC)
+    assert_clean(hidden_inputs(SRC))
 
 
 def test_stored_data_never_becomes_code() -> None:
-    assert not code_from_data(SRC)
+    assert_clean(code_from_data(SRC))
 
 
 def test_there_is_no_bare_except() -> None:
-    assert not bare_excepts(SRC)
+    assert_clean(bare_excepts(SRC))
 
 
 def test_names_say_what_a_thing_is() -> None:
-    assert not empty_names(SRC)
+    assert_clean(empty_names(SRC))
 
 
 HIDDEN = [

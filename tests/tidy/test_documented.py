@@ -8,17 +8,17 @@ import click
 
 from tests.tidy.conftest import Tree
 from tests.tidy.documented import errors_without_a_section, undocumented_commands
-from tests.tidy.source import REPOSITORY, SRC
+from tests.tidy.source import REPOSITORY, SRC, assert_clean
 
 
 def test_every_error_is_documented() -> None:
-    assert not errors_without_a_section(SRC, REPOSITORY / "docs" / "errors.md")
+    assert_clean(errors_without_a_section(SRC, REPOSITORY / "docs" / "errors.md"))
 
 
 def test_every_command_is_documented() -> None:
     main = importlib.import_module("holdfast.cli").main
     assert isinstance(main, click.Group)
-    assert not undocumented_commands(main, REPOSITORY / "docs" / "cli.md")
+    assert_clean(undocumented_commands(main, REPOSITORY / "docs" / "cli.md"))
 
 
 def test_saboteur_undocumented_error_is_caught(tree: Tree) -> None:
