@@ -38,5 +38,5 @@ def test_saboteur_contract_without_numbers_is_caught(tree: Tree) -> None:
 
 
 def test_b1_is_not_b10(tree: Tree) -> None:
-    root = tree(pair("    B01. One.\n    B010. Ten.", "test_b01_x", "test_tab01_x"))
+    root = tree(pair("    B01. One.\n    B010. Ten.", "test_b01_x", "test_tab01_x", "test_b1_row"))
     assert ["B010 has no test" in str(v) for v in unproved(root)] == [True]
