@@ -78,17 +78,16 @@ def has_uv() -> bool:
 
 def install_with_uv(wanted: str) -> bool:
     """Install the set with uv; False when it cannot reach what it needs."""
-    command = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(PYTHON)]
-    pins = ["--require-hashes", "-r", str(REQUIREMENTS / f"{wanted}.txt")]
-    done = subprocess.run([*command, *pins], cwd=ROOT, env=quick(os.environ), check=False)
+    # The machine's own certificates, as pip is told to use them where a proxy re-signs traffic.
+    command = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--system-certs"]
+    pins = ["--python", str(PYTHON), "--require-hashes", "-r", str(REQUIREMENTS / f"{wanted}.txt")]
+    # An unreachable index is given up soon, because pip comes next.
+    soon = {"UV_HTTP_RETRIES": "1", "UV_HTTP_TIMEOUT": "20", **os.environ}
+    done = subprocess.run([*command, *pins], cwd=ROOT, env=soon, capture_output=True, check=False)
     if done.returncode:
-        say("uv did not manage; trying again with pip")
+        reason = done.stderr.decode("utf-8", "replace").strip().splitlines()[:1]
+        say(f"uv did not manage ({''.join(reason)}); trying again with pip")
     return done.returncode == 0
-
-
-def quick(environment: os._Environ[str]) -> dict[str, str]:
-    """Give up on an unreachable index soon, because pip comes next."""
-    return {"UV_HTTP_RETRIES": "1", "UV_HTTP_TIMEOUT": "20", **environment}
 
 
 def pip(*arguments: str) -> None:
