@@ -73,7 +73,7 @@ soak: dev
 	    --power-cuts $(POWER_CUTS) $(ARGS)
 
 # One package set per file; dev is compiled against runtime, so both agree on every version.
-COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
+COMPILE = .venv/bin/uv pip compile --quiet --system-certs --universal --python-version 3.11 \
     --generate-hashes --no-header $(LOCK_ARGS)
 
 lock: dev
