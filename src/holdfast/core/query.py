@@ -107,10 +107,7 @@ def compare_positions(
     for one, other, term in zip(left, right, order, strict=True):
         if one == other:
             continue
-        if one is None or other is None:
-            before = one is None
-        else:
-            before = one < other
+        before = one is None if one is None or other is None else one < other
         return -1 if before != term.descending else 1
     return 0
 

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["BM25_B", "BM25_K1", "bm25", "cosine_scores", "idf"]
+__all__ = ["BM25_B", "BM25_K1", "bm25", "cosine_scores", "exact_cosines", "idf"]
 
 BM25_K1: Final = 0.9
 """Saturation of term frequency; .9 was the best of .6-1.8 on conversations (Lucene's is 1.2)."""
@@ -67,7 +67,7 @@ def cosine_scores(matrix: Any, query: Any) -> "NDArray[np.float32]":
     if query_scale == 0.0:
         return scores
     live = rows_scale > 0.0
-    if live.all() and 1e-15 < float(rows_scale.min(initial=1.0)) and rows_scale.max() < 1e15:
+    if live.all() and float(rows_scale.min(initial=1.0)) > 1e-15 and rows_scale.max() < 1e15:
         scaled, found = rows, slice(None)
     else:
         scaled, found = rows[live] / rows_scale[live, None], live
@@ -75,3 +75,18 @@ def cosine_scores(matrix: Any, query: Any) -> "NDArray[np.float32]":
     norms = np.sqrt(np.einsum("ij,ij->i", scaled, scaled)) * np.sqrt(wanted @ wanted)
     scores[found] = np.clip((scaled @ wanted) / norms, -1.0, 1.0)
     return scores
+
+
+def exact_cosines(matrix: Any, query: Any) -> "NDArray[np.float64]":
+    """Return the cosines in double precision, each row's independent of the rows around it.
+
+    Equal rows get equal scores wherever they stand, which a blocked matrix product does not
+    promise; ties then break by key alike on every engine. For the final candidates of a search.
+    """
+    import numpy as np
+
+    rows = np.asarray(matrix, dtype=np.float64)
+    wanted = np.asarray(query, dtype=np.float64)
+    norms = np.sqrt((rows * rows).sum(axis=1)) * np.sqrt((wanted * wanted).sum())
+    cosines: NDArray[np.float64] = np.clip((rows * wanted).sum(axis=1) / norms, -1.0, 1.0)
+    return cosines

@@ -63,8 +63,11 @@ _ORDERED: Final = {"text", "int", "float", "bool", "time"}
 
 
 class Checked(Layer):
-    """Refuses closed and forked handles, undeclared names, values of the wrong kind, and
-    capabilities that the engine does not offer."""
+    """Refuses what no engine may see.
+
+    Closed and forked handles, undeclared names, values of the wrong kind, capabilities that the
+    engine does not offer.
+    """
 
     def __init__(self, below: Driver) -> None:
         super().__init__(below)

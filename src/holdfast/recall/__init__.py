@@ -1,0 +1,1 @@
+"""Recall: models, fusion and the recipe that turns scores into one order."""

@@ -81,8 +81,11 @@ class Store:
     def _apply(
         self, *changes: Change, op_id: str | None = None, asked: tuple[Any, ...] = ()
     ) -> list[Outcome]:
-        """Write the changes. With ``op_id``, ``asked`` is the verb and what its caller gave it:
-        a repeat must ask the same, whatever ids and times it mints."""
+        """Write the changes as one.
+
+        With ``op_id``, ``asked`` is the verb and what its caller gave it: a repeat must ask the
+        same, whatever ids and times it mints.
+        """
         body = None if op_id is None else hashlib.sha256(msgspec.msgpack.encode(asked)).digest()
         return self._driver.apply(self._scope.tenant, changes, op_id=op_id, op_body=body)
 
@@ -135,8 +138,11 @@ class Store:
         cursor: str | None,
         moving: Filter | None = None,
     ) -> Page[T]:
-        """A page of what the parts select. ``moving`` is a filter by the present instant: it is
-        applied, but a cursor stays good although it has moved."""
+        """A page of what the parts select.
+
+        ``moving`` is a filter by the present instant: it is applied, but a cursor stays good
+        although it has moved.
+        """
         check_count("limit", limit, 1, PAGE_LIMIT)
         tenant, where = self._scope.tenant, self._within(collection, *parts)
         query = Query(collection=collection.name, filter=where, order=order, limit=limit)

@@ -36,5 +36,5 @@ class Harness(ABC):
         """The URL by which another process opens the same store."""
         raise Cannot("another process cannot reach it")
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most engines leave nothing
         """Remove what the test left."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import apsw
 
@@ -29,6 +30,13 @@ POOL_SIZE: Final = 16
 """Idle read connections that are kept."""
 _STATEMENT_CACHE: Final = 512
 _CREATE_MODE: Final = 0o600
+
+
+def fetched(
+    connection: apsw.Connection, text: str, values: Sequence[Any] = ()
+) -> list[tuple[Any, ...]]:
+    """Every row of a statement, which is finished with it."""
+    return connection.execute(text, values).fetchall()
 
 
 class ConnectionPool:
@@ -177,10 +185,4 @@ def _enter_wal(connection: apsw.Connection, busy_seconds: float) -> None:
             return
         if monotonic() > deadline:
             raise Busy("The file could not be switched to write-ahead logging.")
-        _wait_briefly()
-
-
-def _wait_briefly() -> None:
-    import time
-
-    time.sleep(0.005)
+        time.sleep(0.005)

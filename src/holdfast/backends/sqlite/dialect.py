@@ -101,12 +101,12 @@ class SqliteDialect(Dialect):
         return f"{column} DESC" if descending else column
 
 
-def append_json(held: str | None, values: str) -> str:
+def append_json(held: Any, values: Any) -> str:
     """`core.edit.appended` on stored text lists."""
     return encode_json(appended(None if held is None else _decode_json(held), _decode_json(values)))
 
 
-def merge_json(held: str | None, patch: str) -> str:
+def merge_json(held: Any, patch: Any) -> str:
     """`core.edit.merged` on stored json."""
     return encode_json(merged(None if held is None else _decode_json(held), _decode_json(patch)))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from functools import cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -18,17 +19,13 @@ from holdfast.core.errors import Forbidden
 
 _held: dict[tuple[int, int], int] = {}
 _lock = threading.Lock()
-_installed = False
 
 
 def hold(path: str) -> tuple[int, int]:
     """Guard a file from now on; returns the mark to `release`. May be repeated per file."""
-    global _installed
     mark = _identity(path)
+    _install_hook()
     with _lock:
-        if not _installed:
-            sys.addaudithook(_audit)
-            _installed = True
         _held[mark] = _held.get(mark, 0) + 1
     return mark
 
@@ -49,6 +46,12 @@ def is_held(path: str) -> bool:
         return _identity(path) in _held
     except OSError:
         return False
+
+
+@cache
+def _install_hook() -> None:
+    """An audit hook cannot be taken back, so there is one for the life of the process."""
+    sys.addaudithook(_audit)
 
 
 def _identity(path: str) -> tuple[int, int]:

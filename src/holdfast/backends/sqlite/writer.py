@@ -133,7 +133,7 @@ class Writer:
                 turns.append(self._waiting.popleft())
         try:
             self._commit_together(turns)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             # An interrupt of the leader must not look like success to those who follow it.
             for turn in turns:
                 turn.error = turn.error or Unavailable("The write was interrupted.")
@@ -178,9 +178,9 @@ class Writer:
             try:
                 connection = self._pool.writer
                 connection.execute("BEGIN IMMEDIATE")
-            except BaseException as error:
+            except apsw.Error as error:
                 self._hand_over()
-                raise mapped(error) from error if isinstance(error, Exception) else error
+                raise mapped(error) from error
             self._local.begun = True
         turn = _Turn(work)
         _run_in_savepoint(connection, turn)
@@ -228,4 +228,4 @@ def _answer(turn: _Turn[T]) -> T:
             failure = mapped(turn.error)
             raise failure from (None if failure is turn.error else turn.error)
         raise turn.error
-    return cast(T, turn.result)
+    return cast("T", turn.result)

@@ -1,0 +1,364 @@
+"""Changes inside one write transaction: rows, what is derived from them, journal and operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import apsw
+import msgspec
+
+from holdfast.backends.sql.dialect import quoted
+from holdfast.backends.sql.planner import Columns, Planner
+from holdfast.backends.sqlite.errors import constraint_conflict
+from holdfast.backends.sqlite.rows import Rows
+from holdfast.backends.sqlite.schema import terms_table, vector_table
+from holdfast.backends.sqlite.terms import Packed, pack
+from holdfast.core.change import (
+    ABSENT,
+    Change,
+    Claim,
+    Delete,
+    DeleteWhere,
+    Edit,
+    Outcome,
+    Patch,
+    PatchWhere,
+    Put,
+)
+from holdfast.core.collection import REVISION, Collection, Reference
+from holdfast.core.edit import check_condition, edited
+from holdfast.core.errors import Conflict, Invalid, NotFound
+from holdfast.core.filter import Filter, Record, eq
+from holdfast.core.query import Query
+from holdfast.core.values import to_micros
+
+Key = tuple[Any, ...]
+
+_encode_body = msgspec.msgpack.Encoder().encode
+
+_NEXT_IN_SEQUENCE: Final = """
+INSERT INTO holdfast_sequences (tenant, collection, field, per, last) VALUES (?1, ?2, ?3, ?4, 1)
+ON CONFLICT DO UPDATE SET last = last + 1 RETURNING last"""
+_RAISE_SEQUENCE: Final = """
+INSERT INTO holdfast_sequences (tenant, collection, field, per, last) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT DO UPDATE SET last = max(last, ?5)"""
+_JOURNAL: Final = """
+INSERT INTO holdfast_journal (tenant, collection, key, revision, record, at, op_id)
+VALUES (?, ?, ?, ?, ?, ?, ?)"""
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """A Put made ready outside the transaction: bound values and analysed text."""
+
+    put: Put
+    values: list[Any]
+    packed: Packed | None
+
+
+class Preparation:
+    """Does before the transaction what needs no transaction, so that the file is held briefly."""
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+
+    def prepare(self, change: Change) -> Change | Prepared:
+        """The change, or a Put with its row encoded and its text analysed."""
+        if not isinstance(change, Put):
+            return change
+        collection = self._planner.collections[change.collection]
+        values = self._planner.columns(change.collection).encode(change.record)
+        return Prepared(change, values, pack(collection, change.record))
+
+
+class Transaction:
+    """Applies changes for one tenant on the write connection."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        planner: Planner,
+        dependents: dict[str, list[tuple[Collection, Reference]]],
+        tenant: str,
+        now: datetime,
+        op_id: str | None,
+    ) -> None:
+        self._connection = connection
+        self._planner = planner
+        self._dependents = dependents
+        self._tenant = tenant
+        self._now = now
+        self._op_id = op_id
+        self._rows = Rows(connection, planner, tenant)
+        followed = connection.execute("SELECT 1 FROM holdfast_followers LIMIT 1").get
+        self._journaled = followed is not None
+
+    def do(self, change: Change | Prepared) -> Outcome:
+        """One change. Conflict or NotFound leave the transaction to be rolled back."""
+        act = _ACTS.get(type(change))
+        if act is None:
+            raise Invalid("changes", expected="a Change", got=change)
+        outcome: Outcome = act(self, change)
+        return outcome
+
+    # --- changes
+
+    def _put(self, prepared: Prepared) -> Outcome:
+        put = prepared.put
+        collection = self._planner.collections[put.collection]
+        record, values = dict(put.record), prepared.values
+        if collection.sequences:
+            self._number(collection, record)
+            values = self._planner.columns(put.collection).encode(record)
+        if collection.references:
+            self._check_references(collection, record)
+        if put.when is not None and put.when is not ABSENT and put.when != ABSENT:
+            return self._replace_if(collection, put, record)
+        absent = put.when is not None
+        text = self._planner.upsert(put.collection, ", _row")
+        if absent:
+            text = f"{self._planner.insert(put.collection)} RETURNING revision, _row"
+        revision, row = self._execute(collection, text, [self._tenant, *values]).get
+        self._derive(collection, row, record, prepared.packed, fresh=revision == 1)
+        return Outcome(1, (self._written(collection, record, revision),))
+
+    def _replace_if(self, collection: Collection, put: Put, record: Record) -> Outcome:
+        key = collection.key_of(record)
+        found = self._rows.get(collection, key)
+        held = None if found is None else found[1]
+        check_condition(put.when, held, subselect=self._rows.subselect)
+        assert found is not None
+        return Outcome(1, (self._update(collection, found[0], found[1], record),))
+
+    def _patch(self, patch: Patch) -> Outcome:
+        collection = self._planner.collections[patch.collection]
+        found = self._rows.get(collection, patch.key)
+        if found is None:
+            raise NotFound("There is no such record.")
+        row, held = found
+        check_condition(patch.when, held, subselect=self._rows.subselect)
+        return Outcome(1, (self._update(collection, row, held, edited(held, patch.edit)),))
+
+    def _delete(self, delete: Delete) -> Outcome:
+        collection = self._planner.collections[delete.collection]
+        found = self._rows.get(collection, delete.key)
+        held = None if found is None else found[1]
+        check_condition(delete.when, held, subselect=self._rows.subselect)
+        if found is None:
+            return Outcome(0)
+        self._remove(collection, *found)
+        return Outcome(1)
+
+    def _patch_where(self, patch: PatchWhere) -> Outcome:
+        collection = self._planner.collections[patch.collection]
+        if self._is_plain_edit(collection, patch.edit):
+            text, values = self._planner.patch_where(
+                self._tenant, patch.collection, patch.filter, patch.edit
+            )
+            self._execute(collection, text, values)
+            return Outcome(self._connection.changes())
+        found = self._rows.select(Query(collection=patch.collection, filter=patch.filter))
+        for row, held in found:
+            self._update(collection, row, held, edited(held, patch.edit))
+        return Outcome(len(found))
+
+    def _delete_where(self, delete: DeleteWhere) -> Outcome:
+        collection = self._planner.collections[delete.collection]
+        if not self._journaled and not self._dependents.get(delete.collection):
+            text, values = self._planner.delete_where(self._tenant, delete, "_row")
+            self._execute(collection, text, values)
+            return Outcome(self._connection.changes())
+        query = Query(
+            collection=delete.collection,
+            filter=delete.filter,
+            order=delete.order,
+            limit=delete.limit,
+        )
+        found = self._rows.select(query)
+        for row, held in found:
+            self._remove(collection, row, held)
+        return Outcome(len(found))
+
+    def _claim(self, claim: Claim) -> Outcome:
+        collection = self._planner.collections[claim.collection]
+        text, values = self._planner.claimable(self._tenant, claim, ", t0._row")
+        found = self._rows.read(collection, text, values)
+        taken = tuple(
+            self._update(collection, row, held, edited(held, claim.edit)) for row, held in found
+        )
+        return Outcome(len(taken), taken)
+
+    # --- rows
+
+    def _update(self, collection: Collection, row: int, held: Record, new: Record) -> Record:
+        """Write the fields in ``new`` over the row that holds ``held``."""
+        record = {**held, **new}
+        if collection.references:
+            self._check_references(collection, record)
+        columns: Columns = self._planner.columns(collection.name)
+        changed = [name for name in columns.names if name in new and name != REVISION]
+        values = [self._planner.encode(collection, name, new[name]) for name in changed]
+        shape = ("update", collection.name, *changed)
+
+        def write() -> str:
+            sets = ", ".join(
+                (*(f"{quoted(name)} = ?" for name in changed), "revision = revision + 1")
+            )
+            return f"UPDATE {quoted(collection.name)} SET {sets} WHERE _row = ?"
+
+        self._execute(collection, self._planner.text(shape, write), [*values, row])
+        retexted = any(name in new for name in collection.full_text)
+        vectors = {name: new[name] for name in collection.vectors if name in new}
+        if retexted:
+            self._store_terms(collection, row, pack(collection, record), fresh=False)
+        for name, vector in vectors.items():
+            self._store_vector(collection, name, row, vector, fresh=False)
+        return self._written(collection, record, held[REVISION] + 1)
+
+    def _remove(self, collection: Collection, row: int, held: Record) -> None:
+        for child, reference in self._dependents.get(collection.name, ()):
+            self._follow_reference(child, reference, held[collection.key[0]])
+        text = f"DELETE FROM {quoted(collection.name)} WHERE _row = ?"
+        self._connection.execute(text, (row,))
+        if self._journaled:
+            self._journal(collection, collection.key_of(held), held[REVISION], None)
+
+    def _follow_reference(self, child: Collection, reference: Reference, value: Any) -> None:
+        where: Filter = eq(reference.field, value)
+        found = self._rows.select(Query(collection=child.name, filter=where))
+        if found and reference.on_delete == "restrict":
+            raise Conflict(
+                f"Records of {child.name} still refer to this one.", reference=reference.field
+            )
+        for row, held in found:
+            if reference.on_delete == "cascade":
+                self._remove(child, row, held)
+            else:
+                self._update(child, row, held, {reference.field: None})
+
+    def _written(self, collection: Collection, record: Record, revision: int) -> Record:
+        """The record as stored, after its journal entry."""
+        record[REVISION] = revision
+        if self._journaled:
+            key = collection.key_of(record)
+            full = self._with_vectors(collection, key, record)
+            self._journal(collection, key, revision, full)
+        for name in collection.vectors:
+            record.pop(name, None)
+        return record
+
+    def _with_vectors(self, collection: Collection, key: Key, record: Record) -> Record:
+        missing = [name for name in collection.vectors if name not in record]
+        if not missing:
+            return record
+        found = self._rows.get(collection, key, vectors=True)
+        assert found is not None
+        return {**record, **{name: found[1][name] for name in missing}}
+
+    def _journal(
+        self, collection: Collection, key: Key, revision: int, record: Record | None
+    ) -> None:
+        body = None if record is None else _encode_body(record)
+        at = to_micros(self._now)
+        values = (
+            self._tenant,
+            collection.name,
+            _encode_body(key),
+            revision,
+            body,
+            at,
+            self._op_id,
+        )
+        self._connection.execute(_JOURNAL, values)
+
+    # --- what is derived and what must hold
+
+    def _derive(
+        self,
+        collection: Collection,
+        row: int,
+        record: Record,
+        packed: Packed | None,
+        *,
+        fresh: bool,
+    ) -> None:
+        if collection.full_text:
+            self._store_terms(collection, row, packed, fresh=fresh)
+        for name in collection.vectors:
+            self._store_vector(collection, name, row, record[name], fresh=fresh)
+
+    def _store_terms(
+        self, collection: Collection, row: int, packed: Packed | None, *, fresh: bool
+    ) -> None:
+        store_terms(self._connection, collection, self._tenant, row, packed, fresh=fresh)
+
+    def _store_vector(
+        self, collection: Collection, name: str, row: int, vector: Any, *, fresh: bool
+    ) -> None:
+        table = vector_table(collection, name)
+        if vector is not None:
+            text = f"INSERT OR REPLACE INTO {table} (_row, tenant, space, data) VALUES (?, ?, ?, ?)"
+            self._connection.execute(text, (row, self._tenant, vector.space, vector.data))
+        elif not fresh:
+            self._connection.execute(f"DELETE FROM {table} WHERE _row = ?", (row,))
+
+    def _number(self, collection: Collection, record: Record) -> None:
+        for sequence in collection.sequences:
+            per = _encode_body([record[name] for name in sequence.per]).hex()
+            names = (self._tenant, collection.name, sequence.field, per)
+            if record[sequence.field] is None:
+                found = self._connection.execute(_NEXT_IN_SEQUENCE, names).get
+                record[sequence.field] = found
+            else:
+                self._connection.execute(_RAISE_SEQUENCE, (*names, record[sequence.field]))
+
+    def _check_references(self, collection: Collection, record: Record) -> None:
+        for reference in collection.references:
+            value = record[reference.field]
+            if value is not None and not self._rows.exists(reference.collection, (value,)):
+                raise Conflict(
+                    f"{reference.field} refers to no record of {reference.collection}.",
+                    reference=reference.field,
+                )
+
+    def _is_plain_edit(self, collection: Collection, edit: Edit) -> bool:
+        """Whether one UPDATE says it all: nothing is derived, referred to or journaled."""
+        if self._journaled or collection.references:
+            return False
+        touched = {name for values in msgspec.structs.asdict(edit).values() for name in values}
+        return touched.isdisjoint((*collection.full_text, *collection.vectors))
+
+    def _execute(self, collection: Collection, text: str, values: Sequence[Any]) -> apsw.Cursor:
+        try:
+            return self._connection.execute(text, values)
+        except apsw.ConstraintError as error:
+            raise constraint_conflict(error, collection) from error
+
+
+def store_terms(
+    connection: apsw.Connection,
+    collection: Collection,
+    tenant: str,
+    row: int,
+    packed: Packed | None,
+    *,
+    fresh: bool,
+) -> None:
+    """Keep a row's analysed text beside it; ``fresh`` says that nothing is there yet."""
+    table = terms_table(collection)
+    if packed is not None:
+        text = f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)"
+        connection.execute(text, (tenant, row, *packed))
+    elif not fresh:
+        connection.execute(f"DELETE FROM {table} WHERE tenant = ? AND _row = ?", (tenant, row))
+
+
+_ACTS: Final[dict[type, Callable[..., Outcome]]] = {
+    Prepared: Transaction._put,
+    Patch: Transaction._patch,
+    Delete: Transaction._delete,
+    PatchWhere: Transaction._patch_where,
+    DeleteWhere: Transaction._delete_where,
+    Claim: Transaction._claim,
+}

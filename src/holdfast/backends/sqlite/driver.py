@@ -1,0 +1,288 @@
+"""The SQLite engine: one file, one writer at a time, readers beside it, several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import apsw
+import msgspec
+
+from holdfast.backends.sql.planner import Planner
+from holdfast.backends.sqlite import maintenance
+from holdfast.backends.sqlite.changes import Preparation, Prepared, Transaction, store_terms
+from holdfast.backends.sqlite.connection import (
+    BUSY_SECONDS,
+    ConnectionPool,
+    Durability,
+    fetched,
+)
+from holdfast.backends.sqlite.dialect import SqliteDialect
+from holdfast.backends.sqlite.errors import mapped
+from holdfast.backends.sqlite.rows import Rows as RowReader
+from holdfast.backends.sqlite.rows import decoded
+from holdfast.backends.sqlite.schema import Schema
+from holdfast.backends.sqlite.search import RowSearch
+from holdfast.backends.sqlite.terms import pack
+from holdfast.backends.sqlite.writer import Writer
+from holdfast.core.capabilities import YES, Capabilities
+from holdfast.core.change import Change, Outcome
+from holdfast.core.clock import Clock, SystemClock
+from holdfast.core.collection import Collection, Reference
+from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task
+from holdfast.core.errors import IdempotencyMismatch, NotFound
+from holdfast.core.filter import Record
+from holdfast.core.query import Aggregate, Query, Rows, full_order, position
+from holdfast.core.scope import EVERY_TENANT, Tenant
+from holdfast.core.search import Hits, Search
+from holdfast.core.values import Vector, from_micros, to_micros
+
+_decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
+_encode_outcomes = msgspec.msgpack.Encoder().encode
+_decode_body = msgspec.msgpack.Decoder().decode
+
+
+class SqliteDriver(Driver):
+    """A store in one SQLite file.
+
+    ``durability`` "full" syncs at every commit, so that what is acknowledged survives power loss;
+    "normal" may lose the last commits then, never the file's consistency, and shows in health.
+    ``vfs`` names a registered apsw VFS, for fault injection.
+    """
+
+    name = "sqlite"
+    capabilities = Capabilities(
+        durable=YES,
+        multi_process=YES,
+        full_text=YES,
+        vectors=YES,
+        feed=YES,
+        backup=YES,
+        integrity=YES,
+        shared_commits=YES,
+    )
+
+    def __init__(
+        self,
+        path: str,
+        clock: Clock | None = None,
+        *,
+        durability: Durability = "full",
+        busy_seconds: float = BUSY_SECONDS,
+        vfs: str | None = None,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._pool = ConnectionPool(path, durability=durability, busy_seconds=busy_seconds, vfs=vfs)
+        self._writer = Writer(self._pool)
+        self._planner = Planner(SqliteDialect())
+        self._preparation = Preparation(self._planner)
+        self._dependents: dict[str, list[tuple[Collection, Reference]]] = {}
+
+    def setup(self, collections: Sequence[Collection]) -> None:
+        schema = Schema(collections)
+        with self._reading() as connection:
+            current = schema.is_current(connection)
+        if not current:
+            self._writer.run(lambda c: self._upgrade(c, schema))
+        for collection in collections:
+            self._planner.declare(collection)
+        self._dependents = _dependents(self._planner.collections.values())
+
+    def get(
+        self, tenant: Tenant, collection: str, key: tuple[Any, ...], *, vectors: bool = False
+    ) -> Record | None:
+        shape = self._planner.collections[collection]
+        if tenant is EVERY_TENANT:
+            raise NotFound("A record is read from one tenant.")
+        with self._reading() as connection:
+            if vectors:
+                found = RowReader(connection, self._planner, tenant).get(shape, key, vectors=True)
+                return None if found is None else found[1]
+            encode = self._planner.encode
+            values = [encode(shape, n, v) for n, v in zip(shape.key, key, strict=True)]
+            rows = connection.execute(self._planner.get(collection), (tenant, *values)).fetchall()
+        if not rows:
+            return None
+        return decoded(shape, self._planner.columns(collection).decode, rows[0])
+
+    def apply(
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
+    ) -> list[Outcome]:
+        prepared = [self._preparation.prepare(change) for change in changes]
+        body = b"" if op_id is None else op_body or _encode_outcomes(changes)
+
+        def work(connection: apsw.Connection) -> list[Outcome]:
+            return self._apply(connection, tenant, prepared, op_id, body)
+
+        return self._writer.run(work)
+
+    def query(self, tenant: Tenant, query: Query) -> Rows:
+        collection = self._planner.collections[query.collection]
+        with self._reading() as connection:
+            reader = RowReader(connection, self._planner, tenant)
+            text, values = self._planner.query(tenant, query, ", t0._row" if query.vectors else "")
+            if query.vectors:
+                found = reader.read(collection, text, values)
+                reader.attach_vectors(collection, found)
+                records = [record for _, record in found]
+            else:
+                decode = self._planner.columns(query.collection).decode
+                rows = connection.execute(text, values).fetchall()
+                records = [decoded(collection, decode, row) for row in rows]
+                if tenant is EVERY_TENANT:
+                    for record, row in zip(records, rows, strict=True):
+                        record["tenant"] = row[-1]
+        if query.limit is None or len(records) <= query.limit:
+            return Rows(records)
+        taken = records[: query.limit]
+        order = full_order(query.order, collection.key)
+        return Rows(taken, position(taken[-1], order) if taken else None)
+
+    def aggregate(self, tenant: Tenant, aggregate: Aggregate) -> list[Record]:
+        text, values = self._planner.aggregate(tenant, aggregate)
+        readers = self._planner.aggregate_decoders(aggregate)
+        with self._reading() as connection:
+            rows = connection.execute(text, values).fetchall()
+        return [
+            {
+                name: value if read is None or value is None else read(value)
+                for (name, read), value in zip(readers, row, strict=True)
+            }
+            for row in rows
+        ]
+
+    def search(self, tenant: str, search: Search) -> Hits:
+        with self._snapshot() as connection:
+            return RowSearch(connection, self._planner, tenant).run(search)
+
+    def feed(self, follower: str, *, after: int, limit: int) -> list[FeedEntry]:
+        with self._snapshot() as connection:
+            known = "SELECT 1 FROM holdfast_followers WHERE name = ?"
+            if connection.execute(known, (follower,)).fetchone() is None:
+                raise NotFound("There is no such follower.", hint="Register it first.")
+            rows = connection.execute(
+                "SELECT position, tenant, collection, key, revision, record, at, op_id"
+                " FROM holdfast_journal WHERE position > ? ORDER BY position LIMIT ?",
+                (after, limit),
+            ).fetchall()
+        return [_feed_entry(self._planner, row) for row in rows]
+
+    def maintain(self, task: Task, **options: Any) -> Report:
+        run = maintenance.TASKS[task]
+        return run(
+            maintenance.Desk(self._pool, self._writer, self._planner, self._clock), **options
+        )
+
+    def backup(self, target: str) -> Report:
+        with self._reading() as connection:
+            return maintenance.backup(connection, target)
+
+    def health(self) -> Health:
+        return maintenance.health(self._pool, self.name)
+
+    def close(self) -> None:
+        self._writer.close()
+        self._pool.close()
+
+    def group(self) -> AbstractContextManager[None]:
+        return self._writer.group()
+
+    @contextmanager
+    def _reading(self) -> Iterator[apsw.Connection]:
+        """A connection to read on: this thread's open group's, so that it sees its own writes."""
+        connection = self._writer.open_connection
+        if connection is not None:
+            yield connection
+            return
+        connection = self._pool.take()
+        try:
+            yield connection
+        except apsw.Error as error:
+            raise mapped(error) from error
+        finally:
+            self._pool.give(connection)
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[apsw.Connection]:
+        """Several reads of one state."""
+        with self._reading() as connection:
+            if connection.in_transaction:
+                yield connection
+                return
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("COMMIT")
+
+    def _upgrade(self, connection: apsw.Connection, schema: Schema) -> None:
+        for collection in schema.upgrade(connection, self._clock.now()):
+            self._planner.declare(collection)
+            columns = self._planner.columns(collection.name)
+            table = self._planner.dialect.table(collection)
+            text = f"SELECT {columns.listed}, t0.tenant, t0._row FROM {table} AS t0"
+            for row in fetched(connection, text):
+                packed = pack(collection, decoded(collection, columns.decode, row))
+                store_terms(connection, collection, row[-2], row[-1], packed, fresh=False)
+
+    def _apply(
+        self,
+        connection: apsw.Connection,
+        tenant: str,
+        changes: Sequence[Change | Prepared],
+        op_id: str | None,
+        body: bytes,
+    ) -> list[Outcome]:
+        if op_id is not None:
+            known = connection.execute(
+                "SELECT body, outcomes FROM holdfast_operations WHERE tenant = ? AND op_id = ?",
+                (tenant, op_id),
+            ).fetchone()
+            if known is not None:
+                if known[0] != body:
+                    raise IdempotencyMismatch("This operation id was used with another body.")
+                return _decode_outcomes(known[1])
+        now = self._clock.now()
+        work = Transaction(connection, self._planner, self._dependents, tenant, now, op_id)
+        outcomes = [work.do(change) for change in changes]
+        if op_id is not None:
+            connection.execute(
+                "INSERT INTO holdfast_operations VALUES (?, ?, ?, ?, ?)",
+                (tenant, op_id, body, _encode_outcomes(outcomes), to_micros(now)),
+            )
+        return outcomes
+
+
+def _feed_entry(planner: Planner, row: tuple[Any, ...]) -> FeedEntry:
+    place, tenant, collection, key, revision, body, at, op_id = row
+    record = None if body is None else _decode_body(body)
+    if record is not None:
+        for name in planner.collections[collection].vectors:
+            if record[name] is not None:
+                record[name] = msgspec.convert(record[name], Vector)
+    return FeedEntry(
+        place,
+        tenant,
+        collection,
+        tuple(_decode_body(key)),
+        revision,
+        record,
+        from_micros(at),
+        op_id,
+    )
+
+
+def _dependents(
+    collections: Iterable[Collection],
+) -> dict[str, list[tuple[Collection, Reference]]]:
+    found: dict[str, list[tuple[Collection, Reference]]] = {}
+    for collection in collections:
+        for reference in collection.references:
+            found.setdefault(reference.collection, []).append((collection, reference))
+    return found

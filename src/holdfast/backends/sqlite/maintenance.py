@@ -1,0 +1,287 @@
+"""Upkeep of a file: sweep, integrity, backup, restore, salvage, health, followers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import apsw
+
+from holdfast.backends.sql.dialect import quoted
+from holdfast.backends.sql.planner import Planner
+from holdfast.backends.sqlite import guard
+from holdfast.backends.sqlite.connection import ConnectionPool, check_header, fetched
+from holdfast.backends.sqlite.errors import mapped
+from holdfast.backends.sqlite.rows import decoded
+from holdfast.backends.sqlite.schema import terms_table
+from holdfast.backends.sqlite.terms import pack
+from holdfast.backends.sqlite.writer import Writer
+from holdfast.core.clock import Clock
+from holdfast.core.collection import Collection
+from holdfast.core.driver import Health, Report, Task
+from holdfast.core.errors import Conflict, Corrupt, HoldfastError, Invalid, NotFound
+from holdfast.core.values import to_micros
+
+OPERATION_DAYS: Final = 7
+"""How long operation ids are remembered."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What maintenance works with."""
+
+    pool: ConnectionPool
+    writer: Writer
+    planner: Planner
+    clock: Clock
+
+
+def sweep(desk: Desk, *, now: datetime, limit: int | None = None) -> Report:
+    """Delete records whose ttl is before ``now``, and operation ids past their days."""
+    counts: dict[str, int] = {}
+
+    def work(connection: apsw.Connection) -> None:
+        for collection in desk.planner.collections.values():
+            if collection.ttl is None:
+                continue
+            table, ttl = quoted(collection.name), quoted(collection.ttl)
+            connection.execute(
+                f"DELETE FROM {table} WHERE _row IN (SELECT _row FROM {table} WHERE {ttl} < ?"
+                f" ORDER BY {ttl} LIMIT ?)",
+                (to_micros(now), -1 if limit is None else limit),
+            )
+            counts[collection.name] = connection.changes()
+        oldest = to_micros(desk.clock.now() - timedelta(days=OPERATION_DAYS))
+        connection.execute("DELETE FROM holdfast_operations WHERE at < ?", (oldest,))
+
+    desk.writer.run(work)
+    return Report("sweep", True, counts)
+
+
+def follow(desk: Desk, *, follower: str) -> Report:
+    """Start a feed at the journal's present end; where it stands, if it was there already."""
+
+    def work(connection: apsw.Connection) -> int:
+        last = connection.execute(
+            "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'holdfast_journal'), 0)"
+        ).get
+        connection.execute(
+            "INSERT INTO holdfast_followers VALUES (?, ?) ON CONFLICT DO NOTHING", (follower, last)
+        )
+        found = "SELECT position FROM holdfast_followers WHERE name = ?"
+        return int(connection.execute(found, (follower,)).get)
+
+    return Report("follow", True, {"position": desk.writer.run(work)})
+
+
+def unfollow(desk: Desk, *, follower: str) -> Report:
+    """Stop a feed; without any, the journal is emptied and off."""
+
+    def work(connection: apsw.Connection) -> int:
+        connection.execute("DELETE FROM holdfast_followers WHERE name = ?", (follower,))
+        return _drop_passed(connection)
+
+    return Report("unfollow", True, {"dropped": desk.writer.run(work)})
+
+
+def trim(desk: Desk, *, follower: str, position: int) -> Report:
+    """Remember how far a follower is, and drop what all have passed."""
+
+    def work(connection: apsw.Connection) -> int:
+        connection.execute(
+            "UPDATE holdfast_followers SET position = ? WHERE name = ?", (position, follower)
+        )
+        if not connection.changes():
+            raise NotFound("There is no such follower.", hint="Register it first.")
+        return _drop_passed(connection)
+
+    return Report("trim", True, {"dropped": desk.writer.run(work)})
+
+
+def _drop_passed(connection: apsw.Connection) -> int:
+    connection.execute(
+        "DELETE FROM holdfast_journal WHERE position <= "
+        "(SELECT coalesce(min(position), 9223372036854775807) FROM holdfast_followers)"
+    )
+    return connection.changes()
+
+
+def analyze(desk: Desk) -> Report:
+    """Refresh what the query planner knows of the data."""
+    desk.writer.run(lambda connection: connection.execute("ANALYZE").fetchall())
+    return Report("analyze", True)
+
+
+def vacuum(desk: Desk) -> Report:
+    """Give unused space back; waits for other writers."""
+    with desk.pool.reading() as connection:
+        before = os.path.getsize(desk.pool.path)
+        connection.execute("PRAGMA query_only=OFF")
+        try:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            connection.execute("PRAGMA query_only=ON")
+    return Report(
+        "vacuum", True, {"bytes_before": before, "bytes_after": os.path.getsize(desk.pool.path)}
+    )
+
+
+def reindex(desk: Desk) -> Report:
+    """Build every index anew from its table."""
+    desk.writer.run(lambda connection: connection.execute("REINDEX").fetchall())
+    return Report("reindex", True)
+
+
+def integrity(desk: Desk) -> Report:
+    """Check the pages, decode every record, and compare what is derived with its source."""
+    findings: list[str] = []
+    counts: dict[str, int] = {}
+    with desk.pool.reading() as connection:
+        found = connection.execute("PRAGMA integrity_check(20)").fetchall()
+        findings.extend(f"pages: {text}" for (text,) in found if text != "ok")
+        for collection in desk.planner.collections.values():
+            counts[collection.name] = _check_rows(desk.planner, connection, collection, findings)
+    return Report("integrity", not findings, counts, findings)
+
+
+def _check_rows(
+    planner: Planner, connection: apsw.Connection, collection: Collection, findings: list[str]
+) -> int:
+    columns = planner.columns(collection.name)
+    text = f"SELECT {columns.listed}, t0._row FROM {quoted(collection.name)} AS t0"
+    count = 0
+    for row in connection.execute(text):
+        count += 1
+        try:
+            record = decoded(collection, columns.decode, row)
+        except Corrupt as error:
+            findings.append(error.message)
+            continue
+        if collection.full_text:
+            held = connection.execute(
+                f"SELECT length, terms, counts FROM {terms_table(collection)} WHERE _row = ?",
+                (row[-1],),
+            ).fetchone()
+            if held != pack(collection, record):
+                findings.append(f"{collection.name}: the text index differs from record {row[-1]}")
+    return count
+
+
+def backup(connection: apsw.Connection, target: str) -> Report:
+    """Write a consistent, compact copy beside running writers; its name appears when complete."""
+    target = os.path.abspath(target)
+    if os.path.exists(target):
+        raise Conflict("The target of the backup exists.", hint="Choose a new path.")
+    if not os.path.isdir(os.path.dirname(target)):
+        raise Invalid("target", expected="a path in an existing folder", got="another path")
+    partial = f"{target}.partial"
+    if os.path.exists(partial):
+        os.unlink(partial)
+    connection.execute("PRAGMA query_only=OFF")
+    try:
+        connection.execute("VACUUM INTO ?", (partial,))
+    except apsw.Error as error:
+        raise mapped(error) from error
+    finally:
+        connection.execute("PRAGMA query_only=ON")
+    _sync(partial)
+    os.chmod(partial, 0o600)
+    os.rename(partial, target)
+    _sync(os.path.dirname(target))
+    size = os.path.getsize(target)
+    return Report("backup", True, {"bytes": size}, [f"sha256 {checksum(target)}"])
+
+
+def restore(source: str, target: str) -> Report:
+    """Make a store at ``target`` from a backup, after checking every page of it."""
+    if not os.path.isfile(source):
+        raise NotFound("There is no such backup.")
+    if os.path.exists(target):
+        raise Conflict("The target of the restore exists.", hint="Choose a new path.")
+    check_header(source)
+    connection = apsw.Connection(source, flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        found = [text for (text,) in fetched(connection, "PRAGMA integrity_check(5)")]
+        if found != ["ok"]:
+            raise Corrupt("The backup is damaged.", hint="; ".join(found))
+        return backup(connection, target)
+    except apsw.Error as error:
+        raise mapped(error) from error
+    finally:
+        connection.close()
+
+
+def salvage(path: str) -> Report:
+    """What can still be read from a damaged file: rows per table, and where reading stopped."""
+    counts: dict[str, int] = {}
+    findings: list[str] = []
+    try:
+        connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+        names = fetched(
+            connection,
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+        )
+    except apsw.Error as error:
+        return Report("salvage", False, counts, [str(mapped(error).message)])
+    for (name,) in names:
+        counts[name] = 0
+        try:
+            for _ in connection.execute(f"SELECT * FROM {quoted(name)}"):
+                counts[name] += 1
+        except apsw.Error:
+            findings.append(f"{name}: reading stopped after {counts[name]} rows")
+    connection.close()
+    return Report("salvage", not findings, counts, findings)
+
+
+def checksum(path: str) -> str:
+    """The SHA-256 of a file that this process does not hold open."""
+    if guard.is_held(path):
+        raise Conflict("The file is open in this process.", hint="Close it first.")
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def health(pool: ConnectionPool, name: str) -> Health:
+    """Facts about the file; a reason instead of an error."""
+    facts: dict[str, Any] = {
+        "path": pool.path,
+        "durability": pool.durability,
+        "sqlite": apsw.sqlite_lib_version(),
+    }
+    try:
+        with pool.reading() as connection:
+            facts["pages"] = connection.pragma("page_count")
+        wal = f"{pool.path}-wal"
+        facts["bytes"] = os.path.getsize(pool.path)
+        facts["wal_bytes"] = os.path.getsize(wal) if os.path.exists(wal) else 0
+    except HoldfastError as error:
+        return Health(False, name, error.message, facts)
+    except (apsw.Error, OSError) as error:
+        return Health(False, name, type(error).__name__, facts)
+    return Health(True, name, facts=facts)
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+TASKS: Final[dict[Task, Callable[..., Report]]] = {
+    "sweep": sweep,
+    "analyze": analyze,
+    "vacuum": vacuum,
+    "reindex": reindex,
+    "integrity": integrity,
+    "follow": follow,
+    "unfollow": unfollow,
+    "trim": trim,
+}

@@ -1,0 +1,321 @@
+"""Tables, indexes and their editions. One transaction brings a file up, or nothing happens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import apsw
+import msgspec
+
+from holdfast.backends.sql.dialect import quoted
+from holdfast.backends.sql.filters import FilterPlanner
+from holdfast.backends.sqlite.connection import APPLICATION_ID, FORMAT, fetched
+from holdfast.backends.sqlite.dialect import TYPES, SqliteDialect, encode_json
+from holdfast.core.collection import Collection, Field
+from holdfast.core.errors import Invalid, SchemaNewer, Unsupported
+from holdfast.core.filter import And, Compare, Filter, In, Not, Or
+from holdfast.core.text import ANALYSIS_VERSION
+from holdfast.core.values import to_micros
+
+ENGINE_TABLES: Final = """
+CREATE TABLE holdfast_collections (
+    name TEXT PRIMARY KEY, version INTEGER NOT NULL, shape TEXT NOT NULL, analysis INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE holdfast_migrations (
+    id INTEGER PRIMARY KEY, collection TEXT NOT NULL, from_version INTEGER,
+    to_version INTEGER NOT NULL, at INTEGER NOT NULL, description TEXT NOT NULL
+) STRICT;
+CREATE TABLE holdfast_sequences (
+    tenant TEXT NOT NULL, collection TEXT NOT NULL, field TEXT NOT NULL, per TEXT NOT NULL,
+    last INTEGER NOT NULL, PRIMARY KEY (tenant, collection, field, per)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE holdfast_operations (
+    tenant TEXT NOT NULL, op_id TEXT NOT NULL, body BLOB NOT NULL, outcomes BLOB NOT NULL,
+    at INTEGER NOT NULL, PRIMARY KEY (tenant, op_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX holdfast_operations_at ON holdfast_operations (at);
+CREATE TABLE holdfast_followers (
+    name TEXT PRIMARY KEY, position INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE holdfast_journal (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, collection TEXT NOT NULL,
+    key BLOB NOT NULL, revision INTEGER NOT NULL, record BLOB, at INTEGER NOT NULL, op_id TEXT
+) STRICT;
+"""
+
+
+def terms_table(collection: Collection) -> str:
+    """The table of a collection's analysed text."""
+    return quoted(f"{collection.name}__terms")
+
+
+def vector_table(collection: Collection, field: str) -> str:
+    """The table of a vector field."""
+    return quoted(f"{collection.name}__{field}")
+
+
+class Schema:
+    """Compares the collections that are declared with those of the file, and upgrades it."""
+
+    def __init__(self, collections: Sequence[Collection]) -> None:
+        self._collections = collections
+        self._filters = FilterPlanner(SqliteDialect(), {})
+
+    def is_current(self, connection: apsw.Connection) -> bool:
+        """Whether the file needs nothing. Raises SchemaNewer where it is of a later edition."""
+        stored = _stored(connection)
+        return all(
+            c.name in stored and not self._compare(c, stored[c.name]) for c in self._collections
+        )
+
+    def upgrade(self, connection: apsw.Connection, now: Any) -> list[Collection]:
+        """Create and alter what is missing, inside the caller's transaction.
+
+        Returns the collections whose full-text index must be derived anew.
+        """
+        if connection.pragma("user_version") < FORMAT:
+            for statement in ENGINE_TABLES.split(";\n"):
+                if statement.strip():
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={FORMAT}")
+        stored, derive = _stored(connection), []
+        for collection in self._collections:
+            old = stored.get(collection.name)
+            if old is None:
+                self._create(connection, collection)
+            elif self._compare(collection, old):
+                if self._alter(connection, collection, old):
+                    derive.append(collection)
+            else:
+                continue
+            self._record(connection, collection, old, now)
+        return derive
+
+    def _compare(self, collection: Collection, old: dict[str, Any]) -> bool:
+        """Whether the file's edition is older; SchemaNewer if newer, Invalid if incompatible."""
+        if old["version"] > collection.version or old["analysis"] > ANALYSIS_VERSION:
+            raise SchemaNewer(
+                f"{collection.name} was written in edition {old['version']}; this version of"
+                f" holdfast knows {collection.version}.",
+                hint="Upgrade holdfast. Nothing was written.",
+                collection=collection.name,
+            )
+        if old["version"] < collection.version or old["analysis"] < ANALYSIS_VERSION:
+            return True
+        if old["shape"] != shape_of(collection):
+            raise Invalid(
+                collection.name,
+                expected=f"the shape that edition {collection.version} has in the file",
+                got="another shape",
+                hint="Raise the collection's version when its shape changes.",
+            )
+        return False
+
+    def _create(self, connection: apsw.Connection, collection: Collection) -> None:
+        columns = ["_row INTEGER PRIMARY KEY", "tenant TEXT NOT NULL", "revision INTEGER NOT NULL"]
+        columns.extend(_column(field) for field in collection.fields)
+        connection.execute(f"CREATE TABLE {quoted(collection.name)} ({', '.join(columns)}) STRICT")
+        self._index(connection, collection)
+        if collection.full_text:
+            self._create_terms(connection, collection)
+        for field in collection.vectors:
+            self._create_vectors(connection, collection, field)
+
+    def _index(self, connection: apsw.Connection, collection: Collection) -> None:
+        wanted = self._index_texts(collection)
+        held = fetched(
+            connection,
+            "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = ?"
+            " AND sql IS NOT NULL",
+            (collection.name,),
+        )
+        for (name,) in held:
+            connection.execute(f"DROP INDEX {quoted(name)}")
+        for _, sql in wanted:
+            connection.execute(sql)
+
+    def _index_texts(self, collection: Collection) -> list[tuple[str, str]]:
+        table = quoted(collection.name)
+        texts = [
+            self._index_text(table, f"{collection.name}__key", collection.key, None, "UNIQUE ")
+        ]
+        for unique in collection.unique:
+            where = self._partial(collection, unique.where)
+            name = f"{collection.name}__unique_{unique.name}"
+            texts.append(self._index_text(table, name, unique.fields, where, "UNIQUE "))
+        for number, index in enumerate(collection.indexes):
+            if index.fields == collection.key:
+                continue
+            name = f"{collection.name}__index_{number}_{'_'.join(index.fields)}"
+            where = self._partial(collection, index.where)
+            texts.append(self._index_text(table, name, index.fields, where, ""))
+        return texts
+
+    @staticmethod
+    def _index_text(
+        table: str, name: str, fields: tuple[str, ...], where: str | None, unique: str
+    ) -> tuple[str, str]:
+        listed = ", ".join(quoted(field) for field in ("tenant", *fields))
+        condition = f" WHERE {where}" if where else ""
+        return name, f"CREATE {unique}INDEX {quoted(name)} ON {table} ({listed}){condition}"
+
+    def _partial(self, collection: Collection, where: Filter | None) -> str | None:
+        """A partial index's condition; its values are literals, since an index binds nothing."""
+        if where is None:
+            return None
+        values: list[Any] = []
+        text = self._filters.sql(self._filters.shape(collection, _without_lists(where), values))
+        pieces = text.replace("t0.", "").split("?")
+        literals = [*map(literal, values), ""]
+        return "".join(piece + value for piece, value in zip(pieces, literals, strict=True))
+
+    def _create_terms(self, connection: apsw.Connection, collection: Collection) -> None:
+        terms = terms_table(collection)
+        connection.execute(
+            f"CREATE TABLE {terms} (tenant TEXT NOT NULL, _row INTEGER NOT NULL,"
+            " length INTEGER NOT NULL, terms BLOB NOT NULL, counts BLOB NOT NULL,"
+            " PRIMARY KEY (tenant, _row)) STRICT, WITHOUT ROWID"
+        )
+        self._follow_deletes(
+            connection,
+            collection,
+            "terms",
+            f"{terms} WHERE tenant = OLD.tenant AND _row = OLD._row",
+        )
+
+    def _create_vectors(
+        self, connection: apsw.Connection, collection: Collection, field: str
+    ) -> None:
+        table = vector_table(collection, field)
+        connection.execute(
+            f"CREATE TABLE {table} (_row INTEGER PRIMARY KEY, tenant TEXT NOT NULL,"
+            " space TEXT NOT NULL, data BLOB NOT NULL) STRICT"
+        )
+        name = quoted(f"{collection.name}__{field}_space")
+        connection.execute(f"CREATE INDEX {name} ON {table} (tenant, space)")
+        self._follow_deletes(connection, collection, field, f"{table} WHERE _row = OLD._row")
+
+    @staticmethod
+    def _follow_deletes(
+        connection: apsw.Connection, collection: Collection, name: str, target: str
+    ) -> None:
+        """What is derived from a row goes with it, also when another program deletes the row."""
+        trigger = quoted(f"{collection.name}__{name}_gone")
+        connection.execute(
+            f"CREATE TRIGGER {trigger} AFTER DELETE ON {quoted(collection.name)}"
+            f" BEGIN DELETE FROM {target}; END"
+        )
+
+    def _alter(
+        self, connection: apsw.Connection, collection: Collection, old: dict[str, Any]
+    ) -> bool:
+        """Add fields first, then indexes over them. Whether text must be derived anew."""
+        before = old["shape"]
+        held = {name: (kind, nullable) for name, kind, nullable in before["fields"]}
+        _check_alterable(collection, before, held)
+        for field in collection.fields:
+            if field.name not in held:
+                column = _column(field, with_default=True)
+                connection.execute(f"ALTER TABLE {quoted(collection.name)} ADD COLUMN {column}")
+        self._index(connection, collection)
+        for name in collection.vectors:
+            if name not in before["vectors"]:
+                self._create_vectors(connection, collection, name)
+        if collection.full_text and not before["full_text"]:
+            self._create_terms(connection, collection)
+        changed = list(collection.full_text) != before["full_text"]
+        return bool(collection.full_text) and (changed or old["analysis"] < ANALYSIS_VERSION)
+
+    def _record(
+        self, connection: apsw.Connection, collection: Collection, old: Any, now: Any
+    ) -> None:
+        connection.execute(
+            "INSERT OR REPLACE INTO holdfast_collections VALUES (?, ?, ?, ?)",
+            (
+                collection.name,
+                collection.version,
+                encode_json(shape_of(collection)),
+                ANALYSIS_VERSION,
+            ),
+        )
+        before = None if old is None else old["version"]
+        action = "created" if old is None else "brought up"
+        connection.execute(
+            "INSERT INTO holdfast_migrations"
+            " (collection, from_version, to_version, at, description) VALUES (?, ?, ?, ?, ?)",
+            (collection.name, before, collection.version, to_micros(now), action),
+        )
+
+
+def shape_of(collection: Collection) -> dict[str, Any]:
+    """A collection's shape as the file keeps it, to be compared with later editions."""
+
+    def where(part: Filter | None) -> Any:
+        return None if part is None else msgspec.to_builtins(part)
+
+    return {
+        "fields": [[f.name, f.kind, f.nullable] for f in collection.fields],
+        "key": list(collection.key),
+        "unique": [[u.name, list(u.fields), where(u.where)] for u in collection.unique],
+        "indexes": [[list(i.fields), where(i.where)] for i in collection.indexes],
+        "full_text": list(collection.full_text),
+        "vectors": list(collection.vectors),
+    }
+
+
+def _without_lists(where: Filter) -> Filter:
+    """The same filter without In, which SQLite would not take in an index."""
+    if isinstance(where, In):
+        return Or(tuple(Compare(where.field, "eq", value) for value in where.values))
+    if isinstance(where, And | Or):
+        return type(where)(tuple(_without_lists(part) for part in where.parts))
+    return Not(_without_lists(where.part)) if isinstance(where, Not) else where
+
+
+def literal(value: Any) -> str:
+    """A value as SQL text."""
+    if value is None:
+        return "NULL"
+    return str(apsw.format_sql_value(value))
+
+
+def _stored(connection: apsw.Connection) -> dict[str, dict[str, Any]]:
+    if connection.pragma("user_version") < 1:
+        return {}
+    rows = fetched(connection, "SELECT name, version, shape, analysis FROM holdfast_collections")
+    return {
+        name: {"version": version, "shape": msgspec.json.decode(shape), "analysis": analysis}
+        for name, version, shape, analysis in rows
+    }
+
+
+def _column(field: Field, *, with_default: bool = False) -> str:
+    text = f"{quoted(field.name)} {TYPES[field.kind]}"
+    if with_default and field.default is not None:
+        encode = SqliteDialect().encoder(field.kind)
+        default = field.default if encode is None else encode(field.default)
+        text += f" DEFAULT {literal(default)}"
+    return text if field.nullable else f"{text} NOT NULL"
+
+
+def _check_alterable(
+    collection: Collection, before: dict[str, Any], held: dict[str, tuple[str, bool]]
+) -> None:
+    """Refuse, before anything is touched, what an edition must not change."""
+    declared = {f.name: f for f in collection.fields}
+    for name, (kind, nullable) in held.items():
+        field = declared.get(name)
+        if field is None or (field.kind, field.nullable) != (kind, nullable):
+            raise Unsupported(
+                f"{collection.name}.{name} cannot change from {kind} between editions.",
+                hint="Add a new field instead.",
+            )
+    if list(collection.key) != before["key"]:
+        raise Unsupported(f"The key of {collection.name} cannot change between editions.")
+    for field in collection.fields:
+        if field.name not in held and not field.nullable and field.default is None:
+            raise Unsupported(
+                f"{collection.name}.{field.name} is new and needs a default for older records."
+            )
