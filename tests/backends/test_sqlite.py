@@ -39,12 +39,12 @@ class SqliteHarness(Harness):
 
     def peek(self, collection: Collection, tenant: str) -> list[dict[str, Any]]:
         connection = apsw.Connection(self._path)
-        connection.row_trace = lambda cursor, row: dict(
-            zip((c[0] for c in cursor.get_description()), row, strict=False)
-        )
-        return connection.execute(
-            f'SELECT * FROM "{collection.name}" WHERE tenant = ?', (tenant,)
-        ).fetchall()
+        names = [
+            column[1] for column in connection.execute(f'PRAGMA table_info("{collection.name}")')
+        ]
+        text = f'SELECT * FROM "{collection.name}" WHERE tenant = ?'
+        rows = connection.execute(text, (tenant,)).fetchall()
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def url(self) -> str:
         return self._path

@@ -85,8 +85,9 @@ class ConnectionPool:
         connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("PRAGMA secure_delete=FAST")
-        connection.create_scalar_function("holdfast_append", append_json, 2, deterministic=True)
-        connection.create_scalar_function("holdfast_merge", merge_json, 2, deterministic=True)
+        functions = (("holdfast_append", append_json), ("holdfast_merge", merge_json))
+        for name, function in functions:
+            connection.create_scalar_function(name, function, 2, deterministic=True)
 
     @contextmanager
     def reading(self) -> Iterator[apsw.Connection]:

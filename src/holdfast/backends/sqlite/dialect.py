@@ -101,13 +101,15 @@ class SqliteDialect(Dialect):
         return f"{column} DESC" if descending else column
 
 
-def append_json(held: Any, values: Any) -> str:
-    """`core.edit.appended` on stored text lists."""
+def append_json(*arguments: Any) -> str:
+    """`core.edit.appended` on stored text lists: held, values."""
+    held, values = arguments
     return encode_json(appended(None if held is None else _decode_json(held), _decode_json(values)))
 
 
-def merge_json(held: Any, patch: Any) -> str:
-    """`core.edit.merged` on stored json."""
+def merge_json(*arguments: Any) -> str:
+    """`core.edit.merged` on stored json: held, patch."""
+    held, patch = arguments
     return encode_json(merged(None if held is None else _decode_json(held), _decode_json(patch)))
 
 

@@ -111,7 +111,7 @@ class RowSearch:
             f"SELECT {columns.listed}, t0._row FROM {self._planner.dialect.table(collection)} AS t0"
             " WHERE t0._row IN (SELECT value FROM json_each(?)) AND t0.tenant = ?"
         )
-        found = self._connection.execute(text, (json.dumps(sorted(rows)), self._tenant)).fetchall()
+        found = fetched(self._connection, text, (json.dumps(sorted(rows)), self._tenant))
         return {row[-1]: decoded(collection, columns.decode, row) for row in found}
 
 
