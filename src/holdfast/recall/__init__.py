@@ -1,1 +1,1 @@
-"""Recall: models, fusion and the recipe that turns scores into one order."""
+"""How recall finds: embedders, rerankers and the recipe that makes one order of two legs."""
