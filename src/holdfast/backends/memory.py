@@ -34,7 +34,14 @@ from holdfast.core.clock import Clock, SystemClock
 from holdfast.core.collection import REVISION, Collection
 from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task
 from holdfast.core.edit import check_condition, edited
-from holdfast.core.errors import Conflict, IdempotencyMismatch, Invalid, NotFound, Unsupported
+from holdfast.core.errors import (
+    Conflict,
+    IdempotencyMismatch,
+    Invalid,
+    NotFound,
+    SchemaNewer,
+    Unsupported,
+)
 from holdfast.core.filter import EVERYTHING, Filter, Record, Subselect, eq, lt
 from holdfast.core.query import (
     Aggregate,
@@ -93,7 +100,17 @@ class MemoryDriver(Driver):
 
     def setup(self, collections: Sequence[Collection]) -> None:
         with self._lock:
-            self._collections.update({c.name: c for c in collections})
+            for shape in collections:
+                held = self._collections.get(shape.name, shape)
+                if held.version > shape.version:
+                    raise SchemaNewer(
+                        f"{shape.name} is of edition {held.version} here, "
+                        f"this program knows {shape.version}.",
+                        hint="Upgrade the program.",
+                    )
+            for shape in collections:
+                self._bring_up(shape)
+                self._collections[shape.name] = shape
 
     def get(
         self, tenant: Tenant, collection: str, key: Key, *, vectors: bool = False
@@ -243,6 +260,13 @@ class MemoryDriver(Driver):
         return values
 
     # --- writing
+
+    def _bring_up(self, shape: Collection) -> None:
+        """Give older records the fields that a later edition added."""
+        for (_, name), table in self._tables.items():
+            for record in table.records.values() if name == shape.name else ():
+                for added in shape.fields:
+                    record.setdefault(added.name, copy.deepcopy(added.default))
 
     def _change(self, tenant: str, change: Change, op_id: str | None) -> Outcome:
         shape = self._collections[change.collection]
