@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from typing import Any
 
 from holdfast.core.clock import Clock
@@ -26,7 +27,10 @@ class Harness(ABC):
 
     @abstractmethod
     def plant(self, collection: Collection, tenant: str, record: Record) -> None:
-        """Write a record without the driver, as another program would."""
+        """Write a whole record, revision included, without the driver, as another program would.
+
+        The store was set up. Full-text and vector indexes need not learn of it.
+        """
 
     @abstractmethod
     def peek(self, collection: Collection, tenant: str) -> list[dict[str, Any]]:
@@ -35,6 +39,14 @@ class Harness(ABC):
     def url(self) -> str:
         """The URL by which another process opens the same store."""
         raise Cannot("another process cannot reach it")
+
+    def restore(self, target: str, clock: Clock) -> Driver:
+        """A driver on the copy that `backup` wrote to ``target``."""
+        raise Cannot("there are no copies of it")
+
+    def pause(self) -> AbstractContextManager[None]:
+        """Make the engine stop answering until the block ends."""
+        raise Cannot("it runs in this process")
 
     def close(self) -> None:  # noqa: B027 - most engines leave nothing
         """Remove what the test left."""

@@ -1,0 +1,166 @@
+"""Real processes that use the store of a case: to race with, to freeze and to kill.
+
+A peer reads one command per line and answers with lines of JSON; see ACTIONS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+from holdfast.core.change import Claim, Edit
+from holdfast.core.clock import SystemClock
+from holdfast.core.driver import Driver
+from holdfast.core.filter import eq
+from holdfast.core.query import asc
+from holdfast.layers.check import Checked
+from holdfast.testing.shapes import EVENTS, JOBS, PARENTS, SHAPES, event, put
+
+TENANT: Final = "t"
+
+
+class Peer:
+    """One process on the store. Every peer is reaped when its block ends."""
+
+    def __init__(self, url: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "holdfast.testing.processes", url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+        )
+
+    def start(self, action: str, *arguments: Any) -> None:
+        """Tell the peer to begin; its answers are read one by one."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([action, *arguments]) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> Any:
+        """The peer's next answer; EOFError when it died first."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.endswith("\n"):
+            raise EOFError("the peer has ended")
+        return json.loads(line)
+
+    def freeze(self) -> None:
+        """Stop the process where it is, locks and all."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> list[Any]:
+        """Kill without warning; the whole answers that it gave before."""
+        self._process.kill()
+        assert self._process.stdout is not None
+        lines = self._process.stdout.readlines()
+        self._process.wait()
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def end(self) -> None:
+        """Reap the process, whatever state it is in."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+@contextmanager
+def peers_on(url: str, count: int) -> Iterator[list[Peer]]:
+    """So many processes, each ready to be told what to do."""
+    with ExitStack() as stack:
+        peers = []
+        for _ in range(count):
+            peer = Peer(url)
+            stack.callback(peer.end)
+            peers.append(peer)
+        for peer in peers:
+            assert peer.answer() == "started"
+        yield peers
+
+
+def _setup(driver: Driver) -> None:
+    driver.setup(SHAPES)
+    _say("ready")
+
+
+def _number(driver: Driver, name: str, count: int) -> None:
+    """Put events on one thread and answer with the numbers that each was given."""
+    given = []
+    for n in range(count):
+        record = driver.apply(TENANT, [put(EVENTS, event(f"{name}-{n}"))])[0].record
+        given.append([record["seq"], record["number"]])
+    _say(given)
+
+
+def _claim(driver: Driver, name: str) -> None:
+    """Claim waiting jobs until none is left, and answer with their ids."""
+    claim = Claim(
+        JOBS.name,
+        eq("state", "waiting"),
+        asc("priority"),
+        2,
+        Edit(set={"state": "taken", "worker": name}),
+    )
+    taken: list[str] = []
+    while records := driver.apply(TENANT, [claim])[0].records:
+        taken.extend(record["id"] for record in records)
+    _say(taken)
+
+
+def _write(driver: Driver, name: str) -> None:
+    """Write for ever, and say each record's id once it is acknowledged."""
+    n = 0
+    while True:
+        driver.apply(TENANT, [put(PARENTS, {"id": f"{name}-{n}", "name": ""})])
+        _say(f"{name}-{n}")
+        n += 1
+
+
+def _hold(driver: Driver, name: str) -> None:
+    """Write inside a group, and end the group at the next line only."""
+    with driver.group():
+        driver.apply(TENANT, [put(PARENTS, {"id": name, "name": ""})])
+        _say("holding")
+        sys.stdin.readline()
+    _say("released")
+
+
+ACTIONS: Final[dict[str, Callable[..., None]]] = {
+    "setup": _setup,
+    "number": _number,
+    "claim": _claim,
+    "write": _write,
+    "hold": _hold,
+}
+
+
+def _say(answer: Any) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+def main() -> None:
+    """Open the store that the command line names and do what the lines ask for."""
+    from holdfast.open import open_driver
+
+    driver = Checked(open_driver(sys.argv[1], SystemClock()))
+    _say("started")
+    while line := sys.stdin.readline():
+        action, *arguments = json.loads(line)
+        ACTIONS[action](driver, *arguments)
+
+
+if __name__ == "__main__":
+    main()
