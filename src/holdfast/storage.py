@@ -15,7 +15,9 @@ from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
 from holdfast.layers.unit import UnitOfWork
 from holdfast.stores import STORES
+from holdfast.stores.conversations import Conversations
 from holdfast.stores.kv import KeyValue
+from holdfast.stores.rooms import Rooms
 from holdfast.stores.store import FACTS, Store
 
 StoreType = TypeVar("StoreType", bound=Store)
@@ -41,9 +43,19 @@ class Storage:
         self._runtime = runtime
 
     @cached_property
+    def conversations(self) -> Conversations:
+        """Threads of messages and who takes part in them."""
+        return self.store(Conversations)
+
+    @cached_property
     def kv(self) -> KeyValue:
         """Named JSON values."""
         return self.store(KeyValue)
+
+    @cached_property
+    def rooms(self) -> Rooms:
+        """Places that hold conversations and actors."""
+        return self.store(Rooms)
 
     @property
     def scope(self) -> Scope:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from holdfast.stores.conversations import Conversations
 from holdfast.stores.kv import KeyValue
+from holdfast.stores.rooms import Rooms
 from holdfast.stores.store import Store
 
 STORES: Final[dict[str, type[Store]]] = {
+    "conversations": Conversations,
     "kv": KeyValue,
+    "rooms": Rooms,
 }
 """Attribute of Storage -> its store."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 import msgspec
 
@@ -14,7 +14,7 @@ from holdfast.core.change import ABSENT, Change, Outcome, Put
 from holdfast.core.collection import Collection
 from holdfast.core.cursor import decode_cursor, encode_cursor
 from holdfast.core.driver import Driver
-from holdfast.core.errors import Conflict, NotFound
+from holdfast.core.errors import Conflict, Corrupt, Invalid, NotFound
 from holdfast.core.filter import Filter, Record, both, eq
 from holdfast.core.query import Order, Query
 from holdfast.core.runtime import Runtime
@@ -187,9 +187,42 @@ def record_of(struct: msgspec.Struct) -> Record:
 
 
 def builder(struct: type[S]) -> Callable[[Record], S]:
-    """A function that makes the struct from a stored record."""
+    """A function that makes the struct from a stored record, or raises Corrupt naming it.
+
+    Every field is checked against its declared type (0.1 us more than no check), because what
+    another program wrote may be of the right kind for the engine and still mean nothing.
+    """
+    convert = msgspec.convert
 
     def build(record: Record) -> S:
-        return struct(**record)
+        try:
+            return convert(record, struct)
+        except msgspec.ValidationError as error:
+            # The message may quote the stored value; only the place in it is safe to show.
+            place = str(error).partition("$.")[2].strip("`") or "a field"
+            raise Corrupt(
+                f"A stored {struct.__name__} does not decode at {place}.",
+                hint="Run an integrity check, or restore the record from a backup.",
+                record=struct.__name__,
+                id=record.get("id"),
+                field=place,
+            ) from error
 
     return build
+
+
+def one_of(field: str, value: object, choices: object) -> Any:
+    """``value`` if it is one of a Literal's members, else Invalid naming them."""
+    allowed = get_args(choices)
+    if value not in allowed or not isinstance(value, str):
+        raise Invalid(field, expected=f"one of {', '.join(allowed)}", got=repr(value))
+    return value
+
+
+def object_of(field: str, value: object) -> dict[str, Any]:
+    """``value`` as a JSON object; None gives an empty one."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise Invalid(field, expected="an object", got=value)
+    return dict(value)

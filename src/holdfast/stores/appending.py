@@ -1,0 +1,216 @@
+"""Appending messages: the hot path of conversations.
+
+One apply patches the conversation's counters and puts the messages, whose sequence the engine
+assigns. Nothing is read before, unless a message has an external id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from holdfast.core.change import ABSENT, Edit, Outcome, Patch, Put
+from holdfast.core.errors import Conflict, NotFound
+from holdfast.core.filter import Record, among, eq
+from holdfast.core.values import check_count, check_time
+from holdfast.stores.conversation_records import (
+    CONVERSATIONS,
+    MESSAGES,
+    Direction,
+    Message,
+    Role,
+)
+from holdfast.stores.owned import Owned, name_of
+from holdfast.stores.store import builder, object_of, one_of
+
+APPEND_LIMIT: Final = 1_000
+"""Most messages of one ``append_many``."""
+APPEND_TRIES: Final = 100
+"""How often an append repeats when others store the same external ids meanwhile."""
+
+_build = builder(Message)
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """A message to append.
+
+    ``direction`` is inbound for the role user and outbound for others unless given;
+    ``created_at`` is now unless given; ``external_id`` makes the append idempotent.
+    """
+
+    text: str = ""
+    role: Role = "user"
+    direction: Direction | None = None
+    sender_id: str | None = None
+    recipient_id: str | None = None
+    external_id: str | None = None
+    content: Any = None
+    metadata: dict[str, Any] | None = None
+    tokens: int = 0
+    created_at: datetime | None = None
+    id: str | None = None
+
+
+class Appending(Owned):
+    """Writes messages at the end of conversations."""
+
+    preview_characters: ClassVar[int] = 200
+    """How much of the first inbound text a conversation keeps; a subclass may change it."""
+
+    def append(
+        self,
+        conversation_id: str,
+        text: str = "",
+        *,
+        role: Role = "user",
+        direction: Direction | None = None,
+        sender_id: str | None = None,
+        recipient_id: str | None = None,
+        external_id: str | None = None,
+        content: Any = None,
+        metadata: dict[str, Any] | None = None,
+        tokens: int = 0,
+        created_at: datetime | None = None,
+        message_id: str | None = None,
+        expected_head: int | None = None,
+    ) -> Message:
+        """Add a message at the end and return it as stored; the fields are those of Draft.
+
+        A repeated ``external_id`` returns the stored message. Raises NotFound for an unknown
+        conversation, Conflict when its head is not ``expected_head`` or the id is in use.
+        """
+        draft = Draft(
+            text=text,
+            role=role,
+            direction=direction,
+            sender_id=sender_id,
+            recipient_id=recipient_id,
+            external_id=external_id,
+            content=content,
+            metadata=metadata,
+            tokens=tokens,
+            created_at=created_at,
+            id=message_id,
+        )
+        return self._append(conversation_id, (draft,), expected_head)[0]
+
+    def append_many(
+        self, conversation_id: str, drafts: Sequence[Draft], *, expected_head: int | None = None
+    ) -> list[Message]:
+        """Add up to 1000 messages in order, all or none; as ``append`` for each.
+
+        The result has one message for each draft, stored ones where external ids repeat.
+        """
+        check_count("drafts", len(drafts), 0, APPEND_LIMIT)
+        if not drafts:
+            self._require(CONVERSATIONS, conversation_id)
+            return []
+        return self._append(conversation_id, drafts, expected_head)
+
+    def _append(
+        self, conversation_id: str, drafts: Sequence[Draft], expected_head: int | None
+    ) -> list[Message]:
+        now = self._now()
+        records = [self._message(conversation_id, draft, now) for draft in drafts]
+        named = [r["external_id"] for r in records if r["external_id"] is not None]
+        for _ in range(APPEND_TRIES):
+            known = self._known(conversation_id, named) if named else {}
+            fresh = _fresh(records, known)
+            if not fresh:
+                return [_build(known[r["external_id"]]) for r in records]
+            try:
+                outcomes = self._write(conversation_id, fresh, now, expected_head)
+            except Conflict as error:
+                if error.context.get("unique") != "message_external_id":
+                    raise
+                continue
+            stored = [outcome.record for outcome in outcomes[1:]]
+            by_name = {r["external_id"]: r for r in stored if r["external_id"] is not None}
+            by_id = {r["id"]: r for r in stored}
+            by_name.update(known)
+            return [_build(by_name.get(r["external_id"]) or by_id[r["id"]]) for r in records]
+        raise Conflict("Other writers kept storing the same messages.", hint="Try again later.")
+
+    def _write(
+        self,
+        conversation_id: str,
+        records: list[Record],
+        now: datetime,
+        expected_head: int | None,
+    ) -> list[Outcome]:
+        head = None if expected_head is None else eq("head", expected_head)
+        when = self._when(CONVERSATIONS, head)
+        # The conversation comes first: a missing one is NotFound, not a broken reference.
+        counted = Patch(CONVERSATIONS.name, (conversation_id,), self._counted(records, now), when)
+        try:
+            return self._apply(counted, *(Put(MESSAGES.name, r, ABSENT) for r in records))
+        except NotFound:
+            self._require(CONVERSATIONS, conversation_id)
+            raise
+        except Conflict as error:
+            if "unique" in error.context:
+                raise
+            held = self._require(CONVERSATIONS, conversation_id)
+            if expected_head is None:
+                raise
+            raise Conflict(
+                "Others have appended to the conversation.",
+                hint="Read it again and repeat with its head.",
+                expected=expected_head,
+                head=held["head"],
+            ) from error
+
+    def _counted(self, records: list[Record], now: datetime) -> Edit:
+        first = next((r["text"] for r in records if r["direction"] == "inbound" and r["text"]), "")
+        return Edit(
+            increment={
+                "message_count": len(records),
+                "token_count": sum(r["tokens"] for r in records),
+                "head": len(records),
+            },
+            maximum={"updated_at": now},
+            default={"first_inbound": first[: self.preview_characters]} if first else {},
+        )
+
+    def _message(self, conversation_id: str, draft: Draft, now: datetime) -> Record:
+        role = one_of("role", draft.role, Role)
+        direction = draft.direction or ("inbound" if role == "user" else "outbound")
+        return {
+            "id": draft.id or self._new_id(),
+            "conversation_id": conversation_id,
+            "external_id": name_of("external_id", draft.external_id),
+            "role": role,
+            "direction": one_of("direction", direction, Direction),
+            "sender_id": draft.sender_id,
+            "recipient_id": draft.recipient_id,
+            "text": draft.text,
+            "content": draft.content,
+            "metadata": object_of("metadata", draft.metadata),
+            "tokens": check_count("tokens", draft.tokens, 0, 2**31),
+            "created_at": now
+            if draft.created_at is None
+            else check_time("created_at", draft.created_at),
+        }
+
+    def _known(self, conversation_id: str, external_ids: list[str]) -> dict[str, Record]:
+        held = self._all(
+            MESSAGES, eq("conversation_id", conversation_id), among("external_id", external_ids)
+        )
+        if held:
+            self._require(CONVERSATIONS, conversation_id)
+        return {record["external_id"]: record for record in held}
+
+
+def _fresh(records: list[Record], known: dict[str, Record]) -> list[Record]:
+    """The records that are to be written: unnamed ones, and the first of each unknown name."""
+    seen = set(known)
+    fresh = []
+    for record in records:
+        name = record["external_id"]
+        if name is None or name not in seen:
+            fresh.append(record)
+            seen.add(name)
+    return fresh
