@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ class UnitOfWork(Layer):
         self._collections = collections
         self._changes: list[Change] = []
         self._tenant: str | None = None
+        self._lock = threading.RLock()
         self._written: dict[tuple[str, tuple[Any, ...]], Record | None] = {}
 
     def apply(
@@ -41,12 +43,13 @@ class UnitOfWork(Layer):
     ) -> list[Outcome]:
         if op_id is not None:
             raise Unsupported("A unit carries one operation id.", hint="Pass op_id to unit().")
-        if self._tenant not in (None, tenant):
-            raise Forbidden("A unit writes for one tenant.")
-        self._tenant = tenant
-        outcomes = [self._foresee(tenant, change) for change in changes]
-        self._changes.extend(changes)
-        return outcomes
+        with self._lock:
+            if self._tenant not in (None, tenant):
+                raise Forbidden("A unit writes for one tenant.")
+            self._tenant = tenant
+            outcomes = [self._foresee(tenant, change) for change in changes]
+            self._changes.extend(changes)
+            return outcomes
 
     def get(
         self, tenant: Tenant, collection: str, key: tuple[Any, ...], *, vectors: bool = False
