@@ -15,6 +15,7 @@ from holdfast.core.change import ABSENT, Condition, Delete, DeleteWhere, Put, Re
 from holdfast.core.collection import Collection, Index
 from holdfast.core.errors import Conflict, Invalid
 from holdfast.core.filter import Filter, Prefix, Record, either, gt, is_null, le
+from holdfast.core.marks import grouped
 from holdfast.core.query import asc
 from holdfast.core.values import check_count, check_text
 from holdfast.stores.store import Page, Store
@@ -69,6 +70,7 @@ class KeyValue(Store):
         record = self._live(key)
         return None if record is None else Entry(**record)
 
+    @grouped
     def set(
         self,
         key: str,
@@ -126,6 +128,7 @@ class KeyValue(Store):
         except Conflict:
             return self.get(key)
 
+    @grouped
     def delete(self, key: str) -> bool:
         """Remove the entry; whether a live one existed."""
         held = self._live(key)

@@ -1,0 +1,428 @@
+"""Running plain calls for an event loop: the seam on which the async facade stands.
+
+Every call is one unit: it runs from its first line to its last in one worker thread, whatever
+happens to the task that waits for it. A task that is cancelled before its call began takes the
+call back; once begun, the call ends by itself and its result is dropped. Context variables of
+the caller are seen by the call.
+
+There are two lanes. `run` hands a call to a pool of threads. `write` queues it to one writer
+thread, which takes all that wait, runs them one after the other inside one `Driver.group` and
+answers after the group has ended, waking each event loop once for all of its answers. A call
+that waits alone is taken at once.
+
+Nothing here imports a store, and nothing but `holdfast.aio` imports this: `import holdfast`
+stays free of asyncio.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import weakref
+from asyncio import AbstractEventLoop, CancelledError, Future, get_running_loop, shield
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
+from contextvars import Context, copy_context
+from queue import SimpleQueue
+from threading import Lock, Thread, current_thread
+from types import TracebackType
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar
+
+from holdfast.core.errors import Unsupported
+from holdfast.core.values import check_count
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WORKERS: Final = min(8, (os.cpu_count() or 1) + 2)
+"""Threads of the pool, unless told otherwise."""
+WORKERS_LIMIT: Final = 256
+GROUP_LIMIT: Final = 256
+"""Most calls that share one group: a bound on how long the first of them waits for the last."""
+BATCH: Final = 128
+"""Items that an async iterator fetches in one hop."""
+EXIT_SECONDS: Final = 10.0
+"""How long the end of the process waits for calls that are under way."""
+
+_Answer = tuple["Future[Any]", Any, BaseException | None]
+
+
+class _Mailbox:
+    """Answers on their way to one event loop."""
+
+    __slots__ = ("_answers", "_called", "loop")
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self.loop = loop
+        self._answers: deque[_Answer] = deque()
+        self._called = False
+
+    def post(self, answers: Sequence[_Answer]) -> None:
+        """Deliver from any thread. A delivery that is already due takes these along."""
+        self._answers.extend(answers)
+        if answers and not self._called:
+            self._called = True
+            try:
+                self.loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:
+                self._answers.clear()  # The loop is closed, so nobody waits any more.
+
+    def _deliver(self) -> None:
+        self._called = False  # First: what is posted from here on calls again.
+        answers = self._answers
+        while answers:
+            future, value, error = answers.popleft()
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(_settable(error))
+
+
+_Job = tuple["Future[Any]", _Mailbox, Context, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+_Jobs = SimpleQueue[_Job | None]
+_Group = Callable[[], AbstractContextManager[None]]
+
+
+class Calls:
+    """A bounded pool and one writer for the calls of one store, from any number of event loops.
+
+    ``group`` is the driver's `group`. Threads start when they are needed. After `close`, calls
+    still run, each in a thread of its own: the store itself says that it is closed.
+    """
+
+    def __init__(self, group: _Group, workers: int | None = None) -> None:
+        size = WORKERS if workers is None else check_count("workers", workers, 1, WORKERS_LIMIT)
+        self._group = group
+        self._jobs: _Jobs = SimpleQueue()
+        self._writes: _Jobs = SimpleQueue()
+        self._size = size
+        self._idle: deque[None] = deque(maxlen=size)
+        self._pool: list[Thread] = []
+        self._writer: list[Thread] = []
+        self._boxes: dict[AbstractEventLoop, _Mailbox] = {}
+        self._lock = Lock()
+        self._stopped = False
+        self._finalizer = weakref.finalize(
+            self, _dismiss, self._jobs, self._pool, self._writes, self._writer
+        )
+        self._finalizer.atexit = False
+        _OPEN.add(self)
+
+    def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run ``call`` as one unit in a worker."""
+        job = self._job(call, args, kwargs)
+        with self._lock:
+            if self._stopped:
+                _run_alone(job)
+            else:
+                if len(self._pool) < self._size:
+                    self._grow()
+                self._jobs.put(job)
+        return job[0]
+
+    def write(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run ``call`` as one unit that shares its commit with others; see `core.marks`."""
+        job = self._job(call, args, kwargs)
+        with self._lock:
+            if self._stopped:
+                _run_alone(job)
+            else:
+                if not self._writer:
+                    self._writer.append(_start(_write_jobs, self._writes, self._group))
+                self._writes.put(job)
+        return job[0]
+
+    async def iterate(
+        self, call: Callable[P, Iterator[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncIterator[T]:
+        """The items of an iterator, fetched in batches by workers."""
+        items = await self.run(call, *args, **kwargs)
+        while True:
+            batch, end = await self.run(_batch, items)
+            for item in batch:
+                yield item
+            if isinstance(end, StopIteration):
+                return
+            if end is not None:
+                raise end
+
+    def entered(self, context: AbstractContextManager[T]) -> Entered[T]:
+        """A context manager whose two ends run in workers, its end as a write."""
+        return Entered(self, context)
+
+    async def close(self, close: Callable[[], None]) -> None:
+        """Finish all calls that were made, end the threads, then run ``close``."""
+
+        def drain_and_close() -> None:
+            self.stop()
+            close()
+
+        await run_alone(drain_and_close)
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Finish all calls that were made and end the threads; may be repeated."""
+        with self._lock:
+            self._stopped = True
+            self._finalizer()
+        for thread in (*self._pool, *self._writer):
+            if thread is not current_thread():
+                thread.join(timeout)
+
+    def _job(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Job:
+        loop = _running_loop()
+        box = self._boxes.get(loop) or self._new_box(loop)
+        return loop.create_future(), box, copy_context(), call, args, kwargs
+
+    def _new_box(self, loop: AbstractEventLoop) -> _Mailbox:
+        with self._lock:
+            for known in [known for known in self._boxes if known.is_closed()]:
+                del self._boxes[known]
+            return self._boxes.setdefault(loop, _Mailbox(loop))
+
+    def _grow(self) -> None:
+        """One more worker, unless one is idle: then the next job is spoken for by that one."""
+        try:
+            self._idle.pop()
+        except IndexError:
+            self._pool.append(_start(_run_jobs, self._jobs, self._idle))
+
+    def _forget_threads(self) -> None:
+        """In a forked child: the threads stayed with the parent, the locks are as they were."""
+        self._lock = Lock()
+        self._stopped = True
+        self._finalizer.detach()
+        self._pool.clear()
+        self._writer.clear()
+
+
+class Entered(Generic[T]):
+    """The async form of a context manager. Leaving is never taken back by a cancelled task."""
+
+    def __init__(self, calls: Calls, context: AbstractContextManager[T]) -> None:
+        self._calls = calls
+        self._context = context
+
+    async def __aenter__(self) -> T:
+        entering = self._calls.run(self._context.__enter__)
+        try:
+            return await shield(entering)
+        except CancelledError as cancelled:
+            error = cancelled
+            entering.add_done_callback(lambda _: self._leave(type(error), error, None))
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        return await shield(self._leave(kind, error, trace))
+
+    def _leave(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> Future[bool | None]:
+        return self._calls.write(self._context.__exit__, kind, error, trace)
+
+
+class Closing(Protocol):
+    """Something that can be closed."""
+
+    async def close(self) -> None:
+        """Let go of it."""
+
+
+Closes = TypeVar("Closes", bound=Closing)
+
+
+class Opening(Generic[Closes]):
+    """What `holdfast.aio.open` gives: await it, or enter it with ``async with``."""
+
+    def __init__(self, make: Callable[[], Awaitable[Closes]]) -> None:
+        self._make = make
+        self._opened: Closes | None = None
+
+    def __await__(self) -> Generator[Any, None, Closes]:
+        return self._make().__await__()
+
+    async def __aenter__(self) -> Closes:
+        self._opened = await self
+        return self._opened
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._opened is not None:
+            await self._opened.close()
+
+
+class _PlainClosing(Protocol):
+    def close(self) -> None: ...
+
+
+Opened = TypeVar("Opened", bound=_PlainClosing)
+
+
+async def opened(call: Callable[P, Opened], *args: P.args, **kwargs: P.kwargs) -> Opened:
+    """Open something in a thread. If the task is cancelled meanwhile, it is closed again."""
+    opening = run_alone(call, *args, **kwargs)
+    try:
+        return await shield(opening)
+    except CancelledError:
+        opening.add_done_callback(_close_unwanted)
+        raise
+
+
+def run_alone(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    """Run ``call`` as one unit in a thread of its own."""
+    loop = _running_loop()
+    future: Future[T] = loop.create_future()
+    _run_alone((future, _Mailbox(loop), copy_context(), call, args, kwargs))
+    return future
+
+
+def _close_unwanted(opening: Future[Any]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        Thread(target=opening.result().close, name="holdfast-close").start()
+
+
+def _running_loop() -> AbstractEventLoop:
+    try:
+        return get_running_loop()
+    except RuntimeError:
+        raise Unsupported(
+            "holdfast.aio works inside a running asyncio event loop only.",
+            hint="Elsewhere use holdfast.open, whose calls are plain functions.",
+        ) from None
+
+
+# --- in worker threads. These hold no Calls, so that a forgotten one can be collected.
+
+
+def _start(target: Callable[..., None], *args: object) -> Thread:
+    name = "holdfast-writer" if target is _write_jobs else "holdfast-worker"
+    thread = Thread(target=target, args=args, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _run_jobs(jobs: _Jobs, idle: deque[None]) -> None:
+    while (job := jobs.get()) is not None:
+        box, answers = job[1], _answers_of(job)
+        del job
+        idle.append(None)
+        box.post(answers)
+        del answers
+
+
+def _run_alone(job: _Job) -> None:
+    Thread(target=lambda: job[1].post(_answers_of(job)), name="holdfast-call").start()
+
+
+def _answers_of(job: _Job) -> list[_Answer]:
+    """The call's answer, or nothing when nobody asks any more."""
+    future, _, context, call, args, kwargs = job
+    return [] if future.cancelled() else [(future, *_outcome(context, call, args, kwargs))]
+
+
+def _outcome(
+    context: Context, call: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[T | None, BaseException | None]:
+    # Apart, so that an error's traceback does not lead back to the future that will hold it.
+    try:
+        return context.run(call, *args, **kwargs), None
+    except BaseException as error:  # noqa: BLE001 - it is raised in the task that waits
+        return None, error
+
+
+def _write_jobs(jobs: _Jobs, group: _Group) -> None:
+    ended = False
+    while not ended:
+        batch = [jobs.get()]
+        while len(batch) < GROUP_LIMIT and not jobs.empty():
+            batch.append(jobs.get())
+        ended = batch[-1] is None  # Nothing is queued behind it.
+        _write_together([job for job in batch if job is not None], group)
+        del batch  # What was answered must not live on while this waits.
+
+
+def _write_together(batch: list[_Job], group: _Group) -> None:
+    """Run all jobs in one group, then answer. If the group fails, nothing in it succeeded."""
+    answers: list[_Answer] = []
+    failure = None
+    try:
+        with group():
+            for job in batch:
+                answers += _answers_of(job)
+    except BaseException as error:  # noqa: BLE001 - it is raised in every task that waits
+        failure = error
+    if failure is not None:
+        own = {id(future) for future, _, error in answers if error is not None}
+        answers = [answer for answer in answers if answer[2] is not None]
+        answers += [(job[0], None, _twin(failure)) for job in batch if id(job[0]) not in own]
+    posts: dict[_Mailbox, list[_Answer]] = {}
+    boxes = {id(job[0]): job[1] for job in batch}
+    for answer in answers:
+        posts.setdefault(boxes[id(answer[0])], []).append(answer)
+    for box, mine in posts.items():
+        box.post(mine)
+
+
+def _batch(items: Iterator[T]) -> tuple[list[T], Exception | None]:
+    """The next items, and how the iterator ended: None while it may have more."""
+    batch: list[T] = []
+    try:
+        while len(batch) < BATCH:
+            batch.append(next(items))
+    except Exception as end:  # noqa: BLE001 - it is raised after the items before it
+        return batch, end
+    return batch, None
+
+
+def _twin(error: BaseException) -> BaseException:
+    """An equal error for another task: two tasks must not write into one traceback."""
+    twin = type(error).__new__(type(error), *error.args)
+    twin.__dict__.update(error.__dict__)
+    twin.__cause__ = error
+    return twin
+
+
+def _settable(error: BaseException) -> BaseException:
+    if not isinstance(error, StopIteration):
+        return error
+    wrapped = RuntimeError("The call raised StopIteration.")  # which a future cannot hold
+    wrapped.__cause__ = error
+    return wrapped
+
+
+# --- the end
+
+
+def _dismiss(jobs: _Jobs, pool: list[Thread], writes: _Jobs, writer: list[Thread]) -> None:
+    """One None for each thread: it ends after all that was queued before."""
+    for _ in pool:
+        jobs.put(None)
+    for _ in writer:
+        writes.put(None)
+
+
+_OPEN: weakref.WeakSet[Calls] = weakref.WeakSet()
+
+
+@atexit.register
+def _finish_all() -> None:
+    for calls in list(_OPEN):
+        calls.stop(EXIT_SECONDS)
+
+
+def _forget_all_threads() -> None:
+    for calls in list(_OPEN):
+        calls._forget_threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all_threads)
