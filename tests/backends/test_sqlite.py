@@ -49,6 +49,9 @@ class SqliteHarness(Harness):
     def url(self) -> str:
         return self._path
 
+    def restore(self, target: str, clock: Clock) -> Driver:
+        return SqliteDriver(target, clock)
+
 
 @pytest.fixture
 def harness(tmp_path: Path) -> Harness:
