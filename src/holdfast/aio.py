@@ -10,28 +10,236 @@ worker. A task that is cancelled never leaves a call half done.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import cached_property
-from typing import Any
+from msgspec import UNSET, UnsetType
+from typing import Any, Literal
 
 from holdfast.calls import Calls, Opening, P, T, opened
 from holdfast.core.clock import Clock, Ids
 from holdfast.core.driver import Health, Report
 from holdfast.core.embedding import Embedder, Reranker
+from holdfast.core.ranker import Ranker
 from holdfast.core.scope import Scope
+from holdfast.open import EmbedderName
 from holdfast.open import open as sync_open
 from holdfast.storage import Storage as SyncStorage
 from holdfast.storage import StoreType
+from holdfast.stores.appending import Draft
+from holdfast.stores.conversation_records import (
+    Conversation,
+    ConversationStatus,
+    Direction,
+    Message,
+    Participant,
+    ParticipantState,
+    ParticipantType,
+    Role,
+)
+from holdfast.stores.conversations import Conversations as SyncConversations
+from holdfast.stores.conversations import ListOrder, Overview
 from holdfast.stores.kv import Entry
 from holdfast.stores.kv import KeyValue as SyncKeyValue
+from holdfast.stores.message_search import FoundMessage
+from holdfast.stores.messages import Messages as SyncMessages
+from holdfast.stores.messages import PageDirection, Spoken
+from holdfast.stores.participants import Participants as SyncParticipants
+from holdfast.stores.rooms import Actor, Room
+from holdfast.stores.rooms import Rooms as SyncRooms
 from holdfast.stores.store import Page
 
 __all__ = [
+    "Conversations",
     "KeyValue",
+    "Messages",
+    "Participants",
+    "Rooms",
     "Storage",
     "open",
 ]
+
+
+class Conversations:
+    """Conversations of the bound scope."""
+
+    def __init__(self, below: SyncConversations, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    @cached_property
+    def messages(self) -> Messages:
+        """Reading what was said."""
+        return Messages(self._below.messages, self._calls)
+
+    @cached_property
+    def participants(self) -> Participants:
+        """Who takes part."""
+        return Participants(self._below.participants, self._calls)
+
+    async def create(
+        self,
+        *,
+        key: str | None = None,
+        title: str | None = None,
+        room_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        conversation_id: str | None = None,
+    ) -> Conversation:
+        """Begin a conversation; with a ``key`` that the bound scope has used, the first one.
+
+        Raises Conflict for a ``conversation_id`` in use or a ``room_id`` of no room.
+        """
+        return await self._calls.run(
+            self._below.create,
+            key=key,
+            title=title,
+            room_id=room_id,
+            metadata=metadata,
+            conversation_id=conversation_id,
+        )
+
+    async def get(self, conversation_id: str) -> Conversation | None:
+        """The conversation, or None."""
+        return await self._calls.run(self._below.get, conversation_id)
+
+    async def get_by_key(self, key: str | None) -> Conversation | None:
+        """The conversation that was created with this key in exactly the bound scope, or None."""
+        return await self._calls.run(self._below.get_by_key, key)
+
+    async def list(
+        self,
+        *,
+        status: ConversationStatus | None = None,
+        order: ListOrder = "created_at",
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Conversation]:
+        """Conversations, newest first: by creation, or by last change.
+
+        By last change, one that changes while pages are read moves to the front.
+        """
+        return await self._calls.run(
+            self._below.list, status=status, order=order, limit=limit, cursor=cursor
+        )
+
+    async def list_owned(
+        self, email: str | None, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[Conversation]:
+        """Conversations with a user participant of this e-mail, newest first.
+
+        The e-mail is compared trimmed and without case; a blank one owns nothing.
+        """
+        return await self._calls.run(self._below.list_owned, email, limit=limit, cursor=cursor)
+
+    async def overviews(
+        self, *, include_empty: bool = True, limit: int = 50, cursor: str | None = None
+    ) -> Page[Overview]:
+        """Conversations in one line each, most recently changed first, in one read."""
+        return await self._calls.run(
+            self._below.overviews, include_empty=include_empty, limit=limit, cursor=cursor
+        )
+
+    async def update(
+        self,
+        conversation_id: str,
+        *,
+        title: str | UnsetType | None = UNSET,
+        summary: str | UnsetType | None = UNSET,
+        status: ConversationStatus | UnsetType = UNSET,
+        metadata: dict[str, Any] | UnsetType | None = UNSET,
+    ) -> Conversation:
+        """Replace what is given; None clears, what is absent stays. NotFound."""
+        return await self._calls.run(
+            self._below.update,
+            conversation_id,
+            title=title,
+            summary=summary,
+            status=status,
+            metadata=metadata,
+        )
+
+    async def delete(self, conversation_id: str) -> bool:
+        """Remove the conversation, its participants and messages; whether it existed."""
+        return await self._calls.run(self._below.delete, conversation_id)
+
+    async def append(
+        self,
+        conversation_id: str,
+        text: str = "",
+        *,
+        role: Role = "user",
+        direction: Direction | None = None,
+        sender_id: str | None = None,
+        recipient_id: str | None = None,
+        external_id: str | None = None,
+        content: Any = None,
+        metadata: dict[str, Any] | None = None,
+        tokens: int = 0,
+        created_at: datetime | None = None,
+        message_id: str | None = None,
+        expected_head: int | None = None,
+    ) -> Message:
+        """Add a message at the end and return it as stored; the fields are those of Draft.
+
+        A repeated ``external_id`` returns the stored message. Raises NotFound for an unknown
+        conversation, Conflict when its head is not ``expected_head`` or the id is in use.
+        """
+        return await self._calls.run(
+            self._below.append,
+            conversation_id,
+            text,
+            role=role,
+            direction=direction,
+            sender_id=sender_id,
+            recipient_id=recipient_id,
+            external_id=external_id,
+            content=content,
+            metadata=metadata,
+            tokens=tokens,
+            created_at=created_at,
+            message_id=message_id,
+            expected_head=expected_head,
+        )
+
+    async def append_many(
+        self, conversation_id: str, drafts: Sequence[Draft], *, expected_head: int | None = None
+    ) -> list[Message]:
+        """Add up to 1000 messages in order, all or none; as ``append`` for each.
+
+        The result has one message for each draft, stored ones where external ids repeat.
+        """
+        return await self._calls.run(
+            self._below.append_many, conversation_id, drafts, expected_head=expected_head
+        )
+
+    async def search(
+        self,
+        query: str,
+        *,
+        k: int = 10,
+        conversation_id: str | None = None,
+        role: Role | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        explain: bool = False,
+    ) -> list[FoundMessage]:
+        """The ``k`` (0 to 1000) best messages for the words of ``query``, ties by id.
+
+        Nothing in the query is grammar; without any word there is no result. The filters hold
+        before the limit; ``start`` and ``end`` are included. An unknown conversation has none.
+        """
+        return await self._calls.run(
+            self._below.search,
+            query,
+            k=k,
+            conversation_id=conversation_id,
+            role=role,
+            start=start,
+            end=end,
+            explain=explain,
+        )
 
 
 class KeyValue:
@@ -102,6 +310,184 @@ class KeyValue:
         return await self._calls.run(self._below.sweep, limit=limit)
 
 
+class Rooms:
+    """Rooms of the bound scope."""
+
+    def __init__(self, below: SyncRooms, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def create(
+        self, name: str = "", *, room_id: str | None = None, metadata: dict[str, Any] | None = None
+    ) -> Room:
+        """Make a room, under a given id or a new one. Conflict when the id is in use."""
+        return await self._calls.run(self._below.create, name, room_id=room_id, metadata=metadata)
+
+    async def get(self, room_id: str) -> Room | None:
+        """The room, or None."""
+        return await self._calls.run(self._below.get, room_id)
+
+    async def list(self, *, limit: int = 100, cursor: str | None = None) -> Page[Room]:
+        """Rooms, newest first."""
+        return await self._calls.run(self._below.list, limit=limit, cursor=cursor)
+
+    async def list_of(
+        self, actor_ids: str | Iterable[str], *, limit: int = 100, cursor: str | None = None
+    ) -> Page[Room]:
+        """Rooms with one or any of several actors, each room once, newest first.
+
+        Blank ids are nobody's; without another one there is no room.
+        """
+        return await self._calls.run(self._below.list_of, actor_ids, limit=limit, cursor=cursor)
+
+    async def add(
+        self, room_id: str, actor_id: str, *, name: str = "", details: dict[str, Any] | None = None
+    ) -> Actor:
+        """Let an actor in; one who is in already is returned unchanged. NotFound."""
+        return await self._calls.run(self._below.add, room_id, actor_id, name=name, details=details)
+
+    async def actors(
+        self, room_id: str, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[Actor]:
+        """Who is in the room, by name, then id. NotFound."""
+        return await self._calls.run(self._below.actors, room_id, limit=limit, cursor=cursor)
+
+    async def leave(self, room_id: str, actor_id: str) -> bool:
+        """Let an actor out; whether they were in."""
+        return await self._calls.run(self._below.leave, room_id, actor_id)
+
+    async def delete(self, room_id: str) -> bool:
+        """Remove the room with its actors and conversations, all at once; whether it existed."""
+        return await self._calls.run(self._below.delete, room_id)
+
+
+class Messages:
+    """Reads the messages of conversations."""
+
+    def __init__(self, below: SyncMessages, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def get(self, message_id: str) -> Message | None:
+        """The message, or None."""
+        return await self._calls.run(self._below.get, message_id)
+
+    async def page(
+        self,
+        conversation_id: str,
+        *,
+        direction: PageDirection = "forward",
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Message]:
+        """Messages by sequence: forward from the first, backward from the last. NotFound."""
+        return await self._calls.run(
+            self._below.page, conversation_id, direction=direction, limit=limit, cursor=cursor
+        )
+
+    async def recent(self, conversation_id: str, count: int = 50) -> list[Message]:
+        """The last ``count`` messages, oldest first; 0 gives all of them. NotFound."""
+        return await self._calls.run(self._below.recent, conversation_id, count)
+
+    async def between(
+        self,
+        conversation_id: str,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Message]:
+        """Messages made from ``start`` to ``end``, both included, by sequence. NotFound."""
+        return await self._calls.run(
+            self._below.between, conversation_id, start, end, limit=limit, cursor=cursor
+        )
+
+    async def named(self, messages: Sequence[Message]) -> list[Spoken]:
+        """The messages with the names of their senders and recipients, in one read for all."""
+        return await self._calls.run(self._below.named, messages)
+
+    async def remove(self, message_id: str) -> bool:
+        """Delete one message and count it out of its conversation; whether it existed."""
+        return await self._calls.run(self._below.remove, message_id)
+
+
+class Participants:
+    """The participants of conversations."""
+
+    def __init__(self, below: SyncParticipants, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def add(
+        self,
+        conversation_id: str,
+        *,
+        external_id: str | None = None,
+        type: ParticipantType = "user",
+        name: str = "",
+        email: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        participant_id: str | None = None,
+    ) -> Participant:
+        """Add a participant; with an ``external_id`` that takes part already, that one.
+
+        Raises NotFound for an unknown conversation, Conflict for a used ``participant_id``.
+        """
+        return await self._calls.run(
+            self._below.add,
+            conversation_id,
+            external_id=external_id,
+            type=type,
+            name=name,
+            email=email,
+            metadata=metadata,
+            participant_id=participant_id,
+        )
+
+    async def get(self, participant_id: str) -> Participant | None:
+        """The participant, or None."""
+        return await self._calls.run(self._below.get, participant_id)
+
+    async def list(
+        self, conversation_id: str, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[Participant]:
+        """Participants in order of joining. NotFound for an unknown conversation."""
+        return await self._calls.run(self._below.list, conversation_id, limit=limit, cursor=cursor)
+
+    async def resolve(self, conversation_id: str, external_id: str | None) -> Participant | None:
+        """The earliest participant of the conversation with this external id, or None.
+
+        A blank external id is nobody's.
+        """
+        return await self._calls.run(self._below.resolve, conversation_id, external_id)
+
+    async def update(
+        self,
+        participant_id: str,
+        *,
+        name: str | UnsetType = UNSET,
+        email: str | UnsetType | None = UNSET,
+        metadata: dict[str, Any] | UnsetType | None = UNSET,
+    ) -> Participant:
+        """Change what is given; None clears, what is absent stays. NotFound."""
+        return await self._calls.run(
+            self._below.update, participant_id, name=name, email=email, metadata=metadata
+        )
+
+    async def set_state(self, participant_id: str, state: ParticipantState | None) -> Participant:
+        """FOLLOWED, MUTED, or None for neither. NotFound."""
+        return await self._calls.run(self._below.set_state, participant_id, state)
+
+    async def mark_read(self, participant_id: str, message_id: str) -> Participant:
+        """Keep the last message read. NotFound unless both are of one conversation."""
+        return await self._calls.run(self._below.mark_read, participant_id, message_id)
+
+    async def remove(self, participant_id: str) -> bool:
+        """Let the participant leave; whether there was one. Their messages keep the id."""
+        return await self._calls.run(self._below.remove, participant_id)
+
+
 class Storage:
     """A handle on one store, bound to a tenant and, if asked, an agent, a user, a namespace.
 
@@ -113,9 +499,19 @@ class Storage:
         self._calls = calls or Calls(below._driver.group)
 
     @cached_property
+    def conversations(self) -> Conversations:
+        """Threads of messages and who takes part in them."""
+        return Conversations(self._below.conversations, self._calls)
+
+    @cached_property
     def kv(self) -> KeyValue:
         """Named JSON values."""
         return KeyValue(self._below.kv, self._calls)
+
+    @cached_property
+    def rooms(self) -> Rooms:
+        """Places that hold conversations and actors."""
+        return Rooms(self._below.rooms, self._calls)
 
     @property
     def scope(self) -> Scope:
@@ -189,17 +585,25 @@ def open(
     agent: str | None = None,
     user: str | None = None,
     namespace: str | None = None,
+    embedder: Embedder | EmbedderName | None = "hash",
+    reranker: Reranker | None = None,
+    ranker: Ranker | None = None,
+    durability: Literal["full", "normal"] | None = None,
+    busy_seconds: float | None = None,
     clock: Clock | None = None,
     ids: Ids | None = None,
-    embedder: Embedder | None = None,
-    reranker: Reranker | None = None,
     setup: bool = True,
     workers: int | None = None,
 ) -> Opening[Storage]:
     """Open a store: a path or ``sqlite:///path`` for one file, ``memory:`` for none.
 
-    The handle is bound to ``tenant`` and to what else is named. ``setup`` creates or upgrades
-    tables. Raises SchemaNewer, Corrupt, Busy, Unavailable, Invalid.
+    The handle is bound to ``tenant`` and to what else is named. ``embedder`` is a built-in's
+    name, an object, or None for keyword recall alone; ``ranker`` is `recall.recipe.Recipe`
+    unless given. For a file, ``durability`` "full" (the default) syncs every commit, "normal"
+    may lose the last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another
+    process's write. ``setup`` creates or upgrades tables.
+
+    Raises Invalid, SchemaNewer, Corrupt, Busy, Unavailable; Unsupported names a missing extra.
 
     ``workers`` bounds the threads that calls run in.
 
@@ -214,10 +618,13 @@ def open(
             agent=agent,
             user=user,
             namespace=namespace,
-            clock=clock,
-            ids=ids,
             embedder=embedder,
             reranker=reranker,
+            ranker=ranker,
+            durability=durability,
+            busy_seconds=busy_seconds,
+            clock=clock,
+            ids=ids,
             setup=setup,
         )
         return Storage(below, Calls(below._driver.group, workers))

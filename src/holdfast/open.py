@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from holdfast.core.clock import Clock, Ids, SystemClock, Uuid7Ids
 from holdfast.core.errors import Invalid
@@ -15,6 +15,11 @@ from holdfast.storage import Storage, all_collections
 if TYPE_CHECKING:
     from holdfast.core.driver import Driver
     from holdfast.core.embedding import Embedder, Reranker
+    from holdfast.core.ranker import Ranker
+
+EmbedderName = Literal["hash", "minilm", "static"]
+"""Built-in models: "hash" needs nothing, "minilm" the extra `local`, "static" the extra
+`static`. None of them needs a network."""
 
 
 def open(
@@ -24,43 +29,89 @@ def open(
     agent: str | None = None,
     user: str | None = None,
     namespace: str | None = None,
+    embedder: Embedder | EmbedderName | None = "hash",
+    reranker: Reranker | None = None,
+    ranker: Ranker | None = None,
+    durability: Literal["full", "normal"] | None = None,
+    busy_seconds: float | None = None,
     clock: Clock | None = None,
     ids: Ids | None = None,
-    embedder: Embedder | None = None,
-    reranker: Reranker | None = None,
     setup: bool = True,
 ) -> Storage:
     """Open a store: a path or ``sqlite:///path`` for one file, ``memory:`` for none.
 
-    The handle is bound to ``tenant`` and to what else is named. ``setup`` creates or upgrades
-    tables. Raises SchemaNewer, Corrupt, Busy, Unavailable, Invalid.
+    The handle is bound to ``tenant`` and to what else is named. ``embedder`` is a built-in's
+    name, an object, or None for keyword recall alone; ``ranker`` is `recall.recipe.Recipe`
+    unless given. For a file, ``durability`` "full" (the default) syncs every commit, "normal"
+    may lose the last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another
+    process's write. ``setup`` creates or upgrades tables.
+
+    Raises Invalid, SchemaNewer, Corrupt, Busy, Unavailable; Unsupported names a missing extra.
     """
+    from holdfast.recall.recipe import Recipe
+
     scope = Scope(tenant=tenant, agent=agent, user=user, namespace=namespace)
     clock = clock or SystemClock()
-    runtime = Runtime(clock=clock, ids=ids or Uuid7Ids(), embedder=embedder, reranker=reranker)
-    driver = Checked(open_driver(url, clock))
+    runtime = Runtime(
+        clock=clock,
+        ids=ids or Uuid7Ids(),
+        embedder=_embedder(embedder),
+        reranker=reranker,
+        ranker=ranker or Recipe(),
+    )
+    driver = Checked(
+        open_driver(url, clock, durability=durability, busy_seconds=busy_seconds),
+    )
     if setup:
         driver.setup(all_collections())
     return Storage(driver, scope, runtime)
 
 
-def open_driver(url: str, clock: Clock) -> Driver:
+def open_driver(
+    url: str,
+    clock: Clock,
+    *,
+    durability: Literal["full", "normal"] | None = None,
+    busy_seconds: float | None = None,
+) -> Driver:
     """The engine behind a URL, not set up yet. Other packages add schemes by entry point."""
     if not isinstance(url, str) or not url:
         raise Invalid("url", expected="a path or URL", got=url)
     scheme, separator, rest = url.partition(":")
-    if url == "memory:":
+    if not separator or scheme == "sqlite" or len(scheme) == 1:
+        from holdfast.backends.sqlite import SqliteDriver
+
+        path = rest.removeprefix("//").removeprefix("/") if scheme == "sqlite" else url
+        return SqliteDriver(
+            path,
+            clock,
+            durability=durability or "full",
+            busy_seconds=10.0 if busy_seconds is None else busy_seconds,
+        )
+    for name, value in (("durability", durability), ("busy_seconds", busy_seconds)):
+        if value is not None:
+            raise Invalid(name, expected="a store in a file", got=f"{scheme}:")
+    if url in ("memory:", ":memory:"):
         from holdfast.backends.memory import MemoryDriver
 
         return MemoryDriver(clock)
-    if not separator or scheme == "sqlite" or len(scheme) == 1 or url == ":memory:":
-        from holdfast.backends.sqlite import SqliteDriver
-
-        return SqliteDriver(
-            rest.removeprefix("//").removeprefix("/") if scheme == "sqlite" else url
-        )
-    found = entry_points(group="holdfast.backends", name=scheme)
-    for entry in found:
+    for entry in entry_points(group="holdfast.backends", name=scheme):
         driver: Driver = entry.load()(url, clock)
         return driver
     raise Invalid("url", expected="a path, sqlite:, memory: or an installed scheme", got=scheme)
+
+
+def _embedder(choice: Embedder | str | None) -> Embedder | None:
+    if not isinstance(choice, str):
+        return choice
+    if choice == "hash":
+        from holdfast.recall.embedders import HashEmbedder
+
+        return HashEmbedder()
+    from holdfast.recall import local
+
+    if choice == "minilm":
+        return local.MiniLMEmbedder()
+    if choice == "static":
+        return local.WordLlamaEmbedder()
+    raise Invalid("embedder", expected='"hash", "minilm", "static" or an Embedder', got=choice)

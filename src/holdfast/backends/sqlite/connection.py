@@ -14,7 +14,7 @@ from holdfast.backends.sqlite import guard
 from holdfast.backends.sqlite.dialect import append_json, merge_json
 from holdfast.backends.sqlite.errors import mapped
 from holdfast.core.clock import monotonic
-from holdfast.core.errors import Busy, Closed, Corrupt, SchemaNewer
+from holdfast.core.errors import Busy, Closed, Corrupt, Invalid, SchemaNewer
 
 Durability = Literal["full", "normal"]
 
@@ -24,6 +24,7 @@ FORMAT: Final = 1
 """Version of the engine's own tables, kept in the header's user_version."""
 BUSY_SECONDS: Final = 10.0
 """How long a call waits for another process's write."""
+BUSY_SECONDS_LIMIT: Final = 3600
 WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """What the write-ahead log shrinks back to after a checkpoint."""
 POOL_SIZE: Final = 16
@@ -50,6 +51,11 @@ class ConnectionPool:
         busy_seconds: float = BUSY_SECONDS,
         vfs: str | None = None,
     ) -> None:
+        if durability not in ("full", "normal"):
+            raise Invalid("durability", expected='"full" or "normal"', got=repr(durability))
+        if not 0 <= busy_seconds <= BUSY_SECONDS_LIMIT:
+            expected = f"seconds from 0 to {BUSY_SECONDS_LIMIT}"
+            raise Invalid("busy_seconds", expected=expected, got=repr(busy_seconds))
         self.path = os.path.abspath(path)
         self.durability = durability
         self.busy_seconds = busy_seconds
