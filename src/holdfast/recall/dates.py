@@ -163,14 +163,14 @@ def _week_of_month(match: re.Match[str], today: date | None) -> Period:
     return _dated(match, today, build)
 
 
-def _iso(match: re.Match[str], today: date | None) -> Period:
+def _iso(match: re.Match[str], _today: date | None) -> Period:
     year, month = int(match["year"]), int(match["iso_month"])
     if match["day"]:
         return _period(date(year, month, int(match["day"])), 1)
     return _period(date(year, month, 1), monthrange(year, month)[1])
 
 
-def _year(match: re.Match[str], today: date | None) -> Period:
+def _year(match: re.Match[str], _today: date | None) -> Period:
     first = date(int(match["year"]), 1, 1)
     return _period(first, (date(first.year, 12, 31) - first).days + 1)
 
