@@ -82,25 +82,41 @@ def find_periods(text: str, now: datetime | None = None) -> tuple[Period, ...]:
     return tuple(found)
 
 
-def proximity(instant: datetime, periods: tuple[Period, ...], scale_days: float) -> float:
-    """Return how near ``instant`` is to the nearest period: 1 inside it, falling to 0.
+def nearness(periods: tuple[Period, ...], scale_days: float) -> Callable[[datetime], float]:
+    """Return a function that says how near an aware instant is to the nearest of the periods.
 
-    Halves at ``scale_days`` outside: ``1 / (1 + days / scale_days)``.
+    1 on a day inside it, falling to 0 outside and halved at ``scale_days``:
+    ``1 / (1 + days / scale_days)``. 0 when there are no periods.
     """
-    return max((_nearness(instant, period, scale_days) for period in periods), default=0.0)
+    spans = [
+        (period.start.toordinal(), (period.end - _TICK).toordinal(), period.yearly)
+        for period in periods
+    ]
+    known: dict[int, float] = {}  # turns of one day are many
+
+    def near(instant: datetime) -> float:
+        utc = instant if instant.tzinfo is UTC else instant.astimezone(UTC)
+        day = utc.toordinal()
+        if day not in known:
+            gap = min((_gap(day, *span) for span in spans), default=None)
+            known[day] = 0.0 if gap is None else 1.0 / (1.0 + gap / scale_days)
+        return known[day]
+
+    return near
 
 
-def _nearness(instant: datetime, period: Period, scale_days: float) -> float:
-    start, end = period.start, period.end
-    if period.yearly:
-        # The same period of the instant's own year or a neighbouring one, whichever is nearest.
-        years = instant.year - start.year
-        shifts = (timedelta(days=365.2425 * (years + step)) for step in (-1, 0, 1))
-        return max(
-            _nearness(instant, Period(start + shift, end + shift), scale_days) for shift in shifts
-        )
-    gap = max(start - instant, instant - end, timedelta(0))
-    return 1.0 / (1.0 + gap.total_seconds() / 86_400.0 / scale_days)
+_TICK: Final = timedelta(microseconds=1)
+_YEAR_DAYS: Final = 365.2425
+
+
+def _gap(day: int, first: int, last: int, yearly: bool) -> float:
+    """Days between a day and a period, both ends included; 0 inside."""
+    if yearly:
+        # The same days of the nearest year: its middle is at most half a year away.
+        years = round((day - (first + last) / 2) / _YEAR_DAYS)
+        shift = round(years * _YEAR_DAYS)
+        first, last = first + shift, last + shift
+    return max(first - day, day - last, 0)
 
 
 def _period(first: date, days: int, *, yearly: bool = False) -> Period:

@@ -21,9 +21,9 @@ from typing import Any, Literal
 import msgspec
 
 from holdfast.core.errors import Invalid
-from holdfast.core.ranker import Candidate, Period, PreparedQuery, Ranked
+from holdfast.core.ranker import Candidate, PreparedQuery, Ranked
 from holdfast.core.text import analyze
-from holdfast.recall.dates import date_words, find_periods, proximity
+from holdfast.recall.dates import date_words, find_periods, nearness
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,7 +235,10 @@ def _stages(
         so_far = [sum(column) for column in zip(*stages.values(), strict=True)]
         stages["session"] = _session_prior(ordered, so_far, recipe)
     if query.periods:
-        stages["date"] = [_date_gain(c.time, query.periods, recipe) for c in ordered]
+        near = nearness(query.periods, recipe.date_scale_days)
+        stages["date"] = [
+            0.0 if c.time is None else recipe.date_boost * near(c.time) for c in ordered
+        ]
     return stages
 
 
@@ -272,26 +275,23 @@ def _neighbour_credit(
     that is wanted. Where an assistant takes part, the user's turn holds the fact and the long
     reply holds its words: there only the user's turn gains, and only from the reply.
     """
-    places: dict[tuple[str, int], int] = {}
+    sessions: dict[str, dict[int, int]] = {}
     for i, candidate in enumerate(ordered):
         if candidate.session is not None and candidate.turn is not None:
-            places.setdefault((candidate.session, candidate.turn), i)
+            sessions.setdefault(candidate.session, {}).setdefault(candidate.turn, i)
     credit = [0.0] * len(ordered)
-    for (session, turn), i in places.items():
-        role = ordered[i].role
-        before, after = places.get((session, turn - 1)), places.get((session, turn + 1))
-        if before is not None and _both_people(role, ordered[before].role):
-            credit[i] += recipe.previous_turn * blend[before]
-        if after is not None:
-            share = recipe.next_turn
-            if not _both_people(role, ordered[after].role):
-                share = recipe.answer_turn if role == "user" else 0.0
-            credit[i] += share * blend[after]
+    for turns in sessions.values():
+        for turn, i in turns.items():
+            after = turns.get(turn + 1)
+            if after is None:
+                continue
+            role, answer = ordered[i].role, ordered[after].role
+            if role in _PEOPLE and answer in _PEOPLE:
+                credit[i] += recipe.next_turn * blend[after]
+                credit[after] += recipe.previous_turn * blend[i]
+            elif role == "user":
+                credit[i] += recipe.answer_turn * blend[after]
     return credit
-
-
-def _both_people(role: str | None, other: str | None) -> bool:
-    return role in _PEOPLE and other in _PEOPLE
 
 
 _PEOPLE = frozenset({None, "user"})
@@ -310,12 +310,6 @@ def _session_prior(
         for session, held in sessions.items()
     }
     return [0.0 if c.session is None else prior[c.session] for c in ordered]
-
-
-def _date_gain(instant: datetime | None, periods: tuple[Period, ...], recipe: Recipe) -> float:
-    if instant is None:
-        return 0.0
-    return recipe.date_boost * proximity(instant, periods, recipe.date_scale_days)
 
 
 def _ranked(candidate: Candidate, score: float, stages: dict[str, list[float]], at: int) -> Ranked:
