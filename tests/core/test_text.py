@@ -1,0 +1,111 @@
+"""The text analysis of the contract."""
+
+import subprocess
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.core.text import analyze, normalize_content, term_frequencies
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()))
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("Caroline's running shoes", ["carolin", "run", "shoe"]),
+        ("Caroline’s running shoes", ["carolin", "run", "shoe"]),
+        ("I don't, we can't, they'll, you've", []),
+        ("who are you?", []),
+        ("", []),
+        ("?!… 🎉 _ '", []),
+        ("x y 7 ab", ["ab"]),
+        ("7 May 2023", ["may", "2023"]),
+        ("user_id rock'n'roll O'Brien", ["user", "id", "rock", "roll", "brien"]),
+        ("ＨＥＬＬＯＷ ﬁsh", ["hellow", "fish"]),
+        ("STRASSE straße", ["strass", "strass"]),
+        ("Книги книгами", ["книг", "книг"]),
+        ("東京タワー", ["東京", "京タ", "タワ", "ワー"]),
+        ("日", ["日"]),
+        ("서울시", ["서울", "울시"]),
+        ("ภาษา", ["ภา", "าษ", "ษา"]),
+        ("GPT4は速い", ["gpt4", "は速", "速い"]),
+        ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),
+        ("שלום עולם", ["שלום", "עולם"]),
+    ],
+)
+def test_terms_are_those_of_the_rules(text: str, terms: list[str]) -> None:
+    assert analyze(text) == terms
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("διαβάζω", "διαβάζεις"), ("الكتاب", "كتاب"), ("studies", "studying")]
+)
+def test_inflections_share_their_stem(one: str, other: str) -> None:
+    assert analyze(one) == analyze(other)
+
+
+def test_composed_and_decomposed_spellings_are_one() -> None:
+    assert analyze("re\u0301sume\u0301") == analyze("r\u00e9sum\u00e9") == ["r\u00e9sum\u00e9"]
+
+
+def test_order_and_repetition_are_kept_and_counted() -> None:
+    assert analyze("cats dogs cat") == ["cat", "dog", "cat"]
+    assert term_frequencies("cats dogs cat") == {"cat": 2, "dog": 1}
+
+
+def test_overlong_words_are_cut() -> None:
+    assert len(analyze("z" * 1_000_000)[0]) <= 64
+    assert len(analyze("é" * 1_000_000)[0]) <= 64
+
+
+def test_what_follows_an_overlong_word_is_still_found() -> None:
+    assert analyze("z" * 100 + " lighthouse")[1:] == analyze("lighthouse")
+
+
+@given(ANY_TEXT)
+def test_no_text_raises_and_terms_are_bounded(text: str) -> None:
+    terms = analyze(text)
+    assert all(0 < len(term) <= 64 and not term.isspace() for term in terms)
+    assert sum(term_frequencies(text).values()) == len(terms)
+
+
+@given(ANY_TEXT)
+def test_normalizing_twice_changes_nothing(text: str) -> None:
+    once = normalize_content(text)
+    assert normalize_content(once) == once
+    assert analyze(once) == analyze(text)
+
+
+@given(st.text(st.characters(codec="ascii")), st.text(st.characters(codec="ascii")))
+def test_a_text_holds_the_terms_of_its_words(left: str, right: str) -> None:
+    assert analyze(f"{left} {right}") == analyze(left) + analyze(right)
+
+
+def test_hostile_combining_marks_are_folded_to_the_end() -> None:
+    text = "a" + "\u0301\u0323" * 20_000 + " lighthouse"
+    assert analyze(text)[-1] == "lighthous"
+
+
+def test_long_text_is_analysed_as_its_sentences_are() -> None:
+    sentence = "Zoë carried the naïve façade across Zürich. "
+    assert unicodedata.is_normalized("NFC", sentence)
+    assert analyze(sentence * 500) == analyze(sentence) * 500
+
+
+def test_importing_the_analysis_loads_no_stemmer() -> None:
+    code = "import sys, holdfast.core.text; print([m for m in sys.modules if 'snowball' in m])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_one_language_is_loaded_at_a_time() -> None:
+    code = (
+        "import sys; from holdfast.core.text import analyze; analyze('running');"
+        "print(sorted(m for m in sys.modules if m.endswith('_stemmer')))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "['holdfast_snowball.english_stemmer']"
