@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from holdfast.core.capabilities import Capability
 from holdfast.core.change import Edit, Patch
 from holdfast.core.driver import Driver
-from holdfast.core.errors import Closed, Conflict, HoldfastError, SchemaNewer, Unsupported
+from holdfast.core.errors import Closed, Conflict, SchemaNewer, Unsupported
 from holdfast.core.query import Aggregate, Query, asc
 from holdfast.core.search import Search, TextLeg, VectorLeg
 from holdfast.testing.harness import Cannot, Harness
@@ -32,6 +31,7 @@ from holdfast.testing.shapes import (
     thing,
     vector,
 )
+from holdfast.testing.suite.threads import at_once
 
 OPENERS = 6
 
@@ -60,7 +60,7 @@ class TestDriverSetup:
 
     def test_b02_setup_by_several_threads_at_once(self, open_driver: Callable[[], Driver]) -> None:
         handles = [open_driver() for _ in range(OPENERS)]
-        assert _at_once(lambda n: handles[n].setup(SHAPES)) == []
+        at_once(OPENERS, lambda n: handles[n].setup(SHAPES))
         for n, handle in enumerate(handles):
             handle.apply("t", [put(PARENTS, {"id": str(n), "name": ""})])
         assert handles[0].aggregate("t", Aggregate(collection=PARENTS.name)) == [{"count": OPENERS}]
@@ -72,7 +72,7 @@ class TestDriverSetup:
         driver.apply("t", [put(EDITION_1, {"id": str(n), "body": "b"}) for n in range(20)])
         driver.close()
         handles = [open_driver() for _ in range(OPENERS)]
-        assert _at_once(lambda n: handles[n].setup([EDITION_2])) == []
+        at_once(OPENERS, lambda n: handles[n].setup([EDITION_2]))
         found = handles[-1].query("t", Query(collection=EDITION_2.name)).records
         assert [r["label"] for r in found] == ["plain"] * 20
 
@@ -295,26 +295,6 @@ def _text(*terms: str) -> Search:
 
 def _near() -> Search:
     return Search(collection=NOTES.name, vector=VectorLeg(field="embedding", vector=vector(1, 2)))
-
-
-def _at_once(work: Callable[[int], object]) -> list[HoldfastError]:
-    """The errors of ``work`` done by as many threads as there are openers."""
-    errors: list[HoldfastError] = []
-    barrier = threading.Barrier(OPENERS)
-
-    def run(n: int) -> None:
-        barrier.wait()
-        try:
-            work(n)
-        except HoldfastError as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(OPENERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return errors
 
 
 def _exactly(value: Any) -> Any:
