@@ -170,10 +170,10 @@ class Conversations(Appending, MessageSearch):
         self,
         conversation_id: str,
         *,
-        title: str | UnsetType | None = UNSET,
-        summary: str | UnsetType | None = UNSET,
+        title: str | None | UnsetType = UNSET,
+        summary: str | None | UnsetType = UNSET,
         status: ConversationStatus | UnsetType = UNSET,
-        metadata: dict[str, Any] | UnsetType | None = UNSET,
+        metadata: dict[str, Any] | None | UnsetType = UNSET,
     ) -> Conversation:
         """Replace what is given; None clears, what is absent stays. NotFound."""
         given = changes_of(

@@ -118,8 +118,8 @@ class Participants(Owned):
         participant_id: str,
         *,
         name: str | UnsetType = UNSET,
-        email: str | UnsetType | None = UNSET,
-        metadata: dict[str, Any] | UnsetType | None = UNSET,
+        email: str | None | UnsetType = UNSET,
+        metadata: dict[str, Any] | None | UnsetType = UNSET,
     ) -> Participant:
         """Change what is given; None clears, what is absent stays. NotFound."""
         given = changes_of({"name": name, "email": email, "metadata": metadata})
