@@ -68,7 +68,7 @@ class Participants(Owned):
                 Patch(CONVERSATIONS.name, (conversation_id,), joined, when),
                 Put(PARTICIPANTS.name, record, ABSENT),
             )[1]
-        except Conflict:
+        except (Conflict, NotFound):
             self._require(CONVERSATIONS, conversation_id)
             held = self.resolve(conversation_id, external_id)
             if held is None:
