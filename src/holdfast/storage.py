@@ -17,8 +17,10 @@ from holdfast.layers.unit import UnitOfWork
 from holdfast.stores import STORES
 from holdfast.stores.conversations import Conversations
 from holdfast.stores.kv import KeyValue
+from holdfast.stores.projects import Projects
 from holdfast.stores.rooms import Rooms
 from holdfast.stores.store import FACTS, Store
+from holdfast.stores.tasks import Tasks
 
 StoreType = TypeVar("StoreType", bound=Store)
 
@@ -56,6 +58,16 @@ class Storage:
     def rooms(self) -> Rooms:
         """Places that hold conversations and actors."""
         return self.store(Rooms)
+
+    @cached_property
+    def projects(self) -> Projects:
+        """Named sets of tasks."""
+        return self.store(Projects)
+
+    @cached_property
+    def tasks(self) -> Tasks:
+        """Work that is posted, claimed under a lease, and finished."""
+        return self.store(Tasks)
 
     @property
     def scope(self) -> Scope:

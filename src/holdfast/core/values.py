@@ -267,3 +267,11 @@ def check_count(field: str, value: object, low: int, high: int) -> int:
     if not low <= number <= high:
         raise Invalid(field, expected=f"an integer from {low} to {high}", got=str(number))
     return number
+
+
+def check_seconds(field: str, value: object, low: float, high: float) -> float:
+    """A duration from ``low`` to ``high`` seconds, both included."""
+    number = check_float(field, value)
+    if not low <= number <= high:
+        raise Invalid(field, expected=f"{low:g} to {high:g} seconds", got=f"{number:g}")
+    return number

@@ -9,12 +9,16 @@ from typing import Final
 
 from holdfast.stores.conversations import Conversations
 from holdfast.stores.kv import KeyValue
+from holdfast.stores.projects import Projects
 from holdfast.stores.rooms import Rooms
 from holdfast.stores.store import Store
+from holdfast.stores.tasks import Tasks
 
 STORES: Final[dict[str, type[Store]]] = {
     "conversations": Conversations,
     "kv": KeyValue,
+    "projects": Projects,
     "rooms": Rooms,
+    "tasks": Tasks,
 }
 """Attribute of Storage -> its store."""

@@ -122,6 +122,15 @@ class Store:
         )
         return self._driver.query(self._scope.tenant, query).records
 
+    def _tenant_rows(
+        self, collection: Collection, where: Filter, *, limit: int | None = None
+    ) -> list[Record]:
+        """The tenant's records, also those outside the bound scope: for what must hold in the
+        whole tenant, and never to be shown.
+        """
+        query = Query(collection=collection.name, filter=where, limit=limit)
+        return self._driver.query(self._scope.tenant, query).records
+
     def _first(
         self, collection: Collection, *parts: Filter | None, order: tuple[Order, ...] = ()
     ) -> Record | None:

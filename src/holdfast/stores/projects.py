@@ -1,0 +1,121 @@
+"""Projects: named sets of tasks that are created together and counted together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from holdfast.core.change import ABSENT, Edit, Patch, Put
+from holdfast.core.errors import Invalid
+from holdfast.core.filter import among, eq
+from holdfast.core.query import Aggregate, asc
+from holdfast.core.values import check_count
+from holdfast.stores.store import Page, Store, builder
+from holdfast.stores.task_records import PROJECTS, STATES, TASKS, Project, TaskDraft, new_task
+
+CHILDREN_LIMIT = 1_000
+"""Most tasks that a project may be created with."""
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a project is. ``by_state`` has every state; cancelled tasks are not to be done."""
+
+    by_state: dict[str, int]
+    total: int
+
+    @property
+    def fraction(self) -> float:
+        """Completed tasks among those not cancelled, from 0 to 1; 0 without any."""
+        wanted = self.total - self.by_state["cancelled"]
+        return self.by_state["completed"] / wanted if wanted else 0.0
+
+
+class Projects(Store):
+    """Projects of the bound scope."""
+
+    collections = (PROJECTS, TASKS)
+
+    def create(
+        self,
+        name: str,
+        *,
+        description: str = "",
+        group: str = "",
+        metadata: dict[str, Any] | None = None,
+        tasks: Sequence[TaskDraft] = (),
+    ) -> Project:
+        """Add a project together with its first tasks, all or none."""
+        if not isinstance(name, str) or not name.strip():
+            raise Invalid("name", expected="text that is not blank", got=name)
+        if metadata is not None and not isinstance(metadata, dict):
+            raise Invalid("metadata", expected="a JSON object", got=metadata)
+        check_count("tasks", len(tasks), 0, CHILDREN_LIMIT)
+        now, scope, id = self._now(), self._scope_fields(), self._new_id()
+        record = {
+            **scope,
+            "id": id,
+            "name": name,
+            "description": description,
+            "group": group,
+            "archived": False,
+            "metadata": metadata or {},
+            "created_at": now,
+            "updated_at": now,
+        }
+        children = [
+            new_task(draft, id=self._new_id(), scope=scope, now=now, project_id=id)
+            for draft in tasks
+        ]
+        project = Put(PROJECTS.name, PROJECTS.check_record(record), ABSENT)
+        puts = (Put(TASKS.name, child, ABSENT) for child in children)
+        return Project(**self._apply(project, *puts)[0].record)
+
+    def get(self, id: str) -> Project:
+        """The project, or NotFound."""
+        return Project(**self._require(PROJECTS, id))
+
+    def list(
+        self,
+        *,
+        group: str | None = None,
+        archived: bool | None = False,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Project]:
+        """Projects by group, then oldest first, then by id. ``archived`` None asks for all."""
+        return self._page(
+            PROJECTS,
+            builder(Project),
+            None if group is None else eq("group", group),
+            None if archived is None else eq("archived", archived),
+            order=asc("group", "created_at", "id"),
+            limit=limit,
+            cursor=cursor,
+        )
+
+    def archive(self, id: str, *, archived: bool = True) -> Project:
+        """Take the project out of listings, or put it back; its tasks go on. NotFound."""
+        self._require(PROJECTS, id)
+        edit = Edit(set={"archived": archived, "updated_at": self._now()})
+        return Project(**self._apply(Patch(PROJECTS.name, (id,), edit))[0].record)
+
+    def progress(self, *ids: str) -> dict[str, Progress]:
+        """The progress of each of these projects that is there, in one query."""
+        check_count("ids", len(ids), 0, CHILDREN_LIMIT)
+        found = {record["id"] for record in self._all(PROJECTS, among("id", ids))}
+        counts: dict[str, dict[str, int]] = {
+            id: dict.fromkeys(map(str, STATES), 0) for id in ids if id in found
+        }
+        by_state = Aggregate(
+            collection=TASKS.name,
+            filter=self._within(TASKS, among("project_id", sorted(found))),
+            group_by=("project_id", "state"),
+        )
+        for row in self._driver.aggregate(self._scope.tenant, by_state):
+            counts[row["project_id"]][row["state"]] = row["count"]
+        return {
+            id: Progress(by_state=dict(states), total=sum(states.values()))
+            for id, states in counts.items()
+        }
