@@ -44,7 +44,7 @@ class Plain:
             self.turns.append(turn)
             self.ids.append(key)
 
-    def search(self, query: str, k: int, filter: Any = None) -> list[str]:  # noqa: A002
+    def search(self, query: str, k: int, filter: Any = None) -> list[str]:
         speakers = sorted({t["speaker"] for t in self.turns if t["speaker"]})
         prepared = self.ranker.prepare(query, speakers)
         scores = self._text(prepared.lexical)

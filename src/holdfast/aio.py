@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import cached_property
-from msgspec import UNSET, UnsetType
 from typing import Any, Literal
+
+from msgspec import UNSET, UnsetType
 
 from holdfast.calls import Calls, Opening, P, T, opened
 from holdfast.core.clock import Clock, Ids

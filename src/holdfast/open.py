@@ -41,14 +41,13 @@ def open(
     """Open a store: a path or ``sqlite:///path`` for one file, ``memory:`` for none.
 
     The handle is bound to ``tenant`` and to what else is named. ``embedder`` is a built-in's
-    name, an object, or None for keyword recall alone; ``ranker`` is `recall.recipe.Recipe`
-    unless given. For a file, ``durability`` "full" (the default) syncs every commit, "normal"
+    name, an object, or None for keyword recall alone; ``ranker`` is the recipe unless given. For a file, ``durability`` "full" (the default) syncs every commit, "normal"
     may lose the last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another
     process's write. ``setup`` creates or upgrades tables.
 
     Raises Invalid, SchemaNewer, Corrupt, Busy, Unavailable; Unsupported names a missing extra.
     """
-    from holdfast.recall.recipe import Recipe
+    from holdfast.recall.recipe import RecipeRanker
 
     scope = Scope(tenant=tenant, agent=agent, user=user, namespace=namespace)
     clock = clock or SystemClock()
@@ -57,7 +56,7 @@ def open(
         ids=ids or Uuid7Ids(),
         embedder=_embedder(embedder),
         reranker=reranker,
-        ranker=ranker or Recipe(),
+        ranker=ranker or RecipeRanker(),
     )
     driver = Checked(
         open_driver(url, clock, durability=durability, busy_seconds=busy_seconds),

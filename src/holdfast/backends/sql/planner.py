@@ -12,7 +12,7 @@ from typing import Any, Final
 from holdfast.backends.sql.dialect import Codec, Dialect, quoted
 from holdfast.backends.sql.filters import FilterPlanner, Shape
 from holdfast.core.change import Claim, DeleteWhere, Edit
-from holdfast.core.collection import REVISION, Collection
+from holdfast.core.collection import REVISION, Collection, Reference
 from holdfast.core.filter import Filter, Record
 from holdfast.core.query import Aggregate, Bucket, Measure, Order, Query, full_order
 from holdfast.core.scope import EVERY_TENANT, Tenant
@@ -59,6 +59,7 @@ class Planner:
         self._filters = FilterPlanner(dialect, self.collections)
         self._columns: dict[str, Columns] = {}
         self._texts: dict[tuple[Any, ...], str] = {}
+        self._dependents: dict[str, list[tuple[Collection, Reference]]] = {}
 
     def declare(self, collection: Collection) -> None:
         """Make a collection, or its new edition, known."""
@@ -67,12 +68,20 @@ class Planner:
         names = (REVISION, *(f.name for f in collection.fields))
         self.collections[collection.name] = collection
         self._texts.clear()
+        self._dependents = {}
+        for holder in self.collections.values():
+            for reference in holder.references:
+                self._dependents.setdefault(reference.collection, []).append((holder, reference))
         self._columns[collection.name] = Columns(
             names=names,
             encoders=tuple((f.name, dialect.encoder(f.kind)) for f in collection.fields),
             decoders=tuple((name, decode) for name, decode in decoders if decode is not None),
             listed=", ".join(f"t0.{quoted(name)}" for name in names),
         )
+
+    def dependents(self, collection: str) -> list[tuple[Collection, Reference]]:
+        """The references to a collection, and who holds them."""
+        return self._dependents.get(collection, [])
 
     def columns(self, collection: str) -> Columns:
         """How a collection's rows are read and written."""

@@ -79,14 +79,12 @@ class Transaction:
         self,
         connection: apsw.Connection,
         planner: Planner,
-        dependents: dict[str, list[tuple[Collection, Reference]]],
         tenant: str,
         now: datetime,
         op_id: str | None,
     ) -> None:
         self._connection = connection
         self._planner = planner
-        self._dependents = dependents
         self._tenant = tenant
         self._now = now
         self._op_id = op_id
@@ -165,7 +163,7 @@ class Transaction:
 
     def _delete_where(self, delete: DeleteWhere) -> Outcome:
         collection = self._planner.collections[delete.collection]
-        if not self._journaled and not self._dependents.get(delete.collection):
+        if not self._journaled and not self._planner.dependents(delete.collection):
             text, values = self._planner.delete_where(self._tenant, delete, "_row")
             self._execute(collection, text, values)
             return Outcome(self._connection.changes())
@@ -217,7 +215,7 @@ class Transaction:
         return self._written(collection, record, held[REVISION] + 1)
 
     def _remove(self, collection: Collection, row: int, held: Record) -> None:
-        for child, reference in self._dependents.get(collection.name, ()):
+        for child, reference in self._planner.dependents(collection.name):
             self._follow_reference(child, reference, held[collection.key[0]])
         text = f"DELETE FROM {quoted(collection.name)} WHERE _row = ?"
         self._connection.execute(text, (row,))

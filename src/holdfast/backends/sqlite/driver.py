@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -29,7 +29,7 @@ from holdfast.backends.sqlite.writer import Writer
 from holdfast.core.capabilities import YES, Capabilities
 from holdfast.core.change import Change, Outcome
 from holdfast.core.clock import Clock, SystemClock
-from holdfast.core.collection import Collection, Reference
+from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task
 from holdfast.core.errors import IdempotencyMismatch, NotFound
 from holdfast.core.filter import Record
@@ -77,7 +77,6 @@ class SqliteDriver(Driver):
         self._writer = Writer(self._pool)
         self._planner = Planner(SqliteDialect())
         self._preparation = Preparation(self._planner)
-        self._dependents: dict[str, list[tuple[Collection, Reference]]] = {}
 
     def setup(self, collections: Sequence[Collection]) -> None:
         schema = Schema(collections)
@@ -87,7 +86,6 @@ class SqliteDriver(Driver):
             self._writer.run(lambda c: self._upgrade(c, schema))
         for collection in collections:
             self._planner.declare(collection)
-        self._dependents = _dependents(self._planner.collections.values())
 
     def get(
         self, tenant: Tenant, collection: str, key: tuple[Any, ...], *, vectors: bool = False
@@ -249,7 +247,7 @@ class SqliteDriver(Driver):
                     raise IdempotencyMismatch("This operation id was used with another body.")
                 return _decode_outcomes(known[1])
         now = self._clock.now()
-        work = Transaction(connection, self._planner, self._dependents, tenant, now, op_id)
+        work = Transaction(connection, self._planner, tenant, now, op_id)
         outcomes = [work.do(change) for change in changes]
         if op_id is not None:
             connection.execute(
@@ -276,13 +274,3 @@ def _feed_entry(planner: Planner, row: tuple[Any, ...]) -> FeedEntry:
         from_micros(at),
         op_id,
     )
-
-
-def _dependents(
-    collections: Iterable[Collection],
-) -> dict[str, list[tuple[Collection, Reference]]]:
-    found: dict[str, list[tuple[Collection, Reference]]] = {}
-    for collection in collections:
-        for reference in collection.references:
-            found.setdefault(reference.collection, []).append((collection, reference))
-    return found

@@ -14,16 +14,20 @@ import apsw
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sqlite import guard
+from holdfast.backends.sqlite.changes import Transaction
 from holdfast.backends.sqlite.connection import ConnectionPool, check_header, fetched
 from holdfast.backends.sqlite.errors import mapped
 from holdfast.backends.sqlite.rows import decoded
 from holdfast.backends.sqlite.schema import terms_table
 from holdfast.backends.sqlite.terms import pack
 from holdfast.backends.sqlite.writer import Writer
+from holdfast.core.change import DeleteWhere
 from holdfast.core.clock import Clock
 from holdfast.core.collection import Collection
 from holdfast.core.driver import Health, Report, Task
 from holdfast.core.errors import Conflict, Corrupt, HoldfastError, Invalid, NotFound
+from holdfast.core.filter import lt
+from holdfast.core.query import asc
 from holdfast.core.values import to_micros
 
 OPERATION_DAYS: Final = 7
@@ -41,25 +45,40 @@ class Desk:
 
 
 def sweep(desk: Desk, *, now: datetime, limit: int | None = None) -> Report:
-    """Delete records whose ttl is before ``now``, and operation ids past their days."""
+    """Delete records whose ttl is before ``now``, and operation ids past their days.
+
+    ``limit`` bounds the records of each collection and tenant, the longest expired first.
+    """
     counts: dict[str, int] = {}
 
     def work(connection: apsw.Connection) -> None:
         for collection in desk.planner.collections.values():
-            if collection.ttl is None:
-                continue
-            table, ttl = quoted(collection.name), quoted(collection.ttl)
-            connection.execute(
-                f"DELETE FROM {table} WHERE _row IN (SELECT _row FROM {table} WHERE {ttl} < ?"
-                f" ORDER BY {ttl} LIMIT ?)",
-                (to_micros(now), -1 if limit is None else limit),
-            )
-            counts[collection.name] = connection.changes()
+            if collection.ttl is not None:
+                counts[collection.name] = _sweep(desk, connection, collection, now, limit)
         oldest = to_micros(desk.clock.now() - timedelta(days=OPERATION_DAYS))
         connection.execute("DELETE FROM holdfast_operations WHERE at < ?", (oldest,))
 
     desk.writer.run(work)
     return Report("sweep", True, counts)
+
+
+def _sweep(
+    desk: Desk,
+    connection: apsw.Connection,
+    collection: Collection,
+    now: datetime,
+    limit: int | None,
+) -> int:
+    assert collection.ttl is not None
+    expired = DeleteWhere(collection.name, lt(collection.ttl, now), limit, asc(collection.ttl))
+    text = (
+        f"SELECT DISTINCT tenant FROM {quoted(collection.name)} WHERE {quoted(collection.ttl)} < ?"
+    )
+    count = 0
+    for (tenant,) in fetched(connection, text, (to_micros(now),)):
+        work = Transaction(connection, desk.planner, tenant, desk.clock.now(), None)
+        count += work.do(expired).count
+    return count
 
 
 def follow(desk: Desk, *, follower: str) -> Report:
