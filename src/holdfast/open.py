@@ -41,9 +41,10 @@ def open(
     """Open a store: a path or ``sqlite:///path`` for one file, ``memory:`` for none.
 
     The handle is bound to ``tenant`` and to what else is named. ``embedder`` is a built-in's
-    name, an object, or None for keyword recall alone; ``ranker`` is the recipe unless given. For a file, ``durability`` "full" (the default) syncs every commit, "normal"
-    may lose the last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another
-    process's write. ``setup`` creates or upgrades tables.
+    name, an object, or None for keyword recall alone; ``ranker`` is the recipe unless given.
+    For a file, ``durability`` "full" (the default) syncs every commit, "normal" may lose the
+    last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another process's
+    write. ``setup`` creates or upgrades tables.
 
     Raises Invalid, SchemaNewer, Corrupt, Busy, Unavailable; Unsupported names a missing extra.
     """

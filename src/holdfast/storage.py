@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -119,6 +119,14 @@ class Storage:
     def backup(self, target: str) -> Report:
         """Write a consistent copy to the path ``target`` while others write."""
         return self._driver.backup(target)
+
+    def connection(self) -> Any:
+        """The engine's own client, to look at the data by other means.
+
+        For a file it is a new read-only apsw connection, which the caller closes. Opening the
+        file through sqlite3 in this process instead would break holdfast's locks.
+        """
+        return self._driver.native()
 
     def close(self) -> None:
         """Let go of the store; may be repeated. Later calls raise Closed."""

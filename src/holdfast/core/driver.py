@@ -57,6 +57,7 @@ import msgspec
 from holdfast.core.capabilities import Capabilities
 from holdfast.core.change import Change, Outcome
 from holdfast.core.collection import Collection
+from holdfast.core.errors import Unsupported
 from holdfast.core.filter import Record
 from holdfast.core.query import Aggregate, Query, Rows
 from holdfast.core.scope import Tenant
@@ -176,6 +177,13 @@ class Driver(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of everything; may be repeated."""
+
+    def native(self) -> Any:
+        """The engine's own client, for what the contract does not say; Unsupported without one.
+
+        For people, never for our code. What it changes, holdfast does not check.
+        """
+        raise Unsupported(f"The {self.name} backend has no client of its own.")
 
     @abstractmethod
     def group(self) -> AbstractContextManager[None]:

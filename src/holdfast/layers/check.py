@@ -199,6 +199,10 @@ class Checked(Layer):
             if os.getpid() == self._process_id:
                 self.below.close()
 
+    def native(self) -> Any:
+        self._check_open()
+        return self.below.native()
+
     def group(self) -> AbstractContextManager[None]:
         self._check_open()
         return self.below.group()

@@ -65,5 +65,8 @@ class Layer(Driver):
     def close(self) -> None:
         self.below.close()
 
+    def native(self) -> Any:
+        return self.below.native()
+
     def group(self) -> AbstractContextManager[None]:
         return self.below.group()

@@ -31,6 +31,7 @@ POOL_SIZE: Final = 16
 """Idle read connections that are kept."""
 _STATEMENT_CACHE: Final = 512
 _CREATE_MODE: Final = 0o600
+_MAGIC: Final = b"SQLite format 3\x00"
 
 
 def fetched(
@@ -143,6 +144,7 @@ def check_header(path: str, vfs: str | None = None) -> None:
     """Refuse a newer or foreign file before anything could be written to it."""
     if not os.path.exists(path) or os.path.getsize(path) == 0:
         return
+    _check_magic(path)
     try:
         connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
     except Exception as error:
@@ -167,6 +169,18 @@ def check_header(path: str, vfs: str | None = None) -> None:
             "The file is a SQLite database of another program.",
             hint="Choose another path; nothing was written.",
         )
+
+
+def _check_magic(path: str) -> None:
+    """SQLite takes a file of a few bytes for an empty database; it is somebody's file."""
+    if guard.is_held(path):
+        return  # closing a descriptor of a held file would drop our locks on it
+    with open(path, "rb") as file:
+        if not file.read(len(_MAGIC)).startswith(_MAGIC):
+            raise Corrupt(
+                "The file is not a SQLite database, or its first page is damaged.",
+                hint="Choose another path; nothing was written.",
+            )
 
 
 def _create(path: str) -> None:

@@ -31,7 +31,7 @@ from holdfast.core.change import Change, Outcome
 from holdfast.core.clock import Clock, SystemClock
 from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task
-from holdfast.core.errors import IdempotencyMismatch, NotFound
+from holdfast.core.errors import IdempotencyMismatch, Invalid, NotFound
 from holdfast.core.filter import Record
 from holdfast.core.query import Aggregate, Query, Rows, full_order, position
 from holdfast.core.scope import EVERY_TENANT, Tenant
@@ -91,8 +91,8 @@ class SqliteDriver(Driver):
         self, tenant: Tenant, collection: str, key: tuple[Any, ...], *, vectors: bool = False
     ) -> Record | None:
         shape = self._planner.collections[collection]
-        if tenant is EVERY_TENANT:
-            raise NotFound("A record is read from one tenant.")
+        if not isinstance(tenant, str):
+            raise Invalid("tenant", expected="one tenant", got="every tenant")
         with self._reading() as connection:
             if vectors:
                 found = RowReader(connection, self._planner, tenant).get(shape, key, vectors=True)
@@ -187,6 +187,12 @@ class SqliteDriver(Driver):
     def close(self) -> None:
         self._writer.close()
         self._pool.close()
+
+    def native(self) -> apsw.Connection:
+        """A new read-only apsw connection to the file; the caller closes it."""
+        connection = self._pool.connect()
+        connection.execute("PRAGMA query_only=ON")
+        return connection
 
     def group(self) -> AbstractContextManager[None]:
         return self._writer.group()

@@ -1,0 +1,217 @@
+"""What only a file can suffer: other libraries, damage, newer formats, other people's eyes."""
+
+import hashlib
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import apsw
+import pytest
+
+import holdfast
+from holdfast.backends.sqlite import SqliteDriver
+from holdfast.backends.sqlite.maintenance import restore, salvage
+from holdfast.core.errors import Busy, Conflict, Corrupt, Forbidden, Invalid, SchemaNewer
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "agent.db")
+
+
+def digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def run(code: str, *arguments: str) -> str:
+    """Run code in another process, where no handle of ours is open."""
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+WRITE_NOW = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=0.1, isolation_level=None)
+try:
+    connection.execute("BEGIN IMMEDIATE")
+    print("wrote")
+except sqlite3.OperationalError as error:
+    print(error)
+"""
+
+
+def test_sqlite3_in_this_process_is_refused_with_a_way_out(path: str) -> None:
+    with holdfast.open(path) as storage:
+        storage.kv.set("k", 1)
+        for name in (path, f"file:{path}?mode=ro", os.path.relpath(path), path.encode()):
+            with pytest.raises(Forbidden, match=r"storage\.connection\(\)"):
+                sqlite3.connect(name, uri=isinstance(name, str) and name.startswith("file:"))
+        native = storage.connection()
+        assert native.execute("SELECT key FROM entries").fetchall() == [("k",)]
+        with pytest.raises(apsw.ReadOnlyError):
+            native.execute("DELETE FROM entries")
+        native.close()
+    sqlite3.connect(path).close()
+
+
+def test_without_the_guard_another_process_writes_in_our_transaction(path: str) -> None:
+    """The damage that the guard prevents: this is why it must stay."""
+    with apsw.Connection(path) as made:
+        made.execute("PRAGMA journal_mode=DELETE; CREATE TABLE t (a)").fetchall()
+    made.close()
+    ours = apsw.Connection(path)
+    ours.execute("BEGIN IMMEDIATE; INSERT INTO t VALUES (1)").fetchall()
+    assert "locked" in run(WRITE_NOW, path)
+    sqlite3.connect(path).execute("SELECT 1 FROM t").connection.close()
+    assert run(WRITE_NOW, path) == "wrote"
+    ours.close()
+
+
+def test_another_process_may_open_the_file_freely(path: str) -> None:
+    with holdfast.open(path) as storage:
+        storage.kv.set("k", 1)
+        select = "execute('SELECT key FROM entries').fetchall()"
+        read = f"import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).{select})"
+        assert run(read, path) == "[('k',)]"
+
+
+def test_a_newer_format_is_refused_without_writing_a_byte(path: str) -> None:
+    holdfast.open(path).close()
+    with apsw.Connection(path) as connection:
+        connection.execute("PRAGMA user_version=99").fetchall()
+    connection.close()
+    before = digest(path)
+    with pytest.raises(SchemaNewer, match="format 99"):
+        holdfast.open(path)
+    assert digest(path) == before
+
+
+def test_another_programs_database_is_left_alone(path: str) -> None:
+    with apsw.Connection(path) as connection:
+        connection.execute("CREATE TABLE theirs (a)").fetchall()
+    connection.close()
+    before = digest(path)
+    with pytest.raises(Corrupt, match="another program"):
+        holdfast.open(path)
+    assert digest(path) == before
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, but long enough" * 100, b"x"])
+def test_a_file_that_is_no_database_is_corrupt_and_left_alone(path: str, content: bytes) -> None:
+    Path(path).write_bytes(content)
+    with pytest.raises(Corrupt):
+        holdfast.open(path)
+    assert Path(path).read_bytes() == content
+
+
+def test_damaged_pages_are_corrupt_never_empty_and_salvage_counts(path: str) -> None:
+    with holdfast.open(path) as storage:
+        for n in range(400):
+            storage.kv.set(f"k{n}", "v" * 200)
+    data = bytearray(Path(path).read_bytes())
+    for page in range(len(data) // 4096 * 9 // 10, len(data) // 4096):
+        data[page * 4096 : page * 4096 + 64] = os.urandom(64)
+    Path(path).write_bytes(data)
+    found = salvage(path)
+    assert not found.ok
+    assert sum(found.counts.values()) > 0
+    with pytest.raises(Corrupt), holdfast.open(path) as storage:
+        storage.kv.list(limit=1000)
+
+
+def test_the_file_is_readable_by_its_owner_alone(path: str) -> None:
+    previous = os.umask(0)
+    try:
+        with holdfast.open(path) as storage:
+            storage.kv.set("k", 1)
+            for name in (path, f"{path}-wal", f"{path}-shm"):
+                assert stat.S_IMODE(os.stat(name).st_mode) == 0o600
+    finally:
+        os.umask(previous)
+
+
+def test_a_backup_restores_and_refuses_to_overwrite(path: str, tmp_path: Path) -> None:
+    with holdfast.open(path) as storage:
+        storage.kv.set("k", {"a": [1]})
+        copy, again = str(tmp_path / "copy.db"), str(tmp_path / "again.db")
+        assert storage.backup(copy).counts["bytes"] > 0
+        with pytest.raises(Conflict):
+            storage.backup(copy)
+        with pytest.raises(Invalid):
+            storage.backup(str(tmp_path / "missing" / "copy.db"))
+    assert restore(copy, again).ok
+    with holdfast.open(again) as storage:
+        assert storage.kv.get("k") == {"a": [1]}
+    with pytest.raises(Conflict):
+        restore(copy, again)
+
+
+def test_a_damaged_backup_is_not_restored(path: str, tmp_path: Path) -> None:
+    with holdfast.open(path) as storage:
+        for n in range(300):
+            storage.kv.set(f"k{n}", "v" * 300)
+        copy = tmp_path / "copy.db"
+        storage.backup(str(copy))
+    data = bytearray(copy.read_bytes())
+    middle = len(data) // 2 // 4096 * 4096
+    data[middle : middle + 512] = bytes(512)
+    copy.write_bytes(data)
+    with pytest.raises(Corrupt):
+        restore(str(copy), str(tmp_path / "again.db"))
+    assert not (tmp_path / "again.db").exists()
+
+
+def test_options_are_checked_by_name(path: str) -> None:
+    with pytest.raises(Invalid, match="durability"):
+        holdfast.open(path, durability="off")  # type: ignore[arg-type]
+    with pytest.raises(Invalid, match="busy_seconds"):
+        holdfast.open(path, busy_seconds=-1)
+    with pytest.raises(Invalid, match="durability"):
+        holdfast.open("memory:", durability="full")
+    with pytest.raises(Invalid, match="installed scheme"):
+        holdfast.open("oracle://x")
+    assert not os.path.exists(path)
+
+
+def test_a_writer_that_waits_too_long_says_busy_and_writes_nothing(path: str) -> None:
+    with holdfast.open(path, busy_seconds=0.1) as storage:
+        storage.kv.set("k", 1)
+        other = SqliteDriver(path)
+        blocker = other._pool.writer
+        blocker.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Busy):
+            storage.kv.set("k", 2)
+        blocker.execute("ROLLBACK")
+        assert storage.kv.get("k") == 1
+        storage.kv.set("k", 3)
+        other.close()
+
+
+def test_normal_durability_shows_in_health(path: str) -> None:
+    with holdfast.open(path, durability="normal") as storage:
+        assert storage.health().facts["durability"] == "normal"
+
+
+def test_a_fresh_schema_equals_a_migrated_one(path: str, tmp_path: Path) -> None:
+    from holdfast.testing.shapes import EDITION_1, EDITION_2
+
+    fresh, migrated = SqliteDriver(path), SqliteDriver(str(tmp_path / "migrated.db"))
+    fresh.setup([EDITION_2])
+    migrated.setup([EDITION_1])
+    migrated.setup([EDITION_2])
+
+    def columns(driver: SqliteDriver) -> set[tuple[object, ...]]:
+        found = driver.native().execute(f'PRAGMA table_info("{EDITION_2.name}")').fetchall()
+        return {(name, kind, required) for _, name, kind, required, _, _ in found}
+
+    def objects(driver: SqliteDriver) -> set[tuple[object, ...]]:
+        text = "SELECT type, name, tbl_name FROM sqlite_schema"
+        return set(driver.native().execute(text).fetchall())
+
+    assert columns(fresh) == columns(migrated)
+    assert objects(fresh) == objects(migrated)
+    fresh.close()
+    migrated.close()
