@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ POOL_SIZE: Final = 16
 _STATEMENT_CACHE: Final = 512
 _CREATE_MODE: Final = 0o600
 _MAGIC: Final = b"SQLite format 3\x00"
+_OPENING: Final = threading.Lock()
+"""Nobody looks at a file's header by other means while a handle on it comes into being."""
 
 
 def fetched(
@@ -63,11 +66,16 @@ class ConnectionPool:
         self._vfs = vfs
         self._idle: list[apsw.Connection] = []
         self._closed = False
-        check_header(self.path, vfs)
-        if not os.path.exists(self.path):
-            _create(self.path)
-        self.writer = self.connect()
-        self._mark = guard.hold(self.path)
+        with _OPENING:
+            check_header(self.path, vfs)
+            if not os.path.exists(self.path):
+                _create(self.path)
+            self._mark = guard.hold(self.path)
+        try:
+            self.writer = self.connect()
+        except BaseException:
+            guard.release(self._mark)
+            raise
 
     def connect(self) -> apsw.Connection:
         """A new connection with this store's settings."""
