@@ -143,7 +143,9 @@ def _dated(
     return _period(first, days)
 
 
-def _day(match: re.Match[str], today: date | None) -> Period:
+def _day(match: re.Match[str], today: date | None) -> Period | None:
+    if match["month"] in ("may", "march") and not match["year"]:
+        return None  # "you may 2 times": a verb, unless a year or a capital says otherwise
     month = _month_number(match["month"])
     return _dated(match, today, lambda year: (date(year, month, int(match["day"])), 1))
 
