@@ -14,7 +14,7 @@ import numpy as np
 from holdfast.core.ranker import Candidate, Ranker
 from holdfast.core.ranking import BM25_B, BM25_K1, cosine_scores, idf
 from holdfast.core.text import analyze, term_frequencies
-from holdfast.recall.recipe import PLAIN, Recipe, RecipeRanker
+from holdfast.recall.recipe import PLAIN, Recipe
 
 
 class Plain:
@@ -25,7 +25,7 @@ class Plain:
 
     def __init__(self, embedder: Any, conv: dict[str, Any], **opts: Any) -> None:
         self.embedder = embedder
-        self.ranker: Ranker = RecipeRanker(self.recipe)
+        self.ranker: Ranker = self.recipe
         self.ids: list[str] = []
         self.turns: list[dict[str, Any]] = []
         self.vectors: Any = np.zeros((0, 0), np.float32)

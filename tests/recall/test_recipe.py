@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from holdfast.core.errors import Invalid
 from holdfast.core.ranker import Candidate, PreparedQuery, Ranked, Ranker
-from holdfast.recall.recipe import PLAIN, Recipe, RecipeRanker, prepare_query, rank
+from holdfast.recall.recipe import PLAIN, Recipe, prepare_query, rank
 
 QUERY = PreparedQuery(text="q", lexical="q", dense="q")
 SCORES = st.none() | st.floats(0, 40)
@@ -196,7 +196,7 @@ def test_no_query_or_speaker_raises(query: str, speakers: list[str]) -> None:
 
 def test_parts_switch_off_for_stores_too() -> None:
     instant = datetime(2023, 5, 7, tzinfo=UTC)
-    default, plain = RecipeRanker(), RecipeRanker(PLAIN)
+    default, plain = Recipe(), PLAIN
     assert isinstance(default, Ranker)
     assert default.neighbours
     assert not plain.neighbours

@@ -23,11 +23,12 @@ import msgspec
 from holdfast.core.errors import Invalid
 from holdfast.core.ranker import Candidate, PreparedQuery, Ranked
 from holdfast.core.text import analyze
-from holdfast.recall.dates import date_words, find_periods, nearness
+from holdfast.recall.dates import find_periods, nearness
+from holdfast.recall.dates import date_words as words_of_day
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """Every part of the recipe, each switched off by its zero or False.
+    """Every part of the recipe, each switched off by its zero or False; a ``core.ranker.Ranker``.
 
     Weights are in units of the blend, where the best hit of both legs has 1. The defaults are
     the measured ones; see the module's text.
@@ -70,6 +71,34 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
             if not 0 < value < 1_000_000:
                 raise Invalid(name, expected="a positive number", got=repr(value))
 
+    @property
+    def neighbours(self) -> bool:
+        """Whether the turns next to a hit should be among the candidates."""
+        return any((self.previous_turn, self.next_turn, self.answer_turn))
+
+    def lexical_text(self, text: str, time: datetime | None = None) -> str:
+        """Return what the text leg indexes: the text, and the words of its date."""
+        if time is None or not self.date_words:
+            return text
+        return f"{text} {words_of_day(time)}"
+
+    def prepare(
+        self, query: str, speakers: Sequence[str] = (), now: datetime | None = None
+    ) -> PreparedQuery:
+        """Read a query; see ``prepare_query``."""
+        return prepare_query(query, speakers, self, now)
+
+    def rank(
+        self,
+        query: PreparedQuery,
+        candidates: Sequence[Candidate],
+        k: int,
+        *,
+        explain: bool = False,
+    ) -> list[Ranked]:
+        """Order the candidates; see ``rank``."""
+        return rank(query, candidates, self, k, explain=explain)
+
 
 _SHARES = (
     "text_weight",
@@ -93,47 +122,6 @@ PLAIN = Recipe(
     date_boost=0.0,
 )
 """Fusion alone: for documents, and as the measure of what the other parts add."""
-
-
-class RecipeRanker:
-    """A recipe as stores call it; implements ``core.ranker.Ranker``."""
-
-    def __init__(self, recipe: Recipe | None = None) -> None:
-        self.recipe = Recipe() if recipe is None else recipe
-
-    @property
-    def candidates(self) -> int:
-        """How many hits to ask of each leg."""
-        return self.recipe.candidates
-
-    @property
-    def neighbours(self) -> bool:
-        """Whether the turns next to a hit should be among the candidates."""
-        recipe = self.recipe
-        return any((recipe.previous_turn, recipe.next_turn, recipe.answer_turn))
-
-    def lexical_text(self, text: str, time: datetime | None = None) -> str:
-        """Return what the text leg indexes: the text, and the words of its date."""
-        if time is None or not self.recipe.date_words:
-            return text
-        return f"{text} {date_words(time)}"
-
-    def prepare(
-        self, query: str, speakers: Sequence[str] = (), now: datetime | None = None
-    ) -> PreparedQuery:
-        """Read a query; see ``prepare_query``."""
-        return prepare_query(query, speakers, self.recipe, now)
-
-    def rank(
-        self,
-        query: PreparedQuery,
-        candidates: Sequence[Candidate],
-        k: int,
-        *,
-        explain: bool = False,
-    ) -> list[Ranked]:
-        """Order the candidates; see ``rank``."""
-        return rank(query, candidates, self.recipe, k, explain=explain)
 
 
 def prepare_query(
