@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from heapq import nsmallest
 from typing import Any, Literal
 
 import msgspec
@@ -23,8 +24,8 @@ import msgspec
 from holdfast.core.errors import Invalid
 from holdfast.core.ranker import Candidate, PreparedQuery, Ranked
 from holdfast.core.text import analyze
-from holdfast.recall.dates import find_periods, nearness
 from holdfast.recall.dates import date_words as words_of_day
+from holdfast.recall.dates import find_periods, nearness
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,8 +40,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     vector_weight: float = 0.6
     rrf_k: float = 60.0
     """The constant of reciprocal rank fusion; 60 is Cormack et al. (2009)."""
-    candidates: int = 150
-    """Hits asked of each leg; 100 to 200 measured alike."""
+    candidates: int = 200
+    """Hits asked of each leg; 100 finds up to 1.5 % fewer evidence turns, 250 no more."""
     cut_names: bool = True
     speaker_boost: float = 0.3
     previous_turn: float = 0.3
@@ -189,54 +190,51 @@ def rank(
     recipe = _DEFAULT if recipe is None else recipe
     if k < 1 or not candidates:
         return []
-    ordered = sorted(candidates, key=_key)
-    stages = _stages(query, ordered, recipe)
+    stages = _stages(query, candidates, recipe)
     totals = [sum(column) for column in zip(*stages.values(), strict=True)]
-    found = [
-        i
-        for i, candidate in enumerate(ordered)
-        if candidate.text_score is not None or candidate.vector_score is not None or totals[i] > 0.0
+    order = [
+        (-total, candidate.key, i)
+        for i, (total, candidate) in enumerate(zip(totals, candidates, strict=True))
+        if total > 0.0 or candidate.text_score is not None or candidate.vector_score is not None
     ]
-    found.sort(key=lambda i: -totals[i])  # stable, so ties keep the order of their keys
-    return [_ranked(ordered[i], totals[i], stages if explain else {}, i) for i in found[:k]]
-
-
-def _key(candidate: Candidate) -> Any:
-    return candidate.key
+    best = nsmallest(k, order) if k < len(order) else sorted(order)
+    return [_ranked(candidates[i], totals[i], stages if explain else {}, i) for _, _, i in best]
 
 
 def _stages(
-    query: PreparedQuery, ordered: Sequence[Candidate], recipe: Recipe
+    query: PreparedQuery, candidates: Sequence[Candidate], recipe: Recipe
 ) -> dict[str, list[float]]:
     """Return what each stage that has something to act on adds to each candidate."""
-    text = _leg([c.text_score for c in ordered], recipe, recipe.text_weight)
-    vector = _leg([c.vector_score for c in ordered], recipe, recipe.vector_weight)
+    if recipe.fusion == "rrf":
+        text = _reciprocal_ranks([(c.text_score, c.key) for c in candidates], recipe.rrf_k)
+        vector = _reciprocal_ranks([(c.vector_score, c.key) for c in candidates], recipe.rrf_k)
+    else:
+        text = _stretched([c.text_score for c in candidates], recipe.text_weight)
+        vector = _stretched([c.vector_score for c in candidates], recipe.vector_weight)
     blend = [a + b for a, b in zip(text, vector, strict=True)]
     stages = {"text": text, "vector": vector}
     if query.speakers:
         gain, named = recipe.speaker_boost, frozenset(query.speakers)
-        stages["speaker"] = [gain if c.speaker in named else 0.0 for c in ordered]
-    credit = _neighbour_credit(ordered, blend, recipe)
+        stages["speaker"] = [gain if c.speaker in named else 0.0 for c in candidates]
+    credit = _neighbour_credit(candidates, blend, recipe)
     if any(credit):
         stages["neighbours"] = credit
-    if recipe.session_prior and any(c.session is not None for c in ordered):
+    if recipe.session_prior and any(c.session is not None for c in candidates):
         so_far = [sum(column) for column in zip(*stages.values(), strict=True)]
-        stages["session"] = _session_prior(ordered, so_far, recipe)
+        stages["session"] = _session_prior(candidates, so_far, recipe)
     if query.periods:
         near = nearness(query.periods, recipe.date_scale_days)
         stages["date"] = [
-            0.0 if c.time is None else recipe.date_boost * near(c.time) for c in ordered
+            0.0 if c.time is None else recipe.date_boost * near(c.time) for c in candidates
         ]
     return stages
 
 
-def _leg(scores: Sequence[float | None], recipe: Recipe, weight: float) -> list[float]:
-    """Return one leg's share of the blend; 0 for what the leg did not find."""
+def _stretched(scores: Sequence[float | None], weight: float) -> list[float]:
+    """Return one leg's share of the blend, its worst hit 0, its best ``weight``; 0 for no hit."""
     found = [score for score in scores if score is not None]
     if not found:
         return [0.0] * len(scores)
-    if recipe.fusion == "rrf":
-        return _reciprocal_ranks(scores, recipe.rrf_k)
     low, high = min(found), max(found)
     if high == low:
         return [0.0 if score is None else weight for score in scores]
@@ -244,18 +242,17 @@ def _leg(scores: Sequence[float | None], recipe: Recipe, weight: float) -> list[
     return [0.0 if score is None else weight * ((score - low) / scale) for score in scores]
 
 
-def _reciprocal_ranks(scores: Sequence[float | None], constant: float) -> list[float]:
+def _reciprocal_ranks(scored: Sequence[tuple[float | None, Any]], constant: float) -> list[float]:
     """Return (k + 1) / 2 / (k + rank): the usual ranks' shares, scaled so that both sum to 1."""
-    order = [(-score, i) for i, score in enumerate(scores) if score is not None]
-    order.sort()
-    shares = [0.0] * len(scores)
-    for position, (_, i) in enumerate(order, 1):
+    order = sorted((-score, key, i) for i, (score, key) in enumerate(scored) if score is not None)
+    shares = [0.0] * len(scored)
+    for position, (_, _, i) in enumerate(order, 1):
         shares[i] = (constant + 1.0) / 2.0 / (constant + position)
     return shares
 
 
 def _neighbour_credit(
-    ordered: Sequence[Candidate], blend: Sequence[float], recipe: Recipe
+    candidates: Sequence[Candidate], blend: Sequence[float], recipe: Recipe
 ) -> list[float]:
     """Return what each turn gains from the turns before and after it in its session.
 
@@ -264,16 +261,19 @@ def _neighbour_credit(
     reply holds its words: there only the user's turn gains, and only from the reply.
     """
     sessions: dict[str, dict[int, int]] = {}
-    for i, candidate in enumerate(ordered):
+    for i, candidate in enumerate(candidates):
         if candidate.session is not None and candidate.turn is not None:
-            sessions.setdefault(candidate.session, {}).setdefault(candidate.turn, i)
-    credit = [0.0] * len(ordered)
+            turns = sessions.setdefault(candidate.session, {})
+            held = turns.setdefault(candidate.turn, i)
+            if held != i and candidate.key < candidates[held].key:
+                turns[candidate.turn] = i  # two records of one turn: the same one in any order
+    credit = [0.0] * len(candidates)
     for turns in sessions.values():
         for turn, i in turns.items():
             after = turns.get(turn + 1)
             if after is None:
                 continue
-            role, answer = ordered[i].role, ordered[after].role
+            role, answer = candidates[i].role, candidates[after].role
             if role in _PEOPLE and answer in _PEOPLE:
                 credit[i] += recipe.next_turn * blend[after]
                 credit[after] += recipe.previous_turn * blend[i]
@@ -286,10 +286,10 @@ _PEOPLE = frozenset({None, "user"})
 
 
 def _session_prior(
-    ordered: Sequence[Candidate], scores: Sequence[float], recipe: Recipe
+    candidates: Sequence[Candidate], scores: Sequence[float], recipe: Recipe
 ) -> list[float]:
     sessions: dict[str, list[float]] = {}
-    for candidate, score in zip(ordered, scores, strict=True):
+    for candidate, score in zip(candidates, scores, strict=True):
         if candidate.session is not None:
             sessions.setdefault(candidate.session, []).append(score)
     count = recipe.session_best
@@ -297,7 +297,7 @@ def _session_prior(
         session: recipe.session_prior * sum(sorted(held, reverse=True)[:count]) / count
         for session, held in sessions.items()
     }
-    return [0.0 if c.session is None else prior[c.session] for c in ordered]
+    return [0.0 if c.session is None else prior[c.session] for c in candidates]
 
 
 def _ranked(candidate: Candidate, score: float, stages: dict[str, list[float]], at: int) -> Ranked:
