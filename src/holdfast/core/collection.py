@@ -146,10 +146,10 @@ class Collection:
 
     def field(self, name: str) -> Field:
         """The declared field, or Invalid naming it."""
-        found = self.by_name.get(name)
+        found = self.by_name.get(name) if isinstance(name, str) else None
         if found is None:
             raise Invalid(
-                name,
+                name if isinstance(name, str) else "field",
                 expected=f"a field of {self.name}",
                 got="an unknown field",
                 hint=f"It has: {', '.join(self.by_name)}.",
@@ -158,6 +158,8 @@ class Collection:
 
     def check_record(self, record: Mapping[str, Any]) -> Record:
         """The whole record in canonical form, or Invalid naming the field that is wrong."""
+        if not isinstance(record, Mapping):
+            raise Invalid("record", expected="an object", got=record)
         checked: Record = {}
         for name, nullable, assigned, check in self._checks:
             value = record.get(name)
@@ -171,10 +173,9 @@ class Collection:
         for name in self.vectors:
             value = record.get(name)
             checked[name] = None if value is None else check_vector(name, value)
-        if len(checked) < len(record):
-            for name in record:
-                if name != REVISION and name not in checked:
-                    self.field(name)
+        for name in record.keys() - checked.keys():
+            if name != REVISION:
+                self.field(name)
         return checked
 
     def check_value(self, name: str, value: object) -> Any:

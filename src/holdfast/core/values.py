@@ -81,7 +81,10 @@ def check_float(field: str, value: object) -> float:
     if type(value) is not float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise Invalid(field, expected="a number", got=value)
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.inf
     if not math.isfinite(value):
         raise Invalid(field, expected="a finite number", got=repr(value))
     return value
@@ -236,6 +239,9 @@ def check_vector(field: str, value: object, width: int | None = None) -> Vector:
     """A Vector that is finite, has a direction and, where given, the wanted width."""
     if not isinstance(value, Vector):
         raise InvalidVector(field, expected="a Vector", got=value)
+    check_keyed_text(f"{field} space", value.space)
+    if not isinstance(value.data, bytes):
+        raise InvalidVector(field, expected="bytes of float32 numbers", got=value.data)
     if width is not None and value.width != width:
         raise DimensionMismatch(field, expected=f"{width} numbers", got=f"{value.width}")
     import numpy

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ import msgspec
 
 from holdfast.core.capabilities import Capability
 from holdfast.core.change import (
+    Absent,
     Change,
     Claim,
     Delete,
@@ -19,13 +20,15 @@ from holdfast.core.change import (
     Outcome,
     Patch,
     PatchWhere,
+    Present,
     Put,
     Revision,
+    Scale,
     When,
 )
 from holdfast.core.collection import REVISION, Collection
 from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task
-from holdfast.core.errors import Closed, ForkedConnection, Invalid, Unsupported
+from holdfast.core.errors import Closed, ForkedConnection, Invalid, InvalidJson, Unsupported
 from holdfast.core.filter import (
     And,
     Compare,
@@ -41,10 +44,17 @@ from holdfast.core.filter import (
     Prefix,
     Record,
 )
-from holdfast.core.query import Aggregate, Bucket, Order, Query, Rows, full_order
+from holdfast.core.query import Aggregate, Bucket, Measure, Order, Query, Rows, full_order
 from holdfast.core.scope import EVERY_TENANT, NAME_LIMIT, Tenant
-from holdfast.core.search import Hits, Search
-from holdfast.core.values import check_count, check_float, check_text, check_vector
+from holdfast.core.search import Hits, Search, TextLeg
+from holdfast.core.values import (
+    check_count,
+    check_float,
+    check_json,
+    check_text,
+    check_time,
+    check_vector,
+)
 from holdfast.layers.layer import Layer
 
 FILTER_NODE_LIMIT: Final = 64
@@ -59,6 +69,7 @@ TERM_LIMIT: Final = 128
 """Most terms of one search; longer queries keep their first ones, as recall says."""
 JSON_KEY_LIMIT: Final = 128
 
+COMPARE_OPS: Final = ("eq", "ne", "lt", "le", "gt", "ge")
 _ORDERED: Final = {"text", "int", "float", "bool", "time"}
 
 
@@ -100,6 +111,7 @@ class Checked(Layer):
         _check_tenant(tenant)
         if not isinstance(tenant, str):
             raise Invalid("tenant", expected="one tenant", got="every tenant")
+        _expect_list("changes", changes)
         check_count("changes", len(changes), 0, CHANGE_LIMIT)
         if op_id is not None:
             check_text("op_id", op_id, NAME_LIMIT)
@@ -116,6 +128,7 @@ class Checked(Layer):
         query = msgspec.structs.replace(query, filter=self._filter(collection, query.filter))
         if query.after is not None:
             order = full_order(query.order, collection.key)
+            _expect_list("after", query.after)
             if len(query.after) != len(order):
                 raise Invalid("after", expected=f"{len(order)} values", got=f"{len(query.after)}")
             after = tuple(
@@ -129,35 +142,23 @@ class Checked(Layer):
         self._check_open()
         _check_tenant(tenant)
         collection = self._collection(aggregate.collection)
-        for group in aggregate.group_by:
-            name = group.field if isinstance(group, Bucket) else group
-            kind = collection.field(name).kind
-            if kind not in _ORDERED or (isinstance(group, Bucket) and kind != "time"):
-                raise Invalid(name, expected="a field that can be grouped so", got=kind)
-        for measure in aggregate.measures:
-            if measure.field is not None:
-                kind = collection.field(measure.field).kind
-                if kind not in _ORDERED or (measure.kind == "sum" and kind not in ("int", "float")):
-                    raise Invalid(
-                        measure.field, expected=f"a field with a {measure.kind}", got=kind
-                    )
-            elif measure.kind != "count":
-                raise Invalid(measure.name, expected="a field to measure", got="none")
+        _check_groups(collection, aggregate)
+        _check_measures(collection, aggregate)
         checked = self._filter(collection, aggregate.filter)
         return self.below.aggregate(tenant, msgspec.structs.replace(aggregate, filter=checked))
 
     def search(self, tenant: str, search: Search) -> Hits:
         self._check_open()
         _check_tenant(tenant)
+        if not isinstance(tenant, str):
+            raise Invalid("tenant", expected="one tenant", got="every tenant")
         collection = self._collection(search.collection)
         check_count("k", search.k, 0, K_LIMIT)
         if search.text is not None:
             self._offered("full_text", self.capabilities.full_text)
             if not collection.full_text:
                 raise Invalid("text", expected="a collection with text search", got=collection.name)
-            check_count("terms", len(search.text.terms), 0, TERM_LIMIT)
-            for term in search.text.terms:
-                check_text("terms", term)
+            _check_text_leg(search.text)
         if search.vector is not None:
             self._offered("vectors", self.capabilities.vectors)
             if search.vector.field not in collection.vectors:
@@ -172,6 +173,8 @@ class Checked(Layer):
     def feed(self, follower: str, *, after: int, limit: int) -> list[FeedEntry]:
         self._check_open()
         self._offered("feed", self.capabilities.feed)
+        check_text("follower", follower, NAME_LIMIT)
+        check_count("after", after, 0, 2**62)
         check_count("limit", limit, 0, CHANGE_LIMIT)
         return self.below.feed(follower, after=after, limit=limit)
 
@@ -181,6 +184,7 @@ class Checked(Layer):
             self._offered("feed", self.capabilities.feed)
         if task == "integrity":
             self._offered("integrity", self.capabilities.integrity)
+        _check_task(task, options)
         return self.below.maintain(task, **options)
 
     def backup(self, target: str) -> Report:
@@ -205,6 +209,7 @@ class Checked(Layer):
 
     def group(self) -> AbstractContextManager[None]:
         self._check_open()
+        self._offered("shared_commits", self.capabilities.shared_commits)
         return self.below.group()
 
     def _check_open(self) -> None:
@@ -225,7 +230,7 @@ class Checked(Layer):
             )
 
     def _collection(self, name: str) -> Collection:
-        found = self._collections.get(name)
+        found = self._collections.get(name) if isinstance(name, str) else None
         if found is None:
             raise Invalid("collection", expected="a collection that was set up", got=repr(name))
         return found
@@ -267,10 +272,15 @@ class Checked(Layer):
             return When(self._filter(collection, when.filter))
         if isinstance(when, Revision):
             check_count("revision", when.number, 0, 2**62)
+        elif not isinstance(when, Absent | Present | None):
+            raise Invalid("when", expected="a Condition", got=when)
         return when
 
     def _order(self, collection: Collection, order: tuple[Order, ...]) -> None:
+        _expect_list("order", order)
         for term in order:
+            if not isinstance(term, Order):
+                raise Invalid("order", expected="an Order", got=term)
             if term.field == REVISION:
                 continue
             kind = collection.field(term.field).kind
@@ -294,14 +304,18 @@ class Checked(Layer):
             return Not(self._node(collection, part.part, left))
         if isinstance(part, InSelect):
             inner = self._collection(part.collection)
-            collection.field(part.field)
-            inner.field(part.select)
+            kind, found = collection.field(part.field).kind, inner.field(part.select).kind
+            if kind in ("json", "texts") or kind != found:
+                raise Invalid(
+                    part.select, expected=f"a field that {part.field} can equal", got=found
+                )
             return msgspec.structs.replace(part, where=self._node(inner, part.where, left))
         return _leaf(collection, part)
 
 
 def _leaf(collection: Collection, part: Filter) -> Filter:
     if isinstance(part, Compare):
+        _expect_word("op", part.op, COMPARE_OPS)
         kind = "int" if part.field == REVISION else collection.field(part.field).kind
         if kind in ("json", "texts") or (kind == "bytes" and part.op not in ("eq", "ne")):
             raise Invalid(part.field, expected=f"a field that compares with {part.op}", got=kind)
@@ -310,6 +324,7 @@ def _leaf(collection: Collection, part: Filter) -> Filter:
         value = collection.check_value(part.field, part.value)
         return part if value is part.value else Compare(part.field, part.op, value)
     if isinstance(part, In):
+        _expect_list("values", part.values)
         check_count("values", len(part.values), 0, IN_LIMIT)
         if collection.field(part.field).kind in ("json", "texts"):
             raise Invalid(part.field, expected="a field with one value", got="another kind")
@@ -324,6 +339,9 @@ def _leaf(collection: Collection, part: Filter) -> Filter:
         return part
     if isinstance(part, Contains):
         _expect_kind(collection, part.field, "texts")
+        _expect_list("values", part.values)
+        check_count("values", len(part.values), 0, IN_LIMIT)
+        _expect_word("mode", part.mode, ("all", "any"))
         for value in part.values:
             check_text(part.field, value)
         return part
@@ -349,6 +367,7 @@ def _expect_kind(collection: Collection, name: str, kind: str) -> None:
 
 
 def _check_path(field: str, path: tuple[str, ...]) -> None:
+    _expect_list(f"{field} path", path)
     if not 1 <= len(path) <= 16:
         raise Invalid(field, expected="a path of 1 to 16 keys", got=f"{len(path)} keys")
     for key in path:
@@ -360,13 +379,12 @@ def _check_path(field: str, path: tuple[str, ...]) -> None:
 
 
 def _check_json_scalar(part: JsonPath) -> None:
-    if isinstance(part.value, str):
-        check_text(part.field, part.value)
-    elif isinstance(part.value, bool):
-        if part.op not in ("eq", "ne"):
-            raise Invalid(part.field, expected="a number or text to compare", got="bool")
-    else:
-        check_float(part.field, part.value)
+    _expect_word("op", part.op, COMPARE_OPS)
+    if not isinstance(part.value, str | int | float):
+        raise InvalidJson(part.field, expected="text, a number or a bool", got=part.value)
+    check_json(part.field, part.value)
+    if isinstance(part.value, bool) and part.op not in ("eq", "ne"):
+        raise Invalid(part.field, expected="a number or text to compare", got="bool")
 
 
 def _edit(collection: Collection, edit: Edit) -> Edit:
@@ -374,22 +392,115 @@ def _edit(collection: Collection, edit: Edit) -> Edit:
         raise Invalid("edit", expected="an Edit", got=edit)
     seen: set[str] = set()
     for operation in msgspec.structs.asdict(edit).values():
+        _expect_mapping("edit", operation)
         for name in operation:
             if name in seen:
                 raise Invalid(name, expected="one operation per field", got="two")
-            if name in collection.key:
-                raise Invalid(name, expected="a field outside the key", got="a key field")
+            if name in collection.key or name == REVISION:
+                raise Invalid(name, expected="a field that can be edited", got="a key field")
             seen.add(name)
-    checked: dict[str, Any] = {"scale": edit.scale}
     for operation, kinds in _EDIT_KINDS.items():
-        values = getattr(edit, operation)
-        for name in values if kinds else ():
+        for name in getattr(edit, operation) if kinds else ():
             _expect_one_of(collection, name, kinds)
-        if operation != "scale":
-            checked[operation] = {
-                name: collection.check_value(name, value) for name, value in values.items()
-            }
+    checked: dict[str, Any] = {"scale": edit.scale}
+    for name, scale in edit.scale.items():
+        _check_scale(name, scale)
+    for operation in _EDIT_KINDS.keys() - {"scale"}:
+        checked[operation] = {
+            name: _operand(collection, operation, name, value)
+            for name, value in getattr(edit, operation).items()
+        }
     return Edit(**checked)
+
+
+def _operand(collection: Collection, operation: str, name: str, value: object) -> Any:
+    """What one operation does to one field; only ``set`` may be given null."""
+    if operation == "merge":
+        _expect_mapping(name, value)
+    if operation != "set":
+        return _present(collection, name, value)
+    return collection.check_value(name, value)
+
+
+def _check_scale(name: str, scale: object) -> None:
+    if not isinstance(scale, Scale):
+        raise Invalid(name, expected="a Scale", got=scale)
+    for part, value in msgspec.structs.asdict(scale).items():
+        if value is not None:
+            check_float(f"{name} {part}", value)
+
+
+def _check_groups(collection: Collection, aggregate: Aggregate) -> None:
+    _expect_list("group_by", aggregate.group_by)
+    for group in aggregate.group_by:
+        if isinstance(group, Bucket):
+            _expect_word("unit", group.unit, ("hour", "day", "month"))
+        name = group.field if isinstance(group, Bucket) else group
+        kind = collection.field(name).kind
+        if kind not in _ORDERED or (isinstance(group, Bucket) and kind != "time"):
+            raise Invalid(name, expected="a field that can be grouped so", got=kind)
+
+
+def _check_measures(collection: Collection, aggregate: Aggregate) -> None:
+    _expect_list("measures", aggregate.measures)
+    names = [g.name if isinstance(g, Bucket) else g for g in aggregate.group_by]
+    for measure in aggregate.measures:
+        if not isinstance(measure, Measure):
+            raise Invalid("measures", expected="a Measure", got=measure)
+        _expect_word("kind", measure.kind, ("count", "sum", "min", "max", "distinct"))
+        names.append(check_text("measure", measure.name, NAME_LIMIT))
+        if measure.field is not None:
+            kind = collection.field(measure.field).kind
+            if kind not in _ORDERED or (measure.kind == "sum" and kind not in ("int", "float")):
+                raise Invalid(measure.field, expected=f"a field with a {measure.kind}", got=kind)
+        elif measure.kind != "count":
+            raise Invalid(measure.name, expected="a field to measure", got="none")
+    if len(set(names)) < len(names):
+        raise Invalid("measures", expected="one name for each column of the answer", got="twins")
+
+
+def _check_text_leg(leg: TextLeg) -> None:
+    _expect_list("terms", leg.terms)
+    check_count("terms", len(leg.terms), 0, TERM_LIMIT)
+    for term in leg.terms:
+        check_text("terms", term)
+    _expect_word("match", leg.match, ("any", "all"))
+    for name, value in (("k1", leg.k1), ("b", leg.b)):
+        if check_float(name, value) < 0:
+            raise Invalid(name, expected="a number of at least 0", got=str(value))
+
+
+def _check_task(task: object, options: dict[str, Any]) -> None:
+    """What each maintenance task must be told, and may be."""
+    if not isinstance(task, str) or task not in _TASKS:
+        raise Invalid("task", expected=f"one of {', '.join(_TASKS)}", got=repr(task))
+    needed, optional = _TASKS[task]
+    for name in options.keys() - set(needed) - set(optional):
+        raise Invalid(name, expected=f"an option of {task}", got="an unknown option")
+    for name in needed:
+        if name not in options:
+            raise Invalid(name, expected=f"an option that {task} needs", got="none")
+    if "now" in options:
+        check_time("now", options["now"])
+    if "follower" in options:
+        check_text("follower", options["follower"], NAME_LIMIT)
+    if "position" in options:
+        check_count("position", options["position"], 0, 2**62)
+    if options.get("limit") is not None:
+        check_count("limit", options["limit"], 0, 2**31)
+
+
+_TASKS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "sweep": (("now",), ("limit",)),
+    "follow": (("follower",), ()),
+    "unfollow": (("follower",), ()),
+    "trim": (("follower", "position"), ()),
+    "integrity": ((), ()),
+    "analyze": ((), ()),
+    "vacuum": ((), ()),
+    "reindex": ((), ()),
+}
+"""Task -> the options that it needs, and those that it may be given."""
 
 
 _EDIT_KINDS: Final[dict[str, tuple[str, ...]]] = {
@@ -410,8 +521,23 @@ def _expect_one_of(collection: Collection, name: str, kinds: tuple[str, ...]) ->
         raise Invalid(name, expected=f"a field of kind {' or '.join(kinds)}", got=found)
 
 
+def _expect_word(name: str, value: object, words: tuple[str, ...]) -> None:
+    if value not in words:
+        raise Invalid(name, expected=f"one of {', '.join(words)}", got="another")
+
+
+def _expect_list(name: str, value: object) -> None:
+    if not isinstance(value, list | tuple):
+        raise Invalid(name, expected="a list", got=value)
+
+
+def _expect_mapping(name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise Invalid(name, expected="an object", got=value)
+
+
 def _check_tenant(tenant: object) -> None:
     if tenant is EVERY_TENANT:
         return
-    if not isinstance(tenant, str) or not tenant or len(tenant) > NAME_LIMIT:
-        raise Invalid("tenant", expected=f"text of 1 to {NAME_LIMIT} characters", got=tenant)
+    if not check_text("tenant", tenant, NAME_LIMIT):
+        raise Invalid("tenant", expected=f"text of 1 to {NAME_LIMIT} characters", got="none")
