@@ -73,7 +73,9 @@ def cosine_scores(matrix: Any, query: Any) -> "NDArray[np.float32]":
         scaled, found = rows[live] / rows_scale[live, None], live
     wanted = wanted / np.float32(query_scale)
     norms = np.sqrt(np.einsum("ij,ij->i", scaled, scaled)) * np.sqrt(wanted @ wanted)
-    scores[found] = np.clip((scaled @ wanted) / norms, -1.0, 1.0)
+    # einsum adds each row alike; a BLAS product may not, and equal vectors must tie exactly.
+    products = np.einsum("ij,j->i", scaled, wanted)
+    scores[found] = np.clip(products / norms, -1.0, 1.0)
     return scores
 
 
