@@ -29,7 +29,7 @@ from threading import Lock, Thread, current_thread
 from types import TracebackType
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar
 
-from holdfast.core.errors import Unsupported
+from holdfast.core.errors import Conflict, NotFound, Unsupported
 from holdfast.core.values import check_count
 
 P = ParamSpec("P")
@@ -166,7 +166,8 @@ class Calls:
         """Finish all calls that were made and end the threads; may be repeated."""
         with self._lock:
             self._stopped = True
-            self._finalizer()
+            if self._finalizer.detach():
+                _dismiss(self._jobs, self._pool, self._writes, self._writer)
         for thread in (*self._pool, *self._writer):
             if thread is not current_thread():
                 thread.join(timeout)
@@ -346,12 +347,17 @@ def _write_jobs(jobs: _Jobs, group: _Group) -> None:
         while len(batch) < GROUP_LIMIT and not jobs.empty():
             batch.append(jobs.get())
         ended = batch[-1] is None  # Nothing is queued behind it.
-        _write_together([job for job in batch if job is not None], group)
-        del batch  # What was answered must not live on while this waits.
+        asked = [job for job in batch if job is not None and not job[0].cancelled()]
+        if asked:
+            _write_together(asked, group)
+        del batch, asked  # What was answered must not live on while this waits.
 
 
 def _write_together(batch: list[_Job], group: _Group) -> None:
-    """Run all jobs in one group, then answer. If the group fails, nothing in it succeeded."""
+    """Run all jobs in one group, then answer. If the group fails, nothing in it succeeded.
+
+    Nor does a Conflict or NotFound stand then: it may rest on a write that did not come to be.
+    """
     answers: list[_Answer] = []
     failure = None
     try:
@@ -361,8 +367,8 @@ def _write_together(batch: list[_Job], group: _Group) -> None:
     except BaseException as error:  # noqa: BLE001 - it is raised in every task that waits
         failure = error
     if failure is not None:
-        own = {id(future) for future, _, error in answers if error is not None}
-        answers = [answer for answer in answers if answer[2] is not None]
+        answers = [a for a in answers if a[2] and not isinstance(a[2], Conflict | NotFound)]
+        own = {id(answer[0]) for answer in answers}
         answers += [(job[0], None, _twin(failure)) for job in batch if id(job[0]) not in own]
     posts: dict[_Mailbox, list[_Answer]] = {}
     boxes = {id(job[0]): job[1] for job in batch}
