@@ -17,6 +17,7 @@ from holdfast.layers.unit import UnitOfWork
 from holdfast.stores import STORES
 from holdfast.stores.conversations import Conversations
 from holdfast.stores.kv import KeyValue
+from holdfast.stores.memory.memories import Memories
 from holdfast.stores.projects import Projects
 from holdfast.stores.rooms import Rooms
 from holdfast.stores.store import FACTS, Store
@@ -68,6 +69,11 @@ class Storage:
     def tasks(self) -> Tasks:
         """Work that is posted, claimed under a lease, and finished."""
         return self.store(Tasks)
+
+    @cached_property
+    def memory(self) -> Memories:
+        """What was remembered, recalled by meaning and by words."""
+        return self.store(Memories)
 
     @property
     def scope(self) -> Scope:

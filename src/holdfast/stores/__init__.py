@@ -9,6 +9,7 @@ from typing import Final
 
 from holdfast.stores.conversations import Conversations
 from holdfast.stores.kv import KeyValue
+from holdfast.stores.memory.memories import Memories
 from holdfast.stores.projects import Projects
 from holdfast.stores.rooms import Rooms
 from holdfast.stores.store import Store
@@ -17,6 +18,7 @@ from holdfast.stores.tasks import Tasks
 STORES: Final[dict[str, type[Store]]] = {
     "conversations": Conversations,
     "kv": KeyValue,
+    "memory": Memories,
     "projects": Projects,
     "rooms": Rooms,
     "tasks": Tasks,

@@ -1,0 +1,74 @@
+"""Orders that need no recipe: one leg by its own scores, or two blended evenly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from holdfast.core.ranker import Candidate, PreparedQuery, Ranked
+
+
+class SingleLeg:
+    """The one leg's raw scores: cosine or BM25. Implements ``core.ranker.Ranker``."""
+
+    candidates = 10
+    neighbours = False
+
+    def lexical_text(self, text: str, time: datetime | None = None) -> str:
+        """Return the text itself."""
+        return text
+
+    def prepare(
+        self, query: str, speakers: Sequence[str] = (), now: datetime | None = None
+    ) -> PreparedQuery:
+        """Return the query as typed, for both legs."""
+        return PreparedQuery(text=query, lexical=query, dense=query)
+
+    def rank(
+        self,
+        query: PreparedQuery,
+        candidates: Sequence[Candidate],
+        k: int,
+        *,
+        explain: bool = False,
+    ) -> list[Ranked]:
+        """Return the candidates by score, ties by key."""
+        scored = zip(self._scores(candidates), candidates, strict=True)
+        ordered = sorted(scored, key=lambda pair: (-pair[0], pair[1].key))
+        return [Ranked(key=c.key, score=score, legs=_legs(c)) for score, c in ordered[:k]]
+
+    def _scores(self, candidates: Sequence[Candidate]) -> list[float]:
+        return [
+            c.text_score if c.text_score is not None else c.vector_score or 0.0 for c in candidates
+        ]
+
+
+class PlainRanker(SingleLeg):
+    """Both legs stretched to 0..1 and averaged: what there is when no ranker was given."""
+
+    candidates = 100
+
+    def _scores(self, candidates: Sequence[Candidate]) -> list[float]:
+        text = _stretched([c.text_score for c in candidates])
+        vector = _stretched([c.vector_score for c in candidates])
+        return [(one + other) / 2 for one, other in zip(text, vector, strict=True)]
+
+
+def _stretched(scores: Sequence[float | None]) -> list[float]:
+    """The scores on a scale of 0 to 1; 0 for what the leg did not find.
+
+    >>> _stretched([2.0, None, 4.0, 3.0])
+    [0.0, 0.0, 1.0, 0.5]
+    """
+    found = [score for score in scores if score is not None]
+    if not found:
+        return [0.0] * len(scores)
+    low, high = min(found), max(found)
+    if high == low:
+        return [0.0 if score is None else 1.0 for score in scores]
+    return [0.0 if score is None else (score - low) / (high - low) for score in scores]
+
+
+def _legs(candidate: Candidate) -> tuple[str, ...]:
+    scores = (("text", candidate.text_score), ("vector", candidate.vector_score))
+    return tuple(name for name, score in scores if score is not None)

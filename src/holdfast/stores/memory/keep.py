@@ -1,0 +1,182 @@
+"""How a memory gets into the store: embedded, deduplicated, with what must be written beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from holdfast.core.change import ABSENT, Change, Edit, Patch, Put, When
+from holdfast.core.errors import Conflict, IdempotencyMismatch
+from holdfast.core.filter import Record, both, eq, is_null
+from holdfast.core.scope import SCOPE_FIELDS
+from holdfast.core.search import Search, VectorLeg
+from holdfast.stores.memory.base import TRIES, Embedded, MemoryStore
+from holdfast.stores.memory.fields import fingerprint_of
+from holdfast.stores.memory.filters import open_row, present_at
+from holdfast.stores.memory.records import LIVE_KEY, MEMORIES, SPEAKERS, Memory
+
+
+class Keeping(MemoryStore):
+    """Writes rows so that equal content in one scope stays one live memory."""
+
+    def _embedding_of(self, row: Record, vector: Any) -> Embedded:
+        """The caller's vector, else the embedder's answer, else none."""
+        if vector is not None:
+            return Embedded(self._given_vector("vector", vector))
+        if self._runtime.embedder is None:
+            return Embedded()
+        return self._embed([row["content"]])[0]
+
+    def _keep(
+        self,
+        row: Record,
+        embedded: Embedded,
+        also: Sequence[Change] = (),
+        *,
+        op_id: str | None = None,
+        asked: tuple[Any, ...] = (),
+    ) -> tuple[Memory, bool]:
+        """Write the row, and whether that was new: False for the live one that has its content.
+
+        ``also`` is written along. Conflict for an id in use, or when ``also`` cannot hold.
+        """
+        extra: list[Change] = []
+        for _ in range(TRIES):
+            changes = [*extra, *also, *self._changes(row, embedded)]
+            try:
+                outcomes = self._apply(*changes, op_id=op_id, asked=asked)
+            except IdempotencyMismatch:
+                raise
+            except Conflict:
+                self._trusted = None
+                self._check_still_open(also)
+                held, extra = self._in_the_way(row)
+                if held is not None:
+                    return held, False
+                continue
+            # A repeat with the same op_id answers with the first call's row, of another id.
+            written = [r for o in outcomes for r in o.records if "lexical" in r]
+            mine = [r for r in written if r["id"] == row["id"]]
+            return self._memory((mine or written)[-1]), True
+        raise Conflict("Other writers kept changing this content.", hint="Try again later.")
+
+    def _keep_batch(self, batch: Sequence[tuple[Record, Any]]) -> list[Memory]:
+        """One apply for the batch; one by one when something is in the way."""
+        rows = self._embedded_batch(batch)
+        changes: dict[tuple[Any, ...], Change] = {}
+        for row, embedded in rows:
+            for change in self._changes(row, embedded):
+                changes[_identity(change)] = change
+        contents = {(row["fingerprint"], row["place"]) for row, _ in rows}
+        if len(contents) == len(rows):
+            try:
+                outcomes = self._apply(*changes.values())
+            except Conflict:
+                self._trusted = None
+            else:
+                stored = {r["id"]: r for o in outcomes for r in o.records if "lexical" in r}
+                return [self._memory(stored[row["id"]]) for row, _ in rows]
+        return [self._keep(row, embedded)[0] for row, embedded in rows]
+
+    def _embedded_batch(self, batch: Sequence[tuple[Record, Any]]) -> list[tuple[Record, Embedded]]:
+        """Each row with its vectors, those without a given one embedded together."""
+        given = [
+            None if vector is None else Embedded(self._given_vector("vector", vector))
+            for _, vector in batch
+        ]
+        bare = [row for (row, _), vector in zip(batch, given, strict=True) if vector is None]
+        if bare and self._runtime.embedder is not None:
+            made = iter(self._embed([row["content"] for row in bare]))
+        else:
+            made = iter([Embedded()] * len(bare))
+        return [(row, own or next(made)) for (row, _), own in zip(batch, given, strict=True)]
+
+    def _changes(self, row: Record, embedded: Embedded) -> list[Change]:
+        """What writing a new memory takes: its space and speaker, itself, its stretches."""
+        made, before = self._vector_fields(embedded)
+        if row["speaker"] is not None:
+            named = {part: row[part] for part in SCOPE_FIELDS}
+            before.append(Put(SPEAKERS.name, {**named, "name": row["speaker"]}))
+        put = Put(MEMORIES.name, {**row, **made}, ABSENT)
+        return [*before, put, *self._chunk_changes(row, embedded)]
+
+    def _in_the_way(self, row: Record) -> tuple[Memory | None, list[Change]]:
+        """Who holds the row's content; or what must be closed first because it has expired."""
+        same = both(eq("fingerprint", row["fingerprint"]), eq("place", row["place"]))
+        held = self._first(MEMORIES, self._same_scope(row), same, LIVE_KEY)
+        if held is None or held["id"] != row["id"]:
+            taken = self._driver.get(self._scope.tenant, MEMORIES.name, (row["id"],))
+            if taken is not None:
+                raise Conflict("A memory with this id exists.", unique="key")
+        if held is None:
+            return None, []
+        if held["quarantined_at"] is not None:
+            raise Conflict("A memory with this content is in quarantine.", unique="content")
+        expires_at = held["expires_at"]
+        if expires_at is None or held["pinned"] or expires_at > self._now():
+            return self._memory(held), []
+        # Closed at its expiry, so that it leaves the unique key and as-of recall still sees it.
+        expired = both(is_null("valid_to"), eq("expires_at", expires_at), eq("pinned", False))
+        ended = Edit(set={"valid_to": expires_at})
+        return None, [Patch(MEMORIES.name, (held["id"],), ended, When(expired))]
+
+    def _check_still_open(self, also: Sequence[Change]) -> None:
+        """Conflict when a memory that this write was to close has been closed by another."""
+        for change in also:
+            if isinstance(change, Patch):
+                mine = eq("id", change.key[0])
+                if self._first(MEMORIES, mine, open_row()) is None:
+                    raise Conflict("The memory to be replaced is closed already.")
+
+    def _rewritten(self, row: Record, content: str) -> Record:
+        """The fields that follow from new content."""
+        return {
+            "content": content,
+            "fingerprint": fingerprint_of(content),
+            "lexical": self._lexical(content, row["said_at"]),
+            "updated_at": self._now(),
+        }
+
+    def _closing(
+        self, old: Record, successor: str, action: str, by: str | None = None
+    ) -> list[Change]:
+        """Close ``old`` in favour of another memory, with a note of it."""
+        now = self._now()
+        closed = Edit(
+            set={"superseded_by": successor, "updated_at": now, "repair_at": None},
+            minimum={"valid_to": now},
+        )
+        when = When(self._within(MEMORIES, open_row()))
+        detail = {"successor": successor, "valid_to": _written(old["valid_to"])}
+        note = self._event(old, action, by, detail)
+        return [Patch(MEMORIES.name, (old["id"],), closed, when), note]
+
+    def _near_duplicate(self, row: Record, embedded: Embedded) -> Record | None:
+        """The live memory of the same scope that is closest, if it is close enough."""
+        if embedded.whole is None:
+            return None
+        slot, _ = self._writing_slot(embedded.whole.space)
+        other = both(self._same_scope(row), present_at(self._now()), eq("pinned", False))
+        search = Search(
+            collection=MEMORIES.name,
+            filter=both(other, ~eq("fingerprint", row["fingerprint"])),
+            k=1,
+            vector=VectorLeg(field=slot, vector=embedded.whole),
+            minimum=self._policy.duplicate_similarity,
+        )
+        hits = self._driver.search(self._scope.tenant, search)
+        return hits.records[hits.vector[0].key] if hits.vector else None
+
+
+def _written(instant: Any) -> str | None:
+    return None if instant is None else instant.isoformat()
+
+
+def _identity(change: Change) -> tuple[Any, ...]:
+    """Equal for the changes that many rows of a batch have in common: space, speaker."""
+    if isinstance(change, Put):
+        record = change.record
+        names = ("id", "memory_id", "number", "agent", "user", "namespace", "name")
+        return (change.collection, *(record.get(name) for name in names))
+    assert isinstance(change, Patch)
+    return (change.collection, "patch", *change.key)
