@@ -97,7 +97,7 @@ class Dependencies(Store):
         Nothing can wait for a task that is new, so no circle can arise. Raises NotFound.
         """
         found = {r["id"]: r for r in self._all(TASKS, among("id", blocker_ids))}
-        blockers = [found.get(id) or self._require(TASKS, id) for id in blocker_ids]
+        blockers = [found.get(wanted) or self._require(TASKS, wanted) for wanted in blocker_ids]
         return self._adding(task, blockers, now)
 
     def _adding(self, task: Record, blockers: Iterable[Record], now: datetime) -> list[Change]:

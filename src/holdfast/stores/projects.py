@@ -45,6 +45,7 @@ class Projects(Store):
         group: str = "",
         metadata: dict[str, Any] | None = None,
         tasks: Sequence[TaskDraft] = (),
+        op_id: str | None = None,
     ) -> Project:
         """Add a project together with its first tasks, all or none."""
         if not isinstance(name, str) or not name.strip():
@@ -52,10 +53,10 @@ class Projects(Store):
         if metadata is not None and not isinstance(metadata, dict):
             raise Invalid("metadata", expected="a JSON object", got=metadata)
         check_count("tasks", len(tasks), 0, CHILDREN_LIMIT)
-        now, scope, id = self._now(), self._scope_fields(), self._new_id()
+        now, scope, project_id = self._now(), self._scope_fields(), self._new_id()
         record = {
             **scope,
-            "id": id,
+            "id": project_id,
             "name": name,
             "description": description,
             "group": group,
@@ -65,16 +66,18 @@ class Projects(Store):
             "updated_at": now,
         }
         children = [
-            new_task(draft, id=self._new_id(), scope=scope, now=now, project_id=id)
+            new_task(draft, record_id=self._new_id(), scope=scope, now=now, project_id=project_id)
             for draft in tasks
         ]
         project = Put(PROJECTS.name, PROJECTS.check_record(record), ABSENT)
         puts = (Put(TASKS.name, child, ABSENT) for child in children)
-        return Project(**self._apply(project, *puts)[0].record)
+        asked = ("projects.create", name, description, group, metadata, tuple(tasks))
+        return Project(**self._apply(project, *puts, op_id=op_id, asked=asked)[0].record)
 
-    def get(self, id: str) -> Project:
-        """The project, or NotFound."""
-        return Project(**self._require(PROJECTS, id))
+    def get(self, project_id: str) -> Project | None:
+        """The project, or None."""
+        record = self._get(PROJECTS, project_id)
+        return None if record is None else Project(**record)
 
     def list(
         self,
@@ -95,18 +98,18 @@ class Projects(Store):
             cursor=cursor,
         )
 
-    def archive(self, id: str, *, archived: bool = True) -> Project:
+    def archive(self, project_id: str, *, archived: bool = True) -> Project:
         """Take the project out of listings, or put it back; its tasks go on. NotFound."""
-        self._require(PROJECTS, id)
+        self._require(PROJECTS, project_id)
         edit = Edit(set={"archived": archived, "updated_at": self._now()})
-        return Project(**self._apply(Patch(PROJECTS.name, (id,), edit))[0].record)
+        return Project(**self._apply(Patch(PROJECTS.name, (project_id,), edit))[0].record)
 
-    def progress(self, *ids: str) -> dict[str, Progress]:
+    def progress(self, *project_ids: str) -> dict[str, Progress]:
         """The progress of each of these projects that is there, in one query."""
-        check_count("ids", len(ids), 0, CHILDREN_LIMIT)
-        found = {record["id"] for record in self._all(PROJECTS, among("id", ids))}
+        check_count("project_ids", len(project_ids), 0, CHILDREN_LIMIT)
+        found = {record["id"] for record in self._all(PROJECTS, among("id", project_ids))}
         counts: dict[str, dict[str, int]] = {
-            id: dict.fromkeys(map(str, STATES), 0) for id in ids if id in found
+            known: dict.fromkeys(map(str, STATES), 0) for known in project_ids if known in found
         }
         by_state = Aggregate(
             collection=TASKS.name,
@@ -116,6 +119,6 @@ class Projects(Store):
         for row in self._driver.aggregate(self._scope.tenant, by_state):
             counts[row["project_id"]][row["state"]] = row["count"]
         return {
-            id: Progress(by_state=dict(states), total=sum(states.values()))
-            for id, states in counts.items()
+            known: Progress(by_state=dict(states), total=sum(states.values()))
+            for known, states in counts.items()
         }

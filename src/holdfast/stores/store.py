@@ -125,8 +125,9 @@ class Store:
     def _tenant_rows(
         self, collection: Collection, where: Filter, *, limit: int | None = None
     ) -> list[Record]:
-        """The tenant's records, also those outside the bound scope: for what must hold in the
-        whole tenant, and never to be shown.
+        """The tenant's records, also those outside the bound scope.
+
+        For what must hold in the whole tenant, and never to be shown.
         """
         query = Query(collection=collection.name, filter=where, limit=limit)
         return self._driver.query(self._scope.tenant, query).records

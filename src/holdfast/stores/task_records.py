@@ -245,7 +245,7 @@ def check_state(state: object) -> str:
 
 
 def new_task(
-    draft: TaskDraft, *, id: str, scope: dict[str, str], now: datetime, **placed: Any
+    draft: TaskDraft, *, record_id: str, scope: dict[str, str], now: datetime, **placed: Any
 ) -> dict[str, Any]:
     """The checked record of a task that nobody has touched. ``placed`` overrides its fields."""
     if not isinstance(draft, TaskDraft):
@@ -261,8 +261,8 @@ def new_task(
         **dict.fromkeys(("blocked_reason", "holder", "lease_token", "error"), ""),
         **dict.fromkeys(("open_dependencies", "fence", "attempts"), 0),
         **scope,
-        "id": id,
-        "root_id": id,
+        "id": record_id,
+        "root_id": record_id,
         "state": "pending",
         "rank": rank_of(draft.priority),
         "scheduled_at": now if draft.scheduled_at is None else draft.scheduled_at,

@@ -110,12 +110,17 @@ class Tasks(Store):
         NotFound for a parent, project or dependency that is not there.
         """
         draft = TaskDraft(title=draft) if isinstance(draft, str) else draft
-        scope, id, now = self._scope_fields(), self._new_id(), self._now()
+        scope, now = self._scope_fields(), self._now()
         blockers = list(dict.fromkeys(check_texts("depends_on", depends_on)))
         check_count("depends_on", len(blockers), 0, BLOCKERS_LIMIT)
         placed = {"parent_id": parent_id, "project_id": project_id}
         record = new_task(
-            draft, id=id, scope=scope, now=now, idempotency_key=idempotency_key, **placed
+            draft,
+            record_id=self._new_id(),
+            scope=scope,
+            now=now,
+            idempotency_key=idempotency_key,
+            **placed,
         )
         if project_id is not None:
             self._require(PROJECTS, project_id)
@@ -147,7 +152,7 @@ class Tasks(Store):
         outcomes = self._apply(*expiry(self._within(TASKS), now), next_in_line)
         return [Task(**record) for record in outcomes[-1].records]
 
-    def start(self, id: str, worker: str, *, lease_seconds: float = LEASE_SECONDS) -> Task:
+    def start(self, task_id: str, worker: str, *, lease_seconds: float = LEASE_SECONDS) -> Task:
         """Take this one task as `claim` would.
 
         Raises NotFound, and Conflict, with the reason, when it is blocked, finished, taken,
@@ -155,21 +160,25 @@ class Tasks(Store):
         """
         now = self._now()
         edit = self._lease(_check_worker(worker), now, lease_seconds)
-        record = self._require(TASKS, id)
+        record = self._require(TASKS, task_id)
         ready = self._ready(worker, now, None)
         if not ready.matches(record):
             raise _refusal(record, record["blocked_reason"] or "It cannot be started now.")
-        return Task(**self._apply(Patch(TASKS.name, (id,), edit, If(ready)))[0].record)
+        return Task(**self._apply(Patch(TASKS.name, (task_id,), edit, If(ready)))[0].record)
 
-    def extend(self, id: str, lease_token: str, *, lease_seconds: float = LEASE_SECONDS) -> Task:
+    def extend(
+        self, task_id: str, lease_token: str, *, lease_seconds: float = LEASE_SECONDS
+    ) -> Task:
         """Hold the task ``lease_seconds`` from now. Raises Conflict when the lease is lost."""
         now = self._now()
         until = now + _seconds("lease_seconds", lease_seconds)
-        return self._as_holder(id, lease_token, Edit(set={"lease_until": until, "updated_at": now}))
+        return self._as_holder(
+            task_id, lease_token, Edit(set={"lease_until": until, "updated_at": now})
+        )
 
     def complete(
         self,
-        id: str,
+        task_id: str,
         lease_token: str,
         *,
         result: Any = None,
@@ -183,11 +192,11 @@ class Tasks(Store):
         now = self._now()
         edit = ended("completed", now, result=check_json("result", result))
         merged = msgspec.structs.replace(edit, merge=_metadata(metadata))
-        return self._as_holder(id, lease_token, merged, *released_by(id, now))
+        return self._as_holder(task_id, lease_token, merged, *released_by(task_id, now))
 
     def fail(
         self,
-        id: str,
+        task_id: str,
         lease_token: str,
         error: str,
         *,
@@ -202,7 +211,7 @@ class Tasks(Store):
         """
         check_text("error", error)
         now = self._now()
-        record = self._require_held(id, lease_token)
+        record = self._require_held(task_id, lease_token)
         if retry and record["attempts_left"]:
             delay = retry_delay_seconds(record["attempts"], record["retry_seconds"])
             again = now + timedelta(seconds=delay)
@@ -210,30 +219,33 @@ class Tasks(Store):
         else:
             edit = ended("failed", now, error=error)
         merged = msgspec.structs.replace(edit, merge=_metadata(metadata))
-        return self._as_holder(id, lease_token, merged)
+        return self._as_holder(task_id, lease_token, merged)
 
-    def release(self, id: str, lease_token: str) -> Task:
+    def release(self, task_id: str, lease_token: str) -> Task:
         """Give the task back untried, to its place in line. Raises Conflict when it is lost."""
         edit = requeued(self._now())
         given_back = {"attempts": -1, "attempts_left": 1}
-        return self._as_holder(id, lease_token, msgspec.structs.replace(edit, increment=given_back))
+        return self._as_holder(
+            task_id, lease_token, msgspec.structs.replace(edit, increment=given_back)
+        )
 
-    def cancel(self, id: str, *, reason: str = "") -> Task:
+    def cancel(self, task_id: str, *, reason: str = "") -> Task:
         """Finish a task that nobody needs, in whatever state; a holder's later calls conflict.
 
         Raises NotFound, and Conflict when the task has finished. Tasks that wait for it stay
         blocked until the dependency is removed.
         """
         edit = ended("cancelled", self._now(), error=check_text("reason", reason))
-        record = self._require(TASKS, id)
+        record = self._require(TASKS, task_id)
         if record["state"] in FINAL:
             raise _refusal(record)
         unfinished = If(among("state", UNFINISHED))
-        return Task(**self._apply(Patch(TASKS.name, (id,), edit, unfinished))[0].record)
+        return Task(**self._apply(Patch(TASKS.name, (task_id,), edit, unfinished))[0].record)
 
-    def get(self, id: str) -> Task:
-        """The task, or NotFound."""
-        return Task(**self._require(TASKS, id))
+    def get(self, task_id: str) -> Task | None:
+        """The task, or None."""
+        record = self._get(TASKS, task_id)
+        return None if record is None else Task(**record)
 
     def find_by_prefix(self, prefix: str) -> Task:
         """The one task whose id begins so, with at least 4 characters; NotFound or Ambiguous."""
@@ -321,22 +333,22 @@ class Tasks(Store):
             increment={"fence": 1, "attempts": 1, "attempts_left": -1},
         )
 
-    def _require_held(self, id: str, lease_token: str) -> Record:
+    def _require_held(self, task_id: str, lease_token: str) -> Record:
         if not check_text("lease_token", lease_token):
             raise Invalid("lease_token", expected="the token of a claim", got="empty text")
-        record = self._require(TASKS, id)
+        record = self._require(TASKS, task_id)
         if record["state"] != "running":
             raise _refusal(record)
         if record["lease_token"] != lease_token:
             raise Conflict("The lease was lost: the task has gone to another holder.")
         return record
 
-    def _as_holder(self, id: str, lease_token: str, edit: Edit, *others: Change) -> Task:
-        self._require_held(id, lease_token)
+    def _as_holder(self, task_id: str, lease_token: str, edit: Edit, *others: Change) -> Task:
+        self._require_held(task_id, lease_token)
         # The token is compared and not the clock: work that came late but before anybody else
         # took the task is still the only work on it.
         held = If(both(eq("state", "running"), eq("lease_token", lease_token)))
-        return Task(**self._apply(Patch(TASKS.name, (id,), edit, held), *others)[0].record)
+        return Task(**self._apply(Patch(TASKS.name, (task_id,), edit, held), *others)[0].record)
 
 
 def _task(record: Record) -> Task:

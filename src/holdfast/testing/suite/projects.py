@@ -53,12 +53,12 @@ class TestProjects:
         project = other.projects.create("secret", tasks=[TaskDraft(title="t")])
         mine = storage.with_agent("mine")
         for call in (
-            lambda: mine.projects.get(project.id),
             lambda: mine.projects.archive(project.id),
             lambda: mine.tasks.post("t", project_id=project.id),
         ):
             with pytest.raises(NotFound):
                 call()
+        assert mine.projects.get(project.id) is None
         assert mine.projects.progress(project.id) == {}
         assert len(mine.projects.list(archived=None)) == 0
 
