@@ -10,18 +10,19 @@ worker. A task that is cancelled never leaves a call half done.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal
-
 from msgspec import UNSET, UnsetType
+from typing import Any, Literal, Unpack
 
 from holdfast.calls import Calls, Opening, P, T, opened
+from holdfast.core.change import Change
 from holdfast.core.clock import Clock, Ids
 from holdfast.core.driver import Health, Report
 from holdfast.core.embedding import Embedder, Reranker
+from holdfast.core.filter import Filter, Record
 from holdfast.core.ranker import Ranker
 from holdfast.core.scope import Scope
 from holdfast.open import EmbedderName
@@ -41,23 +42,52 @@ from holdfast.stores.conversation_records import (
 )
 from holdfast.stores.conversations import Conversations as SyncConversations
 from holdfast.stores.conversations import ListOrder, Overview
+from holdfast.stores.dependencies import Dependencies as SyncDependencies
 from holdfast.stores.kv import Entry
 from holdfast.stores.kv import KeyValue as SyncKeyValue
+from holdfast.stores.memory.archive import Archive as SyncArchive
+from holdfast.stores.memory.archive import ArchiveEntry
+from holdfast.stores.memory.fields import MemoryFields, NewMemory
+from holdfast.stores.memory.filters import MemoryFilters
+from holdfast.stores.memory.lifecycle import BATCH, Removal
+from holdfast.stores.memory.lifecycle import Lifecycle as SyncLifecycle
+from holdfast.stores.memory.memories import Kept, NearDuplicate, SortKey
+from holdfast.stores.memory.memories import Memories as SyncMemories
+from holdfast.stores.memory.policy import MemoryPolicy
+from holdfast.stores.memory.recall import Mode
+from holdfast.stores.memory.records import Memory, Recollection
+from holdfast.stores.memory.stats import MemoryStats
 from holdfast.stores.message_search import FoundMessage
 from holdfast.stores.messages import Messages as SyncMessages
 from holdfast.stores.messages import PageDirection, Spoken
 from holdfast.stores.participants import Participants as SyncParticipants
+from holdfast.stores.projects import Progress
+from holdfast.stores.projects import Projects as SyncProjects
 from holdfast.stores.rooms import Actor, Room
 from holdfast.stores.rooms import Rooms as SyncRooms
 from holdfast.stores.store import Page
+from holdfast.stores.task_log import TaskLog as SyncTaskLog
+from holdfast.stores.task_records import LogLine, Project, Task, TaskDraft, TaskFilter
+from holdfast.stores.task_upkeep import RETENTION_SECONDS, Reclaimed
+from holdfast.stores.task_upkeep import TaskUpkeep as SyncTaskUpkeep
+from holdfast.stores.tasks import LEASE_SECONDS, TaskHit
+from holdfast.stores.tasks import Tasks as SyncTasks
 
 __all__ = [
+    "Archive",
     "Conversations",
+    "Dependencies",
     "KeyValue",
+    "Lifecycle",
+    "Memories",
     "Messages",
     "Participants",
+    "Projects",
     "Rooms",
     "Storage",
+    "TaskLog",
+    "TaskUpkeep",
+    "Tasks",
     "open",
 ]
 
@@ -146,10 +176,10 @@ class Conversations:
         self,
         conversation_id: str,
         *,
-        title: str | UnsetType | None = UNSET,
-        summary: str | UnsetType | None = UNSET,
+        title: str | None | UnsetType = UNSET,
+        summary: str | None | UnsetType = UNSET,
         status: ConversationStatus | UnsetType = UNSET,
-        metadata: dict[str, Any] | UnsetType | None = UNSET,
+        metadata: dict[str, Any] | None | UnsetType = UNSET,
     ) -> Conversation:
         """Replace what is given; None clears, what is absent stays. NotFound."""
         return await self._calls.run(
@@ -362,6 +392,408 @@ class Rooms:
         return await self._calls.run(self._below.delete, room_id)
 
 
+class Projects:
+    """Projects of the bound scope."""
+
+    def __init__(self, below: SyncProjects, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def create(
+        self,
+        name: str,
+        *,
+        description: str = "",
+        group: str = "",
+        metadata: dict[str, Any] | None = None,
+        tasks: Sequence[TaskDraft] = (),
+        op_id: str | None = None,
+    ) -> Project:
+        """Add a project together with its first tasks, all or none."""
+        return await self._calls.run(
+            self._below.create,
+            name,
+            description=description,
+            group=group,
+            metadata=metadata,
+            tasks=tasks,
+            op_id=op_id,
+        )
+
+    async def get(self, project_id: str) -> Project | None:
+        """The project, or None."""
+        return await self._calls.run(self._below.get, project_id)
+
+    async def list(
+        self,
+        *,
+        group: str | None = None,
+        archived: bool | None = False,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Project]:
+        """Projects by group, then oldest first, then by id. ``archived`` None asks for all."""
+        return await self._calls.run(
+            self._below.list, group=group, archived=archived, limit=limit, cursor=cursor
+        )
+
+    async def archive(self, project_id: str, *, archived: bool = True) -> Project:
+        """Take the project out of listings, or put it back; its tasks go on. NotFound."""
+        return await self._calls.run(self._below.archive, project_id, archived=archived)
+
+    async def progress(self, *project_ids: str) -> dict[str, Progress]:
+        """The progress of each of these projects that is there, in one query."""
+        return await self._calls.run(self._below.progress, *project_ids)
+
+
+class Tasks:
+    """Tasks of the bound scope."""
+
+    def __init__(self, below: SyncTasks, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    @property
+    def dependencies(self) -> Dependencies:
+        """Who waits for whom."""
+        return Dependencies(self._below.dependencies, self._calls)
+
+    @property
+    def upkeep(self) -> TaskUpkeep:
+        """Ending expired leases and removing old tasks."""
+        return TaskUpkeep(self._below.upkeep, self._calls)
+
+    @property
+    def log(self) -> TaskLog:
+        """What was noted while tasks were worked on."""
+        return TaskLog(self._below.log, self._calls)
+
+    async def post(
+        self,
+        draft: TaskDraft | str,
+        *,
+        depends_on: Sequence[str] = (),
+        parent_id: str | None = None,
+        project_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Task:
+        """Add a task from a draft or, for the plainest one, a title.
+
+        With an ``idempotency_key`` that this scope has used before, the first task is returned
+        and nothing is added. ``depends_on`` blocks the task until those are completed. Raises
+        NotFound for a parent, project or dependency that is not there.
+        """
+        return await self._calls.run(
+            self._below.post,
+            draft,
+            depends_on=depends_on,
+            parent_id=parent_id,
+            project_id=project_id,
+            idempotency_key=idempotency_key,
+        )
+
+    async def claim(
+        self,
+        worker: str,
+        *,
+        limit: int = 1,
+        lease_seconds: float = LEASE_SECONDS,
+        where: TaskFilter | None = None,
+    ) -> Sequence[Task]:
+        """Take the next tasks in line that are the worker's or nobody's, at most ``limit``.
+
+        In line are pending tasks whose ``scheduled_at`` has come, by rank, then by place in
+        line, then by id; no task goes to two callers. Expired leases are ended first. Each task
+        has ``lease_token`` for the calls that follow.
+        """
+        return await self._calls.run(
+            self._below.claim, worker, limit=limit, lease_seconds=lease_seconds, where=where
+        )
+
+    async def start(
+        self, task_id: str, worker: str, *, lease_seconds: float = LEASE_SECONDS
+    ) -> Task:
+        """Take this one task as `claim` would.
+
+        Raises NotFound, and Conflict, with the reason, when it is blocked, finished, taken,
+        somebody else's or not due yet.
+        """
+        return await self._calls.run(
+            self._below.start, task_id, worker, lease_seconds=lease_seconds
+        )
+
+    async def extend(
+        self, task_id: str, lease_token: str, *, lease_seconds: float = LEASE_SECONDS
+    ) -> Task:
+        """Hold the task ``lease_seconds`` from now. Raises Conflict when the lease is lost."""
+        return await self._calls.run(
+            self._below.extend, task_id, lease_token, lease_seconds=lease_seconds
+        )
+
+    async def complete(
+        self,
+        task_id: str,
+        lease_token: str,
+        *,
+        result: Any = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Task:
+        """Finish the task well; tasks that waited for it alone become pending with it.
+
+        ``metadata`` is merged key by key, null removing a key. Raises NotFound, and Conflict
+        when the lease is lost or the task finished.
+        """
+        return await self._calls.run(
+            self._below.complete, task_id, lease_token, result=result, metadata=metadata
+        )
+
+    async def fail(
+        self,
+        task_id: str,
+        lease_token: str,
+        error: str,
+        *,
+        retry: bool = True,
+        metadata: dict[str, Any] | None = None,
+    ) -> Task:
+        """Report a failed attempt: the task is tried again later, or failed for good.
+
+        It waits ``retry_seconds``, doubled at each further attempt, and then stands behind what
+        was posted meanwhile. Without attempts left, or without ``retry``, it is failed. Raises
+        NotFound, and Conflict when the lease is lost.
+        """
+        return await self._calls.run(
+            self._below.fail, task_id, lease_token, error, retry=retry, metadata=metadata
+        )
+
+    async def release(self, task_id: str, lease_token: str) -> Task:
+        """Give the task back untried, to its place in line. Raises Conflict when it is lost."""
+        return await self._calls.run(self._below.release, task_id, lease_token)
+
+    async def cancel(self, task_id: str, *, reason: str = "") -> Task:
+        """Finish a task that nobody needs, in whatever state; a holder's later calls conflict.
+
+        Raises NotFound, and Conflict when the task has finished. Tasks that wait for it stay
+        blocked until the dependency is removed.
+        """
+        return await self._calls.run(self._below.cancel, task_id, reason=reason)
+
+    async def get(self, task_id: str) -> Task | None:
+        """The task, or None."""
+        return await self._calls.run(self._below.get, task_id)
+
+    async def find_by_prefix(self, prefix: str) -> Task:
+        """The one task whose id begins so, with at least 4 characters; NotFound or Ambiguous."""
+        return await self._calls.run(self._below.find_by_prefix, prefix)
+
+    async def list(
+        self, where: TaskFilter | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[Task]:
+        """Tasks by rank, then by place in line, then by id. `counts` has their totals."""
+        return await self._calls.run(self._below.list, where, limit=limit, cursor=cursor)
+
+    async def counts(self, where: TaskFilter | None = None) -> dict[str, int]:
+        """How many tasks there are in each state, and in ``total``."""
+        return await self._calls.run(self._below.counts, where)
+
+    async def search(
+        self, text: str, where: TaskFilter | None = None, *, limit: int = 20
+    ) -> Sequence[TaskHit]:
+        """Tasks whose title or description has words of ``text``, best first, ties by id."""
+        return await self._calls.run(self._below.search, text, where, limit=limit)
+
+
+class Memories:
+    """The memories of the bound scope."""
+
+    def __init__(self, below: SyncMemories, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    def configured(self, policy: MemoryPolicy) -> Memories:
+        """This store working by other numbers."""
+        return Memories(self._below.configured(policy), self._calls)
+
+    async def remember(
+        self,
+        content: str,
+        *,
+        vector: Any = None,
+        near_duplicate: NearDuplicate = "off",
+        op_id: str | None = None,
+        **fields: Unpack[MemoryFields],
+    ) -> Memory:
+        """Keep ``content`` and return the memory: the one that holds it already, if one does.
+
+        ``vector`` replaces the embedder's. ``near_duplicate`` looks for a memory of the scope
+        that is almost the same (one search more): "hint" marks the new one, "coalesce" returns
+        the old one, "supersede" closes the old one in favour of the new. Conflict for an id in
+        use; Invalid, InvalidVector, DimensionMismatch for what cannot be kept.
+        """
+        return await self._calls.run(
+            self._below.remember,
+            content,
+            vector=vector,
+            near_duplicate=near_duplicate,
+            op_id=op_id,
+            **fields,
+        )
+
+    async def remember_many(self, entries: Sequence[str | NewMemory]) -> Kept:
+        """Keep many and return one memory per entry, in order.
+
+        All entries are checked before anything is written. They are embedded and committed in
+        batches of 256, each wholly or not at all.
+        """
+        return await self._calls.run(self._below.remember_many, entries)
+
+    async def get(self, memory_id: str) -> Memory | None:
+        """The memory, also a closed, expired or archived one; None when missing or forgotten."""
+        return await self._calls.run(self._below.get, memory_id)
+
+    async def recall(
+        self,
+        query: str | None = None,
+        *,
+        vector: Any = None,
+        k: int = 10,
+        mode: Mode = "hybrid",
+        threshold: float | None = None,
+        as_of: datetime | None = None,
+        include_archived: bool = False,
+        rerank: bool = True,
+        ranker: Ranker | None = None,
+        reinforce: bool = False,
+        explain: bool = False,
+        **filters: Unpack[MemoryFilters],
+    ) -> Recollection:
+        """The ``k`` (1 to 1000) live memories that answer best, best first.
+
+        ``threshold`` is an inclusive floor for the result's score; None or 0 is none. ``as_of``
+        asks what held at that instant. ``rerank`` lets the reranker, if there is one, read the
+        first 50 of a hybrid recall; ``ranker`` replaces the storage's. ``reinforce`` counts the
+        results as accessed; without it a recall writes nothing. DimensionMismatch when the
+        tenant's vectors are of another space than the embedder's.
+        """
+        return await self._calls.run(
+            self._below.recall,
+            query,
+            vector=vector,
+            k=k,
+            mode=mode,
+            threshold=threshold,
+            as_of=as_of,
+            include_archived=include_archived,
+            rerank=rerank,
+            ranker=ranker,
+            reinforce=reinforce,
+            explain=explain,
+            **filters,
+        )
+
+    async def reinforce(self, ids: Sequence[str]) -> int:
+        """Count an access of each live memory; how many there were.
+
+        Moves ``last_accessed_at``, and the expiry of those that have one; never ``updated_at``.
+        """
+        return await self._calls.run(self._below.reinforce, ids)
+
+    async def forget(self, memory_id: str) -> bool:
+        """Take the memory out of every search at once; whether there was a live one.
+
+        The row stays, unseen, until `lifecycle.purge`; `history.restore` brings it back.
+        """
+        return await self._calls.run(self._below.forget, memory_id)
+
+    async def delete(self, memory_id: str) -> None:
+        """Remove the memory, its vectors and chunks for good. NotFound when there is none."""
+        await self._calls.run(self._below.delete, memory_id)
+
+    async def update(
+        self,
+        memory_id: str,
+        *,
+        content: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        vector: Any = None,
+        fingerprint: str | None = None,
+    ) -> Memory:
+        """Change what is given and nothing else.
+
+        New content is embedded anew and its chunks replaced. ``metadata`` replaces the whole
+        object. With ``fingerprint`` the change is refused with Conflict when the content is no
+        longer the one of that fingerprint. NotFound; Conflict for content held by another.
+        """
+        return await self._calls.run(
+            self._below.update,
+            memory_id,
+            content=content,
+            metadata=metadata,
+            vector=vector,
+            fingerprint=fingerprint,
+        )
+
+    async def correct(self, memory_id: str, content: str, *, by: str | None = None) -> Memory:
+        """Replace what turned out wrong: a new memory supersedes the old one, on the record.
+
+        The new one keeps what the old one said of itself. ``by`` names who corrected it.
+        NotFound; Conflict when the old one is closed, or another holds the content.
+        """
+        return await self._calls.run(self._below.correct, memory_id, content, by=by)
+
+    async def pin(self, memory_id: str, *, by: str | None = None) -> Memory:
+        """Keep it from expiry, sweep, eviction, merging and decay. NotFound."""
+        return await self._calls.run(self._below.pin, memory_id, by=by)
+
+    async def unpin(self, memory_id: str) -> Memory:
+        """Let it age again; who pinned it and when stays noted. NotFound."""
+        return await self._calls.run(self._below.unpin, memory_id)
+
+    async def find_by_prefix(self, prefix: str) -> Memory | None:
+        """The one memory whose id begins with exactly ``prefix``; None when none does.
+
+        Ambiguous when several do. An empty prefix finds nothing.
+        """
+        return await self._calls.run(self._below.find_by_prefix, prefix)
+
+    async def stats(self) -> MemoryStats:
+        """Counts by tier, type, kind, namespace and state, and the last write."""
+        return await self._calls.run(self._below.stats)
+
+    async def list(
+        self,
+        *,
+        sort: SortKey = "created_at",
+        descending: bool = True,
+        include_closed: bool = False,
+        limit: int = 100,
+        cursor: str | None = None,
+        **filters: Unpack[MemoryFilters],
+    ) -> Page[Memory]:
+        """Live memories in order of ``sort``, ties by id; with ``include_closed`` also those
+        that are superseded, expired or outside their validity. Limit 1 to 1000.
+        """
+        return await self._calls.run(
+            self._below.list,
+            sort=sort,
+            descending=descending,
+            include_closed=include_closed,
+            limit=limit,
+            cursor=cursor,
+            **filters,
+        )
+
+    @cached_property
+    def lifecycle(self) -> Lifecycle:
+        """Expiry, decay, tiers, cap, quarantine, purge."""
+        return Lifecycle(self._below.lifecycle, self._calls)
+
+    @cached_property
+    def archive(self) -> Archive:
+        """Cold memories, compressed."""
+        return Archive(self._below.archive, self._calls)
+
+
 class Messages:
     """Reads the messages of conversations."""
 
@@ -468,8 +900,8 @@ class Participants:
         participant_id: str,
         *,
         name: str | UnsetType = UNSET,
-        email: str | UnsetType | None = UNSET,
-        metadata: dict[str, Any] | UnsetType | None = UNSET,
+        email: str | None | UnsetType = UNSET,
+        metadata: dict[str, Any] | None | UnsetType = UNSET,
     ) -> Participant:
         """Change what is given; None clears, what is absent stays. NotFound."""
         return await self._calls.run(
@@ -487,6 +919,209 @@ class Participants:
     async def remove(self, participant_id: str) -> bool:
         """Let the participant leave; whether there was one. Their messages keep the id."""
         return await self._calls.run(self._below.remove, participant_id)
+
+
+class Dependencies:
+    """Who waits for whom."""
+
+    def __init__(self, below: SyncDependencies, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def add(self, task_id: str, blocker_id: str) -> Task:
+        """Let a task that has not started wait for another; adding twice changes nothing.
+
+        Raises NotFound for either, Conflict when the task has started or finished or when the
+        blocker waits for it already, directly or through others, and Invalid for itself.
+        """
+        return await self._calls.run(self._below.add, task_id, blocker_id)
+
+    async def remove(self, task_id: str, blocker_id: str) -> bool:
+        """Let a task wait for another no more; whether it did. The last one unblocks it."""
+        return await self._calls.run(self._below.remove, task_id, blocker_id)
+
+    async def blockers(self, task_id: str) -> Sequence[Task]:
+        """The tasks that this one waits for or has waited for, in claim order."""
+        return await self._calls.run(self._below.blockers, task_id)
+
+    async def dependents(self, task_id: str) -> Sequence[Task]:
+        """The tasks that wait for this one or have waited for it, in claim order."""
+        return await self._calls.run(self._below.dependents, task_id)
+
+    async def for_new(
+        self, task: Record, blocker_ids: Sequence[str], now: datetime
+    ) -> list[Change]:
+        """The changes that, behind the Put of a new task, make it wait for others.
+
+        Nothing can wait for a task that is new, so no circle can arise. Raises NotFound.
+        """
+        return await self._calls.run(self._below.for_new, task, blocker_ids, now)
+
+
+class TaskUpkeep:
+    """What keeps the tasks of the bound scope in order while nobody looks at one of them."""
+
+    def __init__(self, below: SyncTaskUpkeep, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def reclaim(self) -> Reclaimed:
+        """End expired leases: back in line, or failed where no attempt is left.
+
+        `claim` does so by itself; this is for those who watch tasks without claiming.
+        """
+        return await self._calls.run(self._below.reclaim)
+
+    async def prune(
+        self, *, older_than_seconds: float = RETENTION_SECONDS, limit: int = 10_000
+    ) -> int:
+        """Delete tasks that finished so long ago, oldest first, with children and logs; how many.
+
+        Kept are tasks that an unfinished one waits for, and those with children, unless the
+        whole tree has finished, its root so long ago.
+        """
+        return await self._calls.run(
+            self._below.prune, older_than_seconds=older_than_seconds, limit=limit
+        )
+
+
+class TaskLog:
+    """Log lines of tasks of the bound scope."""
+
+    def __init__(self, below: SyncTaskLog, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def append(self, task_id: str, message: str, *, data: Any = None) -> LogLine:
+        """Add a line to a task's log, in any state of the task; NotFound without the task."""
+        return await self._calls.run(self._below.append, task_id, message, data=data)
+
+    async def list(
+        self, task_id: str, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[LogLine]:
+        """A task's lines in order; NotFound without the task."""
+        return await self._calls.run(self._below.list, task_id, limit=limit, cursor=cursor)
+
+
+class Lifecycle:
+    """Maintenance of the bound scope. Every verb may run at any time, twice, and beside others."""
+
+    def __init__(self, below: SyncLifecycle, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def sweep(self, *, limit: int = BATCH) -> int:
+        """Delete expired memories, oldest expiry first; how many. Limit 1 to 100,000.
+
+        A memory that was accessed in between has a later expiry and stays.
+        """
+        return await self._calls.run(self._below.sweep, limit=limit)
+
+    async def decay(self) -> int:
+        """Lower the confidence of live, unpinned memories that nobody touched; how many.
+
+        Once per period, however often it runs; never below the floor.
+        """
+        return await self._calls.run(self._below.decay)
+
+    async def retier(self, memory_id: str, tier: str) -> Memory:
+        """Move a memory to another tier; its expiry follows, nothing else changes. NotFound."""
+        return await self._calls.run(self._below.retier, memory_id, tier)
+
+    async def promote(self) -> int:
+        """Move short-term memories with enough accesses within a day to semantic; how many."""
+        return await self._calls.run(self._below.promote)
+
+    async def demote(self) -> int:
+        """Move doubtful semantic memories that nobody touched to episodic; how many."""
+        return await self._calls.run(self._below.demote)
+
+    async def cap(self) -> int:
+        """Forget the short-term memories of lowest retention beyond the limit; how many.
+
+        Retention is salience x confidence, halved with every half-life since the last access.
+        Pinned ones count towards the limit and stay.
+        """
+        return await self._calls.run(self._below.cap)
+
+    async def purge(self, *, older_than_seconds: float, limit: int = BATCH) -> int:
+        """Delete for good what was forgotten or superseded longer ago than that; how many.
+
+        Vectors and chunks go along. Pinned rows stay. Limit 1 to 100,000.
+        """
+        return await self._calls.run(
+            self._below.purge, older_than_seconds=older_than_seconds, limit=limit
+        )
+
+    async def remove_older(
+        self, *, before: datetime | None = None, dry_run: bool = True, limit: int = BATCH
+    ) -> Removal:
+        """Delete memories created before an instant (default: 182 days ago) and not accessed
+        since, pinned ones spared. Counts only, unless ``dry_run`` is False.
+        """
+        return await self._calls.run(
+            self._below.remove_older, before=before, dry_run=dry_run, limit=limit
+        )
+
+    async def quarantine(self, ids: Sequence[str]) -> int:
+        """Take memories out of every read path at once, to be looked at; how many."""
+        return await self._calls.run(self._below.quarantine, ids)
+
+    async def release(self, ids: Sequence[str]) -> int:
+        """Let memories out of quarantine; how many."""
+        return await self._calls.run(self._below.release, ids)
+
+    async def quarantined(self, *, limit: int = 100) -> list[Memory]:
+        """What is in quarantine, latest first; the one way to read it. Limit 1 to 1000."""
+        return await self._calls.run(self._below.quarantined, limit=limit)
+
+    async def access_changes(self, live: Filter, now: datetime) -> list[Change]:
+        """What counting an access changes besides the count: windows, and expiry where it exists.
+
+        Fixed in number: they do not grow with the memories accessed.
+        """
+        return await self._calls.run(self._below.access_changes, live, now)
+
+
+class Archive:
+    """Memories at rest. Recall passes them by unless it is told to look here too, slowly."""
+
+    def __init__(self, below: SyncArchive, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def put(self, ids: Sequence[str]) -> int:
+        """Move live memories into the archive; how many there were. Missing ids are passed by."""
+        return await self._calls.run(self._below.put, ids)
+
+    async def put_untouched(self, *, before: datetime, limit: int = 1_000) -> int:
+        """Archive live, unpinned memories created and last accessed before an instant, oldest
+        first; how many. Limit 1 to 100,000.
+        """
+        return await self._calls.run(self._below.put_untouched, before=before, limit=limit)
+
+    async def restore(self, ids: Sequence[str]) -> int:
+        """Move memories back, searchable at once; how many there were.
+
+        Conflict when a live memory has come to hold the same content.
+        """
+        return await self._calls.run(self._below.restore, ids)
+
+    async def get(self, memory_id: str) -> Memory | None:
+        """The archived memory, or None."""
+        return await self._calls.run(self._below.get, memory_id)
+
+    async def list(self, *, limit: int = 100, cursor: str | None = None) -> Page[ArchiveEntry]:
+        """What is archived, latest first, ties by id. Limit 1 to 1000."""
+        return await self._calls.run(self._below.list, limit=limit, cursor=cursor)
+
+    async def discard(self, memory_id: str) -> bool:
+        """Remove an archived memory for good; whether there was one."""
+        return await self._calls.run(self._below.discard, memory_id)
+
+    async def delete(self, memory_id: str) -> None:
+        """Remove an archived memory for good. NotFound when there is none."""
+        await self._calls.run(self._below.delete, memory_id)
 
 
 class Storage:
@@ -513,6 +1148,21 @@ class Storage:
     def rooms(self) -> Rooms:
         """Places that hold conversations and actors."""
         return Rooms(self._below.rooms, self._calls)
+
+    @cached_property
+    def projects(self) -> Projects:
+        """Named sets of tasks."""
+        return Projects(self._below.projects, self._calls)
+
+    @cached_property
+    def tasks(self) -> Tasks:
+        """Work that is posted, claimed under a lease, and finished."""
+        return Tasks(self._below.tasks, self._calls)
+
+    @cached_property
+    def memory(self) -> Memories:
+        """What was remembered, recalled by meaning and by words."""
+        return Memories(self._below.memory, self._calls)
 
     @property
     def scope(self) -> Scope:
@@ -561,6 +1211,14 @@ class Storage:
         """Write a consistent copy to the path ``target`` while others write."""
         return await self._calls.run(self._below.backup, target)
 
+    async def connection(self) -> Any:
+        """The engine's own client, to look at the data by other means.
+
+        For a file it is a new read-only apsw connection, which the caller closes. Opening the
+        file through sqlite3 in this process instead would break holdfast's locks.
+        """
+        return await self._calls.run(self._below.connection)
+
     async def close(self) -> None:
         """Let go of the store; may be repeated. Later calls raise Closed."""
         await self._calls.close(self._below.close)
@@ -599,10 +1257,10 @@ def open(
     """Open a store: a path or ``sqlite:///path`` for one file, ``memory:`` for none.
 
     The handle is bound to ``tenant`` and to what else is named. ``embedder`` is a built-in's
-    name, an object, or None for keyword recall alone; ``ranker`` is `recall.recipe.Recipe`
-    unless given. For a file, ``durability`` "full" (the default) syncs every commit, "normal"
-    may lose the last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another
-    process's write. ``setup`` creates or upgrades tables.
+    name, an object, or None for keyword recall alone; ``ranker`` is the recipe unless given.
+    For a file, ``durability`` "full" (the default) syncs every commit, "normal" may lose the
+    last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another process's
+    write. ``setup`` creates or upgrades tables.
 
     Raises Invalid, SchemaNewer, Corrupt, Busy, Unavailable; Unsupported names a missing extra.
 

@@ -48,7 +48,7 @@ def open(
 
     Raises Invalid, SchemaNewer, Corrupt, Busy, Unavailable; Unsupported names a missing extra.
     """
-    from holdfast.recall.recipe import RecipeRanker
+    from holdfast.recall.recipe import Recipe
 
     scope = Scope(tenant=tenant, agent=agent, user=user, namespace=namespace)
     clock = clock or SystemClock()
@@ -57,7 +57,7 @@ def open(
         ids=ids or Uuid7Ids(),
         embedder=_embedder(embedder),
         reranker=reranker,
-        ranker=ranker or RecipeRanker(),
+        ranker=ranker or Recipe(),
     )
     driver = Checked(
         open_driver(url, clock, durability=durability, busy_seconds=busy_seconds),
