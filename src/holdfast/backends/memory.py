@@ -113,14 +113,12 @@ class MemoryDriver(Driver):
                 self._collections[shape.name] = shape
 
     def get(
-        self, tenant: Tenant, collection: str, key: Key, *, vectors: bool = False
+        self, tenant: str, collection: str, key: Key, *, vectors: bool = False
     ) -> Record | None:
         with self._lock:
             shape = self._collections[collection]
-            for _, table in self._of(tenant, collection):
-                if key in table.records:
-                    return _copy(shape, table.records[key], vectors)
-        return None
+            record = self._table(tenant, collection).records.get(key)
+            return None if record is None else _copy(shape, record, vectors)
 
     def apply(
         self,

@@ -113,7 +113,7 @@ class Driver(ABC):
 
     @abstractmethod
     def get(
-        self, tenant: Tenant, collection: str, key: tuple[Any, ...], *, vectors: bool = False
+        self, tenant: str, collection: str, key: tuple[Any, ...], *, vectors: bool = False
     ) -> Record | None:
         """The record with this key, or None."""
 

@@ -92,7 +92,7 @@ class Checked(Layer):
         self._collections.update({c.name: c for c in collections})
 
     def get(
-        self, tenant: Tenant, collection: str, key: tuple[Any, ...], *, vectors: bool = False
+        self, tenant: str, collection: str, key: tuple[Any, ...], *, vectors: bool = False
     ) -> Record | None:
         self._check_open()
         _check_tenant(tenant)
@@ -109,8 +109,6 @@ class Checked(Layer):
     ) -> list[Outcome]:
         self._check_open()
         _check_tenant(tenant)
-        if not isinstance(tenant, str):
-            raise Invalid("tenant", expected="one tenant", got="every tenant")
         _expect_list("changes", changes)
         check_count("changes", len(changes), 0, CHANGE_LIMIT)
         if op_id is not None:
@@ -120,7 +118,8 @@ class Checked(Layer):
 
     def query(self, tenant: Tenant, query: Query) -> Rows:
         self._check_open()
-        _check_tenant(tenant)
+        if tenant is not EVERY_TENANT:
+            _check_tenant(tenant)
         collection = self._collection(query.collection)
         self._order(collection, query.order)
         if query.limit is not None:
@@ -140,7 +139,8 @@ class Checked(Layer):
 
     def aggregate(self, tenant: Tenant, aggregate: Aggregate) -> list[Record]:
         self._check_open()
-        _check_tenant(tenant)
+        if tenant is not EVERY_TENANT:
+            _check_tenant(tenant)
         collection = self._collection(aggregate.collection)
         _check_groups(collection, aggregate)
         _check_measures(collection, aggregate)
@@ -150,8 +150,6 @@ class Checked(Layer):
     def search(self, tenant: str, search: Search) -> Hits:
         self._check_open()
         _check_tenant(tenant)
-        if not isinstance(tenant, str):
-            raise Invalid("tenant", expected="one tenant", got="every tenant")
         collection = self._collection(search.collection)
         check_count("k", search.k, 0, K_LIMIT)
         if search.text is not None:
@@ -538,6 +536,6 @@ def _expect_mapping(name: str, value: object) -> None:
 
 def _check_tenant(tenant: object) -> None:
     if tenant is EVERY_TENANT:
-        return
+        raise Invalid("tenant", expected="one tenant", got="every tenant")
     if not check_text("tenant", tenant, NAME_LIMIT):
         raise Invalid("tenant", expected=f"text of 1 to {NAME_LIMIT} characters", got="none")

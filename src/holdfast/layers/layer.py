@@ -27,7 +27,7 @@ class Layer(Driver):
         self.below.setup(collections)
 
     def get(
-        self, tenant: Tenant, collection: str, key: tuple[Any, ...], *, vectors: bool = False
+        self, tenant: str, collection: str, key: tuple[Any, ...], *, vectors: bool = False
     ) -> Record | None:
         return self.below.get(tenant, collection, key, vectors=vectors)
 

@@ -52,7 +52,7 @@ class UnitOfWork(Layer):
             return outcomes
 
     def get(
-        self, tenant: Tenant, collection: str, key: tuple[Any, ...], *, vectors: bool = False
+        self, tenant: str, collection: str, key: tuple[Any, ...], *, vectors: bool = False
     ) -> Record | None:
         if (collection, key) in self._written:
             written = self._written[collection, key]

@@ -68,6 +68,10 @@ class FilterPlanner:
         return ("compare", part.field, part.op)
 
     def _in(self, collection: Collection, part: In, values: list[Any]) -> Shape:
+        if collection.by_name[part.field].kind == "bytes":
+            # A list travels as JSON to some engines, and JSON has no bytes.
+            each = tuple(Compare(part.field, "eq", value) for value in part.values)
+            return self._or(collection, Or(each), values)
         encoded = [self._encode(collection, part.field, value) for value in part.values]
         values.append(self._dialect.bind_list(encoded))
         return ("in", part.field)

@@ -57,9 +57,6 @@ class SqliteDialect(Dialect):
         return f"{column} IN (SELECT value FROM json_each(?))"
 
     def bind_list(self, values: list[Any]) -> Any:
-        if any(isinstance(value, bytes) for value in values):
-            # JSON holds no bytes; hex text would need another statement shape.
-            raise TypeError("bytes cannot be listed")
         return json.dumps(values)
 
     def contains(self, column: str, mode: str) -> str:

@@ -31,7 +31,7 @@ from holdfast.core.change import Change, Outcome
 from holdfast.core.clock import Clock, SystemClock
 from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task
-from holdfast.core.errors import IdempotencyMismatch, Invalid, NotFound
+from holdfast.core.errors import IdempotencyMismatch, NotFound
 from holdfast.core.filter import Record
 from holdfast.core.query import Aggregate, Query, Rows, full_order, position
 from holdfast.core.scope import EVERY_TENANT, Tenant
@@ -88,11 +88,9 @@ class SqliteDriver(Driver):
             self._planner.declare(collection)
 
     def get(
-        self, tenant: Tenant, collection: str, key: tuple[Any, ...], *, vectors: bool = False
+        self, tenant: str, collection: str, key: tuple[Any, ...], *, vectors: bool = False
     ) -> Record | None:
         shape = self._planner.collections[collection]
-        if not isinstance(tenant, str):
-            raise Invalid("tenant", expected="one tenant", got="every tenant")
         with self._reading() as connection:
             if vectors:
                 found = RowReader(connection, self._planner, tenant).get(shape, key, vectors=True)

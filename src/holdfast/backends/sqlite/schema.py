@@ -253,7 +253,7 @@ def shape_of(collection: Collection) -> dict[str, Any]:
     """A collection's shape as the file keeps it, to be compared with later editions."""
 
     def where(part: Filter | None) -> Any:
-        return None if part is None else msgspec.to_builtins(part)
+        return None if part is None else msgspec.json.decode(msgspec.json.encode(part))
 
     return {
         "fields": [[f.name, f.kind, f.nullable] for f in collection.fields],

@@ -35,12 +35,12 @@ class RowSearch:
         collection = self._planner.collections[search.collection]
         text = self._text(collection, search.filter, search.text, search.k)
         vector = self._vector(collection, search.filter, search.vector, search.k, search.minimum)
-        records = self._records(collection, {row for row, _ in (*text, *vector)})
-        return Hits(
-            _hits(collection, records, text, search.k),
-            _hits(collection, records, vector, search.k),
-            {collection.key_of(record): record for record in records.values()},
-        )
+        read = self._records(collection, {row for row, _ in (*text, *vector)})
+        text_hits = _hits(collection, read, text, search.k)
+        vector_hits = _hits(collection, read, vector, search.k)
+        by_key = {collection.key_of(record): record for record in read.values()}
+        kept = {hit.key: by_key[hit.key] for hit in (*text_hits, *vector_hits)}
+        return Hits(text_hits, vector_hits, kept)
 
     def _text(
         self, collection: Collection, where: Filter, leg: TextLeg | None, k: int
