@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 import sys
 import time
 from datetime import UTC, datetime
@@ -28,6 +30,10 @@ class Ids(Protocol):
         """A new id, unique, and sorting after those made before it by the same source."""
         ...
 
+    def secret(self) -> str:
+        """A new key of 256 bits as 64 hex digits, which nobody can guess."""
+        ...
+
 
 class SystemClock:
     """The machine's clock."""
@@ -41,6 +47,9 @@ class Uuid7Ids:
 
     def new(self) -> str:
         return str(_uuid7())
+
+    def secret(self) -> str:
+        return secrets.token_hex(32)
 
 
 class ManualClock:
@@ -67,6 +76,9 @@ class CountingIds:
     def new(self) -> str:
         self._last += 1
         return f"{self._prefix}-{self._last:06d}"
+
+    def secret(self) -> str:
+        return hashlib.sha256(self.new().encode()).hexdigest()
 
 
 def monotonic() -> float:

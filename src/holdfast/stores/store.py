@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar, get_args
@@ -181,7 +180,7 @@ class Store:
         """The tenant's signing key, made at its first cursor."""
         fact = self._driver.get(self._scope.tenant, FACTS.name, ("cursor_key",))
         if fact is None:
-            made = Put(FACTS.name, {"id": "cursor_key", "value": secrets.token_hex(32)}, ABSENT)
+            made = Put(FACTS.name, {"id": "cursor_key", "value": self._runtime.ids.secret()}, ABSENT)
             try:
                 fact = self._apply(made)[0].record
             except Conflict:
