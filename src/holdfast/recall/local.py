@@ -146,22 +146,28 @@ def _extra(module: str, extra: str) -> Any:
 
 
 def _first_packaged(places: Sequence[tuple[str, str]], extra: str) -> Path:
-    for package, inside in places[:-1]:
-        try:
-            return _packaged(package, inside, extra)
-        except Unsupported:
-            continue
-    return _packaged(*places[-1], extra)
+    for package, inside in places:
+        path = _find_packaged(package, inside)
+        if path is not None:
+            return path
+    raise _missing(places[0][0], extra)
 
 
 def _packaged(package: str, inside: str, extra: str) -> Path:
+    path = _find_packaged(package, inside)
+    if path is None:
+        raise _missing(package, extra)
+    return path
+
+
+def _find_packaged(package: str, inside: str) -> Path | None:
     """Return the path of a package's file without importing the package."""
     spec = find_spec(package)
     for folder in (spec and spec.submodule_search_locations) or ():
         path = Path(folder) / inside
         if path.is_file():
             return path
-    raise _missing(package, extra)
+    return None
 
 
 def _missing(package: str, extra: str) -> Unsupported:
