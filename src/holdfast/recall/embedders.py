@@ -23,8 +23,9 @@ _CACHED_TERMS: Final = 1 << 15
 # Whole numbers, so that sums are exact and vectors are the same on every machine.
 _TERM_WEIGHT: Final = 1000
 _TRIGRAM_WEIGHT: Final = 500
-"""Of all a term's trigrams together, shared by 1/sqrt(n). Half of a term's weight found 1 % more
-evidence turns on two sets of conversations than none, and forgives misspelling."""
+"""Of all a term's trigrams together, shared by 1/sqrt(n). They are here to forgive misspelling.
+Half of a term's weight cost nothing on two sets of conversations (R@10 +.013 on both, which is
+within the interval)."""
 
 
 class HashEmbedder:
