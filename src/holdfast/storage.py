@@ -15,6 +15,7 @@ from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
 from holdfast.layers.unit import UnitOfWork
 from holdfast.stores import STORES
+from holdfast.stores.audit import Audit
 from holdfast.stores.conversations import Conversations
 from holdfast.stores.kv import KeyValue
 from holdfast.stores.memory.memories import Memories
@@ -44,6 +45,11 @@ class Storage:
         self._driver = driver
         self._scope = scope
         self._runtime = runtime
+
+    @cached_property
+    def audit(self) -> Audit:
+        """An append-only log that shows tampering."""
+        return self.store(Audit)
 
     @cached_property
     def conversations(self) -> Conversations:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from holdfast.stores.audit import Audit
 from holdfast.stores.conversations import Conversations
 from holdfast.stores.kv import KeyValue
 from holdfast.stores.memory.memories import Memories
@@ -16,6 +17,7 @@ from holdfast.stores.store import Store
 from holdfast.stores.tasks import Tasks
 
 STORES: Final[dict[str, type[Store]]] = {
+    "audit": Audit,
     "conversations": Conversations,
     "kv": KeyValue,
     "memory": Memories,
