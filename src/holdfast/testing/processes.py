@@ -19,7 +19,10 @@ from holdfast.core.clock import SystemClock
 from holdfast.core.driver import Driver
 from holdfast.core.filter import eq
 from holdfast.core.query import asc
+from holdfast.core.runtime import Runtime
+from holdfast.core.scope import Scope
 from holdfast.layers.check import Checked
+from holdfast.storage import Storage, all_collections
 from holdfast.testing.shapes import EVENTS, JOBS, PARENTS, SHAPES, event, put
 
 TENANT: Final = "t"
@@ -138,7 +141,15 @@ def _hold(driver: Driver, name: str) -> None:
     _say("released")
 
 
+def _audit(driver: Driver, name: str, count: int) -> None:
+    """Append so many entries to the audit log, and answer with their places."""
+    driver.setup(all_collections())
+    storage = Storage(driver, Scope(), Runtime())
+    _say([storage.audit.append("did", actor=name).seq for _ in range(count)])
+
+
 ACTIONS: Final[dict[str, Callable[..., None]]] = {
+    "audit": _audit,
     "setup": _setup,
     "number": _number,
     "claim": _claim,

@@ -16,38 +16,3 @@ for _found in iter_modules(__path__):
                 raise ImportError(f"two files of the suite have a class {_name}")
             globals()[_name] = _case
             __all__ += [_name]
-from holdfast.testing.suite.audit import TestAudit, TestAuditTampering
-from holdfast.testing.suite.driver_apply import (
-    TestDriverApply,
-    TestDriverEdits,
-    TestDriverReferences,
-)
-from holdfast.testing.suite.driver_setup import TestDriverEnds, TestDriverSetup
-from holdfast.testing.suite.kv import TestKeyValue
-from holdfast.testing.suite.projects import TestProjects
-from holdfast.testing.suite.tasks import (
-    TestTaskDependencies,
-    TestTaskEnds,
-    TestTaskLease,
-    TestTaskList,
-    TestTaskScope,
-    TestTaskUpkeep,
-)
-
-__all__ = [
-    "TestAudit",
-    "TestAuditTampering",
-    "TestDriverApply",
-    "TestDriverEdits",
-    "TestDriverEnds",
-    "TestDriverReferences",
-    "TestDriverSetup",
-    "TestKeyValue",
-    "TestProjects",
-    "TestTaskDependencies",
-    "TestTaskEnds",
-    "TestTaskLease",
-    "TestTaskList",
-    "TestTaskScope",
-    "TestTaskUpkeep",
-]

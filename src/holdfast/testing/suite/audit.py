@@ -27,7 +27,8 @@ from holdfast.storage import Storage, all_collections
 from holdfast.stores.audit import AuditEvent
 from holdfast.stores.audit_records import AUDIT, GENESIS, HEADS, entry_hash
 from holdfast.stores.audit_verify import Fault
-from holdfast.testing.harness import Harness
+from holdfast.testing.harness import Cannot, Harness
+from holdfast.testing.processes import peers_on
 
 KEY = b"sixteen bytes at least"
 
@@ -70,6 +71,17 @@ class Tamperer:
         self._driver.apply("default", [Delete(HEADS.name, ("", "", "", "main"))])
 
 
+Drivers = Callable[[], Driver]
+
+
+def tampered(harness: Harness, storage: Storage, open_driver: Drivers) -> Tamperer:
+    """A tamperer, after six entries were appended."""
+    storage.audit.append_many(
+        [AuditEvent(action="did", subject=f"thing {n}", data={"n": n}) for n in range(1, 7)]
+    )
+    return Tamperer(harness, open_driver())
+
+
 class TestAudit:
     def test_j6_seq_counts_from_one_in_each_stream(self, storage: Storage) -> None:
         first = storage.audit.append("a", actor="me", subject="x", data={"k": None})
@@ -106,6 +118,21 @@ class TestAudit:
             thread.join()
         found = handles[0].audit.verify()
         assert (found.ok, found.entries, found.first_seq, found.last_seq) == (True, 150, 1, 150)
+
+    def test_j6_two_processes_append_seventy_five_each(
+        self, harness: Harness, storage: Storage, driver: Driver
+    ) -> None:
+        if not driver.capabilities.multi_process:
+            with pytest.raises(Cannot):
+                harness.url()
+            return
+        with peers_on(harness.url(), 2) as peers:
+            for n, peer in enumerate(peers):
+                peer.start("audit", f"p{n}", 75)
+            seqs = [seq for peer in peers for seq in peer.answer()]
+        assert sorted(seqs) == list(range(1, 151))
+        found = storage.audit.verify()
+        assert (found.ok, found.entries) == (True, 150)
 
     def test_j6_append_commits_with_the_unit_or_not_at_all(self, storage: Storage) -> None:
         storage.audit.append("before")
@@ -205,17 +232,10 @@ class TestAudit:
 
 
 class TestAuditTampering:
-    @pytest.fixture
-    def tamperer(
-        self, harness: Harness, storage: Storage, open_driver: Callable[[], Driver]
-    ) -> Tamperer:
-        """A tamperer, after six entries were appended."""
-        storage.audit.append_many(
-            [AuditEvent(action="did", subject=f"thing {n}", data={"n": n}) for n in range(1, 7)]
-        )
-        return Tamperer(harness, open_driver())
-
-    def test_j8_an_edited_entry_is_named(self, storage: Storage, tamperer: Tamperer) -> None:
+    def test_j8_an_edited_entry_is_named(
+        self, storage: Storage, harness: Harness, open_driver: Drivers
+    ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         for seq in (1, 3, 6):
             row = tamperer.row(seq)
             tamperer.plant(seq, row, actor="somebody else")
@@ -224,15 +244,19 @@ class TestAuditTampering:
             assert storage.audit.verify().ok
 
     def test_j8_an_edited_entry_with_a_fitting_hash_is_named(
-        self, storage: Storage, tamperer: Tamperer
+        self, storage: Storage, harness: Harness, open_driver: Drivers
     ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         for seq in (1, 3, 5, 6):
             row = tamperer.row(seq)
             tamperer.plant(seq, row, actor="somebody else", rehash=True)
             assert storage.audit.verify().fault == Fault(seq, "edited")
             tamperer.plant(seq, row)
 
-    def test_j8_a_removed_entry_is_named(self, storage: Storage, tamperer: Tamperer) -> None:
+    def test_j8_a_removed_entry_is_named(
+        self, storage: Storage, harness: Harness, open_driver: Drivers
+    ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         for seq in (1, 3):
             row = tamperer.row(seq)
             tamperer.delete(seq)
@@ -240,20 +264,25 @@ class TestAuditTampering:
             tamperer.plant(seq, row)
 
     def test_j8_a_removed_entry_is_named_though_the_others_moved_up(
-        self, storage: Storage, tamperer: Tamperer
+        self, storage: Storage, harness: Harness, open_driver: Drivers
     ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         for seq in (3, 4, 5):
             tamperer.plant(seq, tamperer.row(seq + 1))
         tamperer.delete(6)
         assert storage.audit.verify().fault == Fault(3, "removed")
 
-    def test_j8_a_removed_tail_is_named(self, storage: Storage, tamperer: Tamperer) -> None:
+    def test_j8_a_removed_tail_is_named(
+        self, storage: Storage, harness: Harness, open_driver: Drivers
+    ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         tamperer.delete(5, 6)
         assert storage.audit.verify().fault == Fault(5, "tail missing")
 
     def test_j8_a_removed_tail_is_named_though_the_head_was_moved(
-        self, storage: Storage, tamperer: Tamperer
+        self, storage: Storage, harness: Harness, open_driver: Drivers
     ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         anchor = storage.audit.export_anchor()
         tamperer.delete(5, 6)
         tamperer.head(seq=4)
@@ -262,19 +291,28 @@ class TestAuditTampering:
         assert storage.audit.verify().ok
         assert storage.audit.verify(anchor=anchor).fault == Fault(5, "tail missing")
 
-    def test_j8_removing_everything_is_named(self, storage: Storage, tamperer: Tamperer) -> None:
+    def test_j8_removing_everything_is_named(
+        self, storage: Storage, harness: Harness, open_driver: Drivers
+    ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         anchor = storage.audit.export_anchor()
         tamperer.delete(*range(1, 7))
         assert storage.audit.verify().fault == Fault(1, "tail missing")
         tamperer.behead()
         assert storage.audit.verify(anchor=anchor).fault == Fault(1, "tail missing")
 
-    def test_j8_a_removed_head_is_named(self, storage: Storage, tamperer: Tamperer) -> None:
+    def test_j8_a_removed_head_is_named(
+        self, storage: Storage, harness: Harness, open_driver: Drivers
+    ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         tamperer.behead()
         assert storage.audit.verify().fault == Fault(1, "head missing")
         assert [found.ok for found in storage.audit.verify_all()] == [False]
 
-    def test_j8_an_inserted_entry_is_named(self, storage: Storage, tamperer: Tamperer) -> None:
+    def test_j8_an_inserted_entry_is_named(
+        self, storage: Storage, harness: Harness, open_driver: Drivers
+    ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         for seq in (7, 0, -3):
             linked = tamperer.row(6)["hash"]
             tamperer.plant(seq, tamperer.row(6), previous_hash=linked, rehash=True)
@@ -282,18 +320,22 @@ class TestAuditTampering:
             tamperer.delete(seq)
         assert storage.audit.verify().ok
 
-    @pytest.mark.parametrize("linked", [True, False])
-    @pytest.mark.parametrize("rehash", [True, False])
     def test_j8_an_inserted_entry_is_named_though_the_others_moved_down(
-        self, storage: Storage, tamperer: Tamperer, linked: bool, rehash: bool
+        self, storage: Storage, harness: Harness, open_driver: Drivers
     ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         for seq in (6, 5, 4, 3):
             tamperer.plant(seq + 1, tamperer.row(seq))
-        link = tamperer.row(2)["hash"] if linked else "f" * 64
-        tamperer.plant(3, tamperer.row(2), actor="new", previous_hash=link, rehash=rehash)
-        assert storage.audit.verify().fault == Fault(3, "inserted")
+        for link in (tamperer.row(2)["hash"], "f" * 64):
+            for rehash in (True, False):
+                before = tamperer.row(2)
+                tamperer.plant(3, before, actor="new", previous_hash=link, rehash=rehash)
+                assert storage.audit.verify().fault == Fault(3, "inserted")
 
-    def test_j8_reordered_entries_are_named(self, storage: Storage, tamperer: Tamperer) -> None:
+    def test_j8_reordered_entries_are_named(
+        self, storage: Storage, harness: Harness, open_driver: Drivers
+    ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         for one, other in ((3, 4), (2, 5), (5, 6), (1, 2), (1, 6)):
             first, second = tamperer.row(one), tamperer.row(other)
             tamperer.plant(one, second)
@@ -304,22 +346,25 @@ class TestAuditTampering:
         assert storage.audit.verify().ok
 
     def test_j8_an_entry_of_another_chain_does_not_fit(
-        self, storage: Storage, tamperer: Tamperer
+        self, storage: Storage, harness: Harness, open_driver: Drivers
     ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         foreign = storage.audit.append("did", stream="other")
         tamperer.plant(1, msgspec.structs.asdict(foreign), stream="main")
         assert storage.audit.verify().fault == Fault(1, "edited")
 
     def test_j6_append_refuses_to_build_on_a_planted_entry(
-        self, storage: Storage, tamperer: Tamperer
+        self, storage: Storage, harness: Harness, open_driver: Drivers
     ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         tamperer.plant(7, tamperer.row(6))
         with pytest.raises(Corrupt):
             storage.audit.append("next")
 
     def test_j9_a_rewritten_chain_is_betrayed_by_the_anchor_alone(
-        self, storage: Storage, tamperer: Tamperer
+        self, storage: Storage, harness: Harness, open_driver: Drivers
     ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         anchor = storage.audit.export_anchor(key=KEY)
         storage.audit.append("later")
         assert storage.audit.verify(anchor=anchor, key=KEY).anchored_seq == 6
@@ -334,7 +379,10 @@ class TestAuditTampering:
         found = storage.audit.verify(anchor=anchor, key=KEY)
         assert (found.fault, found.anchored_seq) == (Fault(6, "rewritten"), 0)
 
-    def test_j9_a_forged_anchor_is_refused(self, storage: Storage, tamperer: Tamperer) -> None:
+    def test_j9_a_forged_anchor_is_refused(
+        self, storage: Storage, harness: Harness, open_driver: Drivers
+    ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         anchor = storage.audit.export_anchor(key=KEY)
         forged = msgspec.structs.replace(anchor, hash=tamperer.row(5)["hash"], seq=5)
         for bad, key in (
@@ -350,7 +398,10 @@ class TestAuditTampering:
             with pytest.raises(Invalid):
                 storage.audit.export_anchor(key=weak)  # type: ignore[arg-type]
 
-    def test_j9_trimming_leaves_a_checkpoint(self, storage: Storage, tamperer: Tamperer) -> None:
+    def test_j9_trimming_leaves_a_checkpoint(
+        self, storage: Storage, harness: Harness, open_driver: Drivers
+    ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         early = storage.audit.export_anchor()
         kept = tamperer.row(4)["hash"]
         assert storage.audit.trim(3) == 3
@@ -365,15 +416,19 @@ class TestAuditTampering:
         assert storage.audit.verify(anchor=early).anchored_seq == 0
         assert storage.audit.verify().ok
 
-    def test_j9_a_forged_checkpoint_is_named(self, storage: Storage, tamperer: Tamperer) -> None:
+    def test_j9_a_forged_checkpoint_is_named(
+        self, storage: Storage, harness: Harness, open_driver: Drivers
+    ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         checkpoint = tamperer.row(3)["hash"]
         tamperer.delete(1, 2, 3)
         tamperer.head(trimmed_seq=3, trimmed_hash=checkpoint)
         assert storage.audit.verify().fault == Fault(1, "removed")
 
     def test_j9_a_chain_with_a_fault_is_not_trimmed(
-        self, storage: Storage, tamperer: Tamperer
+        self, storage: Storage, harness: Harness, open_driver: Drivers
     ) -> None:
+        tamperer = tampered(harness, storage, open_driver)
         tamperer.plant(2, tamperer.row(2), actor="somebody else")
         with pytest.raises(Corrupt):
             storage.audit.trim(3)
