@@ -30,6 +30,10 @@ from holdfast.open import open as sync_open
 from holdfast.storage import Storage as SyncStorage
 from holdfast.storage import StoreType
 from holdfast.stores.appending import Draft
+from holdfast.stores.audit import Audit as SyncAudit
+from holdfast.stores.audit import AuditEvent
+from holdfast.stores.audit_records import Anchor, AuditEntry
+from holdfast.stores.audit_verify import Verification
 from holdfast.stores.conversation_records import (
     Conversation,
     ConversationStatus,
@@ -75,6 +79,7 @@ from holdfast.stores.tasks import Tasks as SyncTasks
 
 __all__ = [
     "Archive",
+    "Audit",
     "Conversations",
     "Dependencies",
     "KeyValue",
@@ -90,6 +95,98 @@ __all__ = [
     "Tasks",
     "open",
 ]
+
+
+class Audit:
+    """Chained entries of the bound scope."""
+
+    def __init__(self, below: SyncAudit, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def append(
+        self,
+        action: str,
+        *,
+        actor: str = "",
+        subject: str = "",
+        data: Any = None,
+        stream: str = "main",
+        op_id: str | None = None,
+    ) -> AuditEntry:
+        """Record one event at the end of the chain."""
+        return await self._calls.run(
+            self._below.append,
+            action,
+            actor=actor,
+            subject=subject,
+            data=data,
+            stream=stream,
+            op_id=op_id,
+        )
+
+    async def append_many(
+        self, events: Sequence[AuditEvent], *, stream: str = "main", op_id: str | None = None
+    ) -> Sequence[AuditEntry]:
+        """Record events in order, all or none; under many writers far cheaper than one by one.
+
+        Raises Conflict after very many others came between, and Corrupt when an entry that this
+        store did not write stands where the next one belongs.
+        """
+        return await self._calls.run(self._below.append_many, events, stream=stream, op_id=op_id)
+
+    async def list(
+        self,
+        *,
+        stream: str | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        subject: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[AuditEntry]:
+        """Entries of all chains in view, newest first, ties by chain and seq, descending."""
+        return await self._calls.run(
+            self._below.list,
+            stream=stream,
+            actor=actor,
+            action=action,
+            subject=subject,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    async def verify(
+        self, stream: str = "main", *, anchor: Anchor | None = None, key: bytes | None = None
+    ) -> Verification:
+        """Check every entry of this scope's chain, a page at a time, and name the first fault.
+
+        Without an ``anchor`` a chain that was rewritten or removed together with its head looks
+        sound. With ``key`` the anchor must carry that key's signature. An anchor before the
+        trimmed part proves nothing any more: then ``anchored_seq`` is 0. Raises Invalid for an
+        anchor of another chain or with a wrong signature.
+        """
+        return await self._calls.run(self._below.verify, stream, anchor=anchor, key=key)
+
+    async def verify_all(self) -> Sequence[Verification]:
+        """Check every chain in view, also those of narrower scopes, in order of their names."""
+        return await self._calls.run(self._below.verify_all)
+
+    async def export_anchor(self, stream: str = "main", *, key: bytes | None = None) -> Anchor:
+        """The chain's end now, to be kept outside the store; signed when there is a ``key``.
+
+        Raises NotFound for a chain without entries.
+        """
+        return await self._calls.run(self._below.export_anchor, stream, key=key)
+
+    async def trim(self, through_seq: int, stream: str = "main") -> int:
+        """Delete the entries up to this one; how many.
+
+        The head keeps the last deleted hash, and an entry at the end of the chain vouches for
+        it. Raises NotFound beyond the end, and Corrupt for a chain with a fault: trimming would
+        hide it.
+        """
+        return await self._calls.run(self._below.trim, through_seq, stream)
 
 
 class Conversations:
@@ -1133,6 +1230,11 @@ class Storage:
     def __init__(self, below: SyncStorage, calls: Calls | None = None) -> None:
         self._below = below
         self._calls = calls or Calls(below._driver.group)
+
+    @cached_property
+    def audit(self) -> Audit:
+        """An append-only log that shows tampering."""
+        return Audit(self._below.audit, self._calls)
 
     @cached_property
     def conversations(self) -> Conversations:
