@@ -411,21 +411,27 @@ class KeyValue:
     async def update(self, key: str, change: Callable[[Any], Any]) -> Entry:
         """Replace the value by ``change(value)`` atomically; a missing value is None.
 
-        ``change`` may run again when another writer came between, so it must have no effects.
+        An expiry stays as it is. ``change`` may run again when another writer came between, so
+        it must have no effects.
         """
         return await self._calls.run(self._below.update, key, change)
 
     async def get_or_compute(
         self, key: str, compute: Callable[[], Any], *, ttl_seconds: float | None = None
     ) -> Any:
-        """The live value, else ``compute()`` stored; of several callers one value wins for all."""
+        """The live value, else ``compute()`` stored.
+
+        Among the threads that share one opened storage ``compute`` runs once: the others wait
+        and get its value, and the next of them computes when it raised. Between processes it
+        may run once in each; one value is stored, and all get that one.
+        """
         return await self._calls.run(
             self._below.get_or_compute, key, compute, ttl_seconds=ttl_seconds
         )
 
     async def delete(self, key: str) -> bool:
         """Remove the entry; whether a live one existed."""
-        return await self._calls.write(self._below.delete, key)
+        return await self._calls.run(self._below.delete, key)
 
     async def list(
         self, prefix: str = "", *, limit: int = 100, cursor: str | None = None

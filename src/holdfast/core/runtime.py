@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from holdfast.core.clock import Clock, Ids, SystemClock, Uuid7Ids
+from holdfast.core.keyed_locks import KeyedLocks
 
 if TYPE_CHECKING:
     from holdfast.core.embedding import Embedder, Reranker
@@ -18,6 +19,7 @@ class Runtime:
 
     clock: Clock = field(default_factory=SystemClock)
     ids: Ids = field(default_factory=Uuid7Ids)
+    locks: KeyedLocks = field(default_factory=KeyedLocks)
     embedder: Embedder | None = None
     reranker: Reranker | None = None
     ranker: Ranker | None = None

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast.core.change import ABSENT, Condition, Delete, DeleteWhere, Put, Revision
-from holdfast.core.collection import Collection, Index
-from holdfast.core.errors import Conflict, Invalid
-from holdfast.core.filter import Filter, Prefix, Record, either, gt, is_null, le
+from holdfast.core.change import ABSENT, Condition, Delete, DeleteWhere, Put, Revision, When
+from holdfast.core.collection import REVISION, Collection, Index
+from holdfast.core.errors import Conflict, Invalid, NotFound
+from holdfast.core.filter import Filter, Prefix, Record, both, either, eq, gt, is_null, le
 from holdfast.core.marks import grouped
 from holdfast.core.query import asc
-from holdfast.core.values import check_count, check_text
+from holdfast.core.values import check_count, check_json, check_text
 from holdfast.stores.store import Page, Store
 
 UPDATE_TRIES: Final = 1_000
@@ -85,50 +85,60 @@ class KeyValue(Store):
         With ``expected_version`` (0: the key must not exist) another's write in between raises
         Conflict. ``ttl_seconds`` makes the entry expire.
         """
-        now = self._now()
-        held = self._require_key(key)
-        record = {
-            **self._scope_fields(),
-            "key": key,
-            "value": value,
-            "created_at": now if held is None else held["created_at"],
-            "updated_at": now,
-            "expires_at": None if ttl_seconds is None else now + _ttl(ttl_seconds),
-        }
-        when: Condition | None = None
-        if expected_version is not None:
-            when = self._expectation(held, expected_version)
         asked = ("kv.set", key, value, expected_version, ttl_seconds)
-        put = Put(ENTRIES.name, record, when)
-        return Entry(**self._apply(put, op_id=op_id, asked=asked)[0].record)
+        lasting = None if ttl_seconds is None else _ttl(ttl_seconds)
+        if expected_version is not None:
+            check_count("expected_version", expected_version, 0, 2**62)
+        value, held = check_json("value", value), self._stored(key)
+        expires_at = None if lasting is None else self._now() + lasting
+        put = self._put(key, value, held, expires_at, expected_version)
+        try:
+            return Entry(**self._apply(put, op_id=op_id, asked=asked)[0].record)
+        except NotFound:
+            raise Conflict("There is no such key any more.", hint="Read it again.") from None
 
     def update(self, key: str, change: Callable[[Any], Any]) -> Entry:
         """Replace the value by ``change(value)`` atomically; a missing value is None.
 
-        ``change`` may run again when another writer came between, so it must have no effects.
+        An expiry stays as it is. ``change`` may run again when another writer came between, so
+        it must have no effects.
         """
         for _ in range(UPDATE_TRIES):
-            held = self.entry(key)
-            value = change(None if held is None else held.value)
+            held = self._stored(key)
+            live = held if self._lives(held) else None
+            value = check_json("value", change(None if live is None else live["value"]))
+            version = 0 if live is None else live["revision"]
+            expires_at = None if live is None else live["expires_at"]
+            put = self._put(key, value, held, expires_at, version)
             try:
-                return self.set(key, value, expected_version=held.version if held else 0)
-            except Conflict:
+                return Entry(**self._apply(put)[0].record)
+            except (Conflict, NotFound):
                 continue
         raise Conflict("Other writers kept changing this key.", hint="Try again later.")
 
     def get_or_compute(
         self, key: str, compute: Callable[[], Any], *, ttl_seconds: float | None = None
     ) -> Any:
-        """The live value, else ``compute()`` stored; of several callers one value wins for all."""
+        """The live value, else ``compute()`` stored.
+
+        Among the threads that share one opened storage ``compute`` runs once: the others wait
+        and get its value, and the next of them computes when it raised. Between processes it
+        may run once in each; one value is stored, and all get that one.
+        """
         held = self.entry(key)
         if held is not None:
             return held.value
-        try:
-            return self.set(key, compute(), expected_version=0, ttl_seconds=ttl_seconds).value
-        except Conflict:
-            return self.get(key)
+        with self._runtime.locks.hold((self._scope.tenant, *self._key(key))):
+            held = self.entry(key)
+            if held is not None:
+                return held.value
+            value = compute()
+            try:
+                return self.set(key, value, expected_version=0, ttl_seconds=ttl_seconds).value
+            except Conflict:
+                held = self.entry(key)
+                return value if held is None else held.value
 
-    @grouped
     def delete(self, key: str) -> bool:
         """Remove the entry; whether a live one existed."""
         held = self._live(key)
@@ -157,25 +167,50 @@ class KeyValue(Store):
     def _key(self, key: str) -> tuple[str, ...]:
         return (*self._scope_fields().values(), key)
 
-    def _require_key(self, key: str) -> Record | None:
+    def _stored(self, key: str) -> Record | None:
         if not isinstance(key, str) or not key:
             raise Invalid("key", expected="text of at least one character", got=key)
         return self._get(ENTRIES, *self._key(key))
 
     def _live(self, key: str) -> Record | None:
-        record = self._require_key(key)
-        expires_at = None if record is None else record["expires_at"]
-        return None if expires_at is not None and expires_at <= self._now() else record
+        record = self._stored(key)
+        return record if self._lives(record) else None
+
+    def _lives(self, record: Record | None) -> bool:
+        return record is not None and self._unexpired().matches(record)
 
     def _unexpired(self) -> Filter:
         return either(is_null("expires_at"), gt("expires_at", self._now()))
 
-    def _expectation(self, held: Record | None, version: int) -> Condition:
-        check_count("expected_version", version, 0, 2**62)
-        expired = held is not None and self._live(held["key"]) is None
-        if version == 0 and held is not None and expired:
+    def _put(
+        self,
+        key: str,
+        value: Any,
+        held: Record | None,
+        expires_at: datetime | None,
+        expected_version: int | None,
+    ) -> Put:
+        now = self._now()
+        created_at = held["created_at"] if held and self._lives(held) else now
+        record = {
+            **self._scope_fields(),
+            "key": key,
+            "value": value,
+            "created_at": created_at,
+            "updated_at": now,
+            "expires_at": expires_at,
+        }
+        return Put(ENTRIES.name, record, self._expectation(held, expected_version))
+
+    def _expectation(self, held: Record | None, version: int | None) -> Condition | None:
+        if version is None:
+            return None
+        if version:
+            # An expired entry is no entry, so its version is nobody's to expect.
+            return When(both(eq(REVISION, version), self._unexpired()))
+        if held is not None and not self._lives(held):
             return Revision(held["revision"])
-        return ABSENT if version == 0 else Revision(version)
+        return ABSENT
 
 
 def _ttl(seconds: float) -> timedelta:
