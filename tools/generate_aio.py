@@ -226,6 +226,7 @@ class Names:
         self._taken: dict[str, object] = {}
         self._imports: dict[Source, str] = {}
         self.async_names: dict[type, str] = {}
+        self.members: set[str] = set()
         for kind in kinds:
             self.async_names[kind] = self._free(kind.__name__, kind.__module__, kind)
 
@@ -265,7 +266,10 @@ class Names:
         for found in ast.walk(renamed):
             if isinstance(found, ast.Name):
                 source = method.scope.source(found.id)
-                found.id = found.id if source is None else self.use(source)
+                if source is not None:
+                    found.id = self.use(source)
+                elif found.id in self.members:  # In this class the name is a method's.
+                    found.id = f"{self.use(Source('builtins'))}.{found.id}"
         same = ast.unparse(renamed) == ast.unparse(node) and "\n" not in written
         return written if same else double_quoted(ast.unparse(renamed))
 
@@ -283,10 +287,18 @@ class Names:
         entries = [(m, sorted(set(names), key=import_order)) for m, names in grouped.items()]
         entries += [(module, [entry]) for module, entry in aliased]
         entries.sort(key=lambda entry: (entry[0], import_order(entry[1][0])))
-        blocks: tuple[list[str], list[str]] = ([f"import {module}" for module in plain], [])
+        blocks: tuple[list[str], list[str], list[str]] = ([], [], [])
+        for module in plain:
+            blocks[block_of(module)].append(f"import {module}")
         for module, names in entries:
-            blocks[module.startswith("holdfast")].append(import_line(module, names))
+            blocks[block_of(module)].append(import_line(module, names))
         return ["\n".join(block) for block in blocks if block]
+
+
+def block_of(module: str) -> int:
+    """Standard library, others, this package."""
+    top = module.partition(".")[0]
+    return 2 if top == "holdfast" else 0 if top in sys.stdlib_module_names else 1
 
 
 def import_order(entry: str) -> tuple[int, str]:
@@ -349,6 +361,7 @@ class Writer:
         """The class with its members."""
         name, sync = self.names.async_names[kind], self.names.sync(kind)
         about = inspect.cleandoc(kind.__doc__ or name).splitlines()
+        self.names.members = {member for member, _ in members(kind)}
         lines = [f"class {name}:", self.doc(about, "    "), "", *self.constructor(kind, sync)]
         for member, value in members(kind):
             if member not in PLAIN_DUNDERS:
@@ -520,6 +533,7 @@ class Writer:
     def open(self) -> str:
         """The front door."""
         method = Method(open_storage)
+        self.names.members = set()
         opening = self.names.use(Source("holdfast.calls", "Opening"))
         opened = self.names.use(Source("holdfast.calls", "opened"))
         plain = "sync_open"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import typing
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -30,7 +31,9 @@ PUBLIC = [
     pytest.param(plain, name, id=f"{plain.__name__}.{name}")
     for plain in FACADES
     for name in dir(plain)
-    if not name.startswith("_") and (name != "collections")
+    # Class attributes are for who writes a store, not for who calls one.
+    if not name.startswith("_")
+    and isinstance(inspect.getattr_static(plain, name), FunctionType | property | cached_property)
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +11,15 @@ import pytest
 from holdfast import aio
 from holdfast.storage import Storage
 from holdfast.testing import Harness
+from holdfast.testing.memory import MemoryHarness
 from holdfast.testing.suite import *  # noqa: F403
 from tests.aio.plain import LoopThread, Plain
-from tests.backends.test_memory import MemoryHarness
+from tests.backends.test_sqlite import SqliteHarness
 
 
-@pytest.fixture
-def harness() -> Harness:
-    return MemoryHarness()
+@pytest.fixture(params=["memory", "sqlite"])
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Harness:
+    return MemoryHarness() if request.param == "memory" else SqliteHarness(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import msgspec
 from holdfast.core.change import ABSENT, Edit, Outcome, Patch, Put
 from holdfast.core.errors import Conflict, NotFound
 from holdfast.core.filter import Record, among, eq
+from holdfast.core.marks import grouped
 from holdfast.core.values import check_count, check_time
 from holdfast.stores.conversation_records import (
     CONVERSATIONS,
@@ -60,6 +61,7 @@ class Appending(Owned):
     preview_characters: ClassVar[int] = 200
     """How much of the first inbound text a conversation keeps; a subclass may change it."""
 
+    @grouped
     def append(
         self,
         conversation_id: str,

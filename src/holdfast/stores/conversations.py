@@ -17,6 +17,7 @@ from msgspec import UNSET, UnsetType
 from holdfast.core.change import ABSENT, Edit, Put
 from holdfast.core.errors import Conflict
 from holdfast.core.filter import InSelect, Record, both, eq, gt
+from holdfast.core.marks import grouped
 from holdfast.core.query import desc
 from holdfast.core.values import check_count
 from holdfast.stores.appending import Appending
@@ -65,6 +66,7 @@ class Conversations(Appending, MessageSearch):
         """Who takes part."""
         return Participants(self._driver, self._scope, self._runtime)
 
+    @grouped
     def create(
         self,
         *,
@@ -166,6 +168,7 @@ class Conversations(Appending, MessageSearch):
             cursor=cursor,
         )
 
+    @grouped
     def update(
         self,
         conversation_id: str,

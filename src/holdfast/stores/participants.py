@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 from holdfast.core.change import ABSENT, Edit, Patch, Put
 from holdfast.core.errors import Conflict, NotFound
 from holdfast.core.filter import Record, eq
+from holdfast.core.marks import grouped
 from holdfast.core.query import asc
 from holdfast.core.values import check_text
 from holdfast.stores.conversation_records import (
@@ -32,6 +33,7 @@ class Participants(Owned):
 
     collections = (PARTICIPANTS,)
 
+    @grouped
     def add(
         self,
         conversation_id: str,
@@ -113,6 +115,7 @@ class Participants(Owned):
         )
         return None if found is None else _build(found)
 
+    @grouped
     def update(
         self,
         participant_id: str,
@@ -129,12 +132,14 @@ class Participants(Owned):
             given["metadata"] = object_of("metadata", given["metadata"])
         return self._edit(participant_id, given)
 
+    @grouped
     def set_state(self, participant_id: str, state: ParticipantState | None) -> Participant:
         """FOLLOWED, MUTED, or None for neither. NotFound."""
         if state is not None:
             one_of("state", state, ParticipantState)
         return self._edit(participant_id, {"state": state})
 
+    @grouped
     def mark_read(self, participant_id: str, message_id: str) -> Participant:
         """Keep the last message read. NotFound unless both are of one conversation."""
         participant = self._part(PARTICIPANTS, participant_id, CONVERSATIONS, _PARENT)

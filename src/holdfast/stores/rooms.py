@@ -15,6 +15,7 @@ from holdfast.core.change import ABSENT, Edit, Patch, Put
 from holdfast.core.collection import Collection, Index, Reference, Unique
 from holdfast.core.errors import Conflict, Invalid, NotFound
 from holdfast.core.filter import InSelect, among, eq
+from holdfast.core.marks import grouped
 from holdfast.core.query import asc, desc
 from holdfast.core.values import check_count
 from holdfast.stores.owned import Owned, name_of
@@ -122,6 +123,7 @@ class Rooms(Owned):
             cursor=cursor,
         )
 
+    @grouped
     def add(
         self,
         room_id: str,
@@ -167,6 +169,7 @@ class Rooms(Owned):
             cursor=cursor,
         )
 
+    @grouped
     def leave(self, room_id: str, actor_id: str) -> bool:
         """Let an actor out; whether they were in."""
         held = self._first(

@@ -6,6 +6,7 @@ from typing import Any
 
 from holdfast.core.change import Put
 from holdfast.core.filter import eq
+from holdfast.core.marks import grouped
 from holdfast.core.query import asc
 from holdfast.core.values import check_json, check_text
 from holdfast.stores.store import Page, Store, builder
@@ -17,6 +18,7 @@ class TaskLog(Store):
 
     collections = (TASKS, TASK_LOGS)
 
+    @grouped
     def append(self, task_id: str, message: str, *, data: Any = None) -> LogLine:
         """Add a line to a task's log, in any state of the task; NotFound without the task."""
         check_text("message", message)

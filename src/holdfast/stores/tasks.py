@@ -26,6 +26,7 @@ from holdfast.core.filter import (
     eq,
     le,
 )
+from holdfast.core.marks import grouped
 from holdfast.core.query import Aggregate, asc
 from holdfast.core.search import Search, TextLeg
 from holdfast.core.text import analyze
@@ -94,6 +95,7 @@ class Tasks(Store):
         """What was noted while tasks were worked on."""
         return TaskLog(self._driver, self._scope, self._runtime)
 
+    @grouped
     def post(
         self,
         draft: TaskDraft | str,
@@ -128,6 +130,7 @@ class Tasks(Store):
             record["root_id"] = self._require(TASKS, parent_id)["root_id"]
         return self._post(record, blockers)
 
+    @grouped
     def claim(
         self,
         worker: str,
@@ -152,6 +155,7 @@ class Tasks(Store):
         outcomes = self._apply(*expiry(self._within(TASKS), now), next_in_line)
         return [Task(**record) for record in outcomes[-1].records]
 
+    @grouped
     def start(self, task_id: str, worker: str, *, lease_seconds: float = LEASE_SECONDS) -> Task:
         """Take this one task as `claim` would.
 
@@ -166,6 +170,7 @@ class Tasks(Store):
             raise _refusal(record, record["blocked_reason"] or "It cannot be started now.")
         return Task(**self._apply(Patch(TASKS.name, (task_id,), edit, If(ready)))[0].record)
 
+    @grouped
     def extend(
         self, task_id: str, lease_token: str, *, lease_seconds: float = LEASE_SECONDS
     ) -> Task:
@@ -176,6 +181,7 @@ class Tasks(Store):
             task_id, lease_token, Edit(set={"lease_until": until, "updated_at": now})
         )
 
+    @grouped
     def complete(
         self,
         task_id: str,
@@ -194,6 +200,7 @@ class Tasks(Store):
         merged = msgspec.structs.replace(edit, merge=_metadata(metadata))
         return self._as_holder(task_id, lease_token, merged, *released_by(task_id, now))
 
+    @grouped
     def fail(
         self,
         task_id: str,
@@ -221,6 +228,7 @@ class Tasks(Store):
         merged = msgspec.structs.replace(edit, merge=_metadata(metadata))
         return self._as_holder(task_id, lease_token, merged)
 
+    @grouped
     def release(self, task_id: str, lease_token: str) -> Task:
         """Give the task back untried, to its place in line. Raises Conflict when it is lost."""
         edit = requeued(self._now())
@@ -229,6 +237,7 @@ class Tasks(Store):
             task_id, lease_token, msgspec.structs.replace(edit, increment=given_back)
         )
 
+    @grouped
     def cancel(self, task_id: str, *, reason: str = "") -> Task:
         """Finish a task that nobody needs, in whatever state; a holder's later calls conflict.
 
