@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import weakref
 from asyncio import AbstractEventLoop, CancelledError, Future, get_running_loop, shield
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Context, copy_context
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Lock, Thread, current_thread
 from types import TracebackType
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar
@@ -35,8 +36,14 @@ from holdfast.core.values import check_count
 P = ParamSpec("P")
 T = TypeVar("T")
 
-WORKERS: Final = min(8, (os.cpu_count() or 1) + 2)
-"""Threads of the pool, unless told otherwise."""
+WORKERS: Final = 8
+"""Most threads of the pool, unless told otherwise."""
+READY: Final = 2 if getattr(sys, "_is_gil_enabled", lambda: True)() else WORKERS
+"""Threads that calls find ready. Each more that computes makes the loop's thread wait longer for
+the interpreter lock (8 of them: 90 ms and more, 2: below 20 ms), so more start only for calls
+that stand still."""
+RELIEF_SECONDS: Final = 0.01
+"""How long all workers may be stuck in their calls before one more starts."""
 WORKERS_LIMIT: Final = 256
 GROUP_LIMIT: Final = 256
 """Most calls that share one group: a bound on how long the first of them waits for the last."""
@@ -51,10 +58,11 @@ _Answer = tuple["Future[Any]", Any, BaseException | None]
 class _Mailbox:
     """Answers on their way to one event loop."""
 
-    __slots__ = ("_answers", "_called", "loop")
+    __slots__ = ("_answers", "_called", "loop", "relief_due")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self.loop = loop
+        self.relief_due = False
         self._answers: deque[_Answer] = deque()
         self._called = False
 
@@ -89,8 +97,9 @@ _Group = Callable[[], AbstractContextManager[None]]
 class Calls:
     """A bounded pool and one writer for the calls of one store, from any number of event loops.
 
-    ``group`` is the driver's `group`. Threads start when they are needed. After `close`, calls
-    still run, each in a thread of its own: the store itself says that it is closed.
+    ``group`` is the driver's `group`. Threads start when they are needed; at most ``workers`` of
+    them run calls, the writer not counted. After `close`, calls still run, each in a thread of
+    its own: the store itself says that it is closed.
     """
 
     def __init__(self, group: _Group, workers: int | None = None) -> None:
@@ -99,8 +108,11 @@ class Calls:
         self._jobs: _Jobs = SimpleQueue()
         self._writes: _Jobs = SimpleQueue()
         self._size = size
+        self._ready = min(size, READY)
         self._idle: deque[None] = deque(maxlen=size)
+        self._asked = 0
         self._pool: list[Thread] = []
+        self._relief: list[Thread] = []
         self._writer: list[Thread] = []
         self._boxes: dict[AbstractEventLoop, _Mailbox] = {}
         self._lock = Lock()
@@ -118,9 +130,12 @@ class Calls:
             if self._stopped:
                 _run_alone(job)
             else:
-                if len(self._pool) < self._size:
+                if len(self._pool) < self._ready:
                     self._grow()
+                self._asked += 1
                 self._jobs.put(job)
+                if not job[1].relief_due and not self._jobs.empty():
+                    self._watch(job[1])
         return job[0]
 
     def write(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -168,7 +183,7 @@ class Calls:
             self._stopped = True
             if self._finalizer.detach():
                 _dismiss(self._jobs, self._pool, self._writes, self._writer)
-        for thread in (*self._pool, *self._writer):
+        for thread in (*self._pool, *self._relief, *self._writer):
             if thread is not current_thread():
                 thread.join(timeout)
 
@@ -190,12 +205,33 @@ class Calls:
         except IndexError:
             self._pool.append(_start(_run_jobs, self._jobs, self._idle))
 
+    def _watch(self, box: _Mailbox) -> None:
+        """See in a while whether any job has been taken since."""
+        if self._size > self._ready:
+            box.relief_due = True
+            taken = self._asked - self._jobs.qsize()
+            box.loop.call_later(RELIEF_SECONDS, self._relieve, box, taken)
+
+    def _relieve(self, box: _Mailbox, taken: int) -> None:
+        """One more worker while jobs wait and none was taken; it leaves when none waits."""
+        with self._lock:
+            box.relief_due = False
+            waiting = self._jobs.qsize()
+            if not waiting or self._stopped:
+                return
+            if self._asked - waiting == taken:
+                self._relief = [thread for thread in self._relief if thread.is_alive()]
+                if len(self._relief) < self._size - self._ready:
+                    self._relief.append(_start(_run_waiting_jobs, self._jobs))
+            self._watch(box)
+
     def _forget_threads(self) -> None:
         """In a forked child: the threads stayed with the parent, the locks are as they were."""
         self._lock = Lock()
         self._stopped = True
         self._finalizer.detach()
         self._pool.clear()
+        self._relief.clear()
         self._writer.clear()
 
 
@@ -318,6 +354,19 @@ def _run_jobs(jobs: _Jobs, idle: deque[None]) -> None:
         idle.append(None)
         box.post(answers)
         del answers
+
+
+def _run_waiting_jobs(jobs: _Jobs) -> None:
+    while True:
+        try:
+            job = jobs.get_nowait()
+        except Empty:
+            return
+        if job is None:  # meant for a worker that waits
+            jobs.put(None)
+            return
+        job[1].post(_answers_of(job))
+        del job
 
 
 def _run_alone(job: _Job) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from holdfast import aio
 from holdfast.backends.memory import MemoryDriver
-from holdfast.calls import BATCH, GROUP_LIMIT, Calls, run_alone
+from holdfast.calls import BATCH, GROUP_LIMIT, READY, Calls, run_alone
 from holdfast.core.change import Change, Outcome
 from holdfast.core.driver import Driver
 from holdfast.core.errors import Closed, Conflict, Invalid, Unavailable, Unsupported
@@ -278,6 +278,24 @@ class TestLoop:
                 assert (await write).value == 1
 
         asyncio.run(through())
+
+    def test_calls_that_stand_still_do_not_hold_up_the_others(self) -> None:
+        async def through() -> tuple[int, list[threading.Thread]]:
+            calls = Calls(nullcontext, READY + 2)
+            release = threading.Event()
+            slow = [calls.run(release.wait, PATIENCE) for _ in range(READY + 1)]
+            answer = await calls.run(int)
+            assert not any(call.done() for call in slow)
+            release.set()
+            assert all(await asyncio.gather(*slow))
+            return answer, calls._relief
+
+        answer, relief = asyncio.run(through())
+        assert answer == 0
+        assert relief
+        for thread in relief:
+            thread.join(PATIENCE)
+        assert not any(thread.is_alive() for thread in relief)
 
     def test_two_loops_share_one_storage(self, plain: Storage) -> None:
         storage = aio.Storage(plain)
