@@ -12,11 +12,16 @@ from holdfast.core.driver import Driver
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
 from holdfast.layers.check import Checked
+from holdfast.recall.embedders import HashEmbedder
+from holdfast.recall.recipe import RecipeRanker
 from holdfast.storage import Storage, all_collections
 from holdfast.testing.harness import Harness
 
 START: Final = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 """A Monday at noon, when every case begins."""
+
+EMBEDDER: Final = HashEmbedder(256)
+"""As `open` gives it, but narrower; shared, because it remembers the terms that it hashed."""
 
 Wrap = Callable[[Driver], Driver]
 
@@ -68,5 +73,5 @@ class Stage:
 
 
 def runtime(clock: ManualClock, prefix: str) -> Runtime:
-    """Manual time, counted ids, the deterministic embedder."""
-    return Runtime(clock=clock, ids=CountingIds(prefix))
+    """Manual time, counted ids, the deterministic embedder and the recipe."""
+    return Runtime(clock=clock, ids=CountingIds(prefix), embedder=EMBEDDER, ranker=RecipeRanker())

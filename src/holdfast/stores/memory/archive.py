@@ -45,8 +45,10 @@ class Archive(MemoryStore):
         return sum(self._put_one(memory_id) for memory_id in check_texts("ids", ids))
 
     def put_untouched(self, *, before: datetime, limit: int = 1_000) -> int:
-        """Archive live, unpinned memories created and last accessed before an instant, oldest
-        first; how many. Limit 1 to 100,000."""
+        """Archive live, unpinned memories that were written and accessed ``before`` an instant.
+
+        Oldest first; how many. Limit 1 to 100,000.
+        """
         cutoff = check_time("before", before)
         check_count("limit", limit, 1, 100_000)
         untouched = both(
@@ -68,7 +70,7 @@ class Archive(MemoryStore):
     def get(self, memory_id: str) -> Memory | None:
         """The archived memory, or None."""
         packed = self._get(ARCHIVE, check_name("id", memory_id))
-        return None if packed is None else self._memory(_unpacked(packed))
+        return None if packed is None else self._memory(unpack(packed))
 
     def list(self, *, limit: int = 100, cursor: str | None = None) -> Page[ArchiveEntry]:
         """What is archived, latest first, ties by id. Limit 1 to 1000."""
@@ -113,7 +115,7 @@ class Archive(MemoryStore):
         packed = self._get(ARCHIVE, memory_id)
         if packed is None:
             return False
-        row = {**_unpacked(packed), "archived_at": None}
+        row = {**unpack(packed), "archived_at": None}
         row.pop("revision", None)
         back: list[Change] = [Delete(ARCHIVE.name, (memory_id,), Revision(packed["revision"]))]
         active = self._active_space()
@@ -177,7 +179,8 @@ def pack(row: Record) -> bytes:
     return zlib.compress(msgspec.msgpack.encode(row), 6)
 
 
-def _unpacked(packed: Record) -> Record:
+def unpack(packed: Record) -> Record:
+    """The record inside an archive row. Corrupt when it cannot be read."""
     try:
         row: Record = msgspec.msgpack.decode(zlib.decompress(packed["body"]))
         fixed = {
@@ -200,7 +203,7 @@ def _cold_rows(store: MemoryStore) -> Iterator[Record]:
     while True:
         beyond = None if last is None else gt("id", last)
         page = store._all(ARCHIVE, beyond, order=asc("id"), limit=SCAN_PAGE)
-        yield from map(_unpacked, page)
+        yield from map(unpack, page)
         if len(page) < SCAN_PAGE:
             return
         last = page[-1]["id"]

@@ -7,8 +7,14 @@ from typing import TypeVar
 
 from holdfast.stores.memory.archive import Archive
 from holdfast.stores.memory.base import MemoryStore
+from holdfast.stores.memory.consolidate import Consolidation
+from holdfast.stores.memory.history import History
 from holdfast.stores.memory.keep import Keeping
 from holdfast.stores.memory.lifecycle import Lifecycle
+from holdfast.stores.memory.namespaces import Namespaces
+from holdfast.stores.memory.repair import Repair
+from holdfast.stores.memory.spaces import Spaces
+from holdfast.stores.memory.transfer import Transfer
 
 Facet = TypeVar("Facet", bound=MemoryStore)
 
@@ -25,6 +31,36 @@ class Facets(Keeping):
     def archive(self) -> Archive:
         """Cold memories, compressed."""
         return self._facet(Archive)
+
+    @cached_property
+    def history(self) -> History:
+        """Succession, contradiction, confidence, and what held when."""
+        return self._facet(History)
+
+    @cached_property
+    def repair(self) -> Repair:
+        """The queue of memories whose vector is missing."""
+        return self._facet(Repair)
+
+    @cached_property
+    def consolidation(self) -> Consolidation:
+        """Merging of near duplicates."""
+        return self._facet(Consolidation)
+
+    @cached_property
+    def spaces(self) -> Spaces:
+        """The embedding space, and the move to another."""
+        return self._facet(Spaces)
+
+    @cached_property
+    def namespaces(self) -> Namespaces:
+        """Named parts of the scope, and links between them."""
+        return self._facet(Namespaces)
+
+    @cached_property
+    def transfer(self) -> Transfer:
+        """Export and import as JSON Lines."""
+        return self._facet(Transfer)
 
     def _facet(self, kind: type[Facet]) -> Facet:
         return kind(self._driver, self._scope, self._runtime, self._policy)

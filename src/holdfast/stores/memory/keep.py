@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from holdfast.core.change import ABSENT, Change, Edit, Patch, Put, When
@@ -138,13 +139,18 @@ class Keeping(MemoryStore):
         }
 
     def _closing(
-        self, old: Record, successor: str, action: str, by: str | None = None
+        self,
+        old: Record,
+        successor: str,
+        action: str,
+        by: str | None = None,
+        at: datetime | None = None,
     ) -> list[Change]:
         """Close ``old`` in favour of another memory, with a note of it."""
         now = self._now()
         closed = Edit(
             set={"superseded_by": successor, "updated_at": now, "repair_at": None},
-            minimum={"valid_to": now},
+            minimum={"valid_to": at or now},
         )
         when = When(self._within(MEMORIES, open_row()))
         detail = {"successor": successor, "valid_to": _written(old["valid_to"])}

@@ -142,8 +142,10 @@ class Lifecycle(MemoryStore):
     def remove_older(
         self, *, before: datetime | None = None, dry_run: bool = True, limit: int = BATCH
     ) -> Removal:
-        """Delete memories created before an instant (default: 182 days ago) and not accessed
-        since, pinned ones spared. Counts only, unless ``dry_run`` is False."""
+        """Delete what was created before an instant (default: 182 days ago) and not accessed since.
+
+        Pinned ones are spared. Only counts, unless ``dry_run`` is False. Limit 1 to 100,000.
+        """
         cutoff = self._now() - timedelta(days=182)
         if before is not None:
             cutoff = check_time("before", before)

@@ -310,8 +310,10 @@ class Memories(Facets):
         cursor: str | None = None,
         **filters: Unpack[MemoryFilters],
     ) -> Page[Memory]:
-        """Live memories in order of ``sort``, ties by id; with ``include_closed`` also those
-        that are superseded, expired or outside their validity. Limit 1 to 1000."""
+        """Live memories in order of ``sort``, ties by id. Limit 1 to 1000.
+
+        With ``include_closed`` also those superseded, expired or outside their validity.
+        """
         check_one_of("sort", sort, SORT_KEYS)
         closed_too = check_bool("include_closed", include_closed)
         return self._page(
