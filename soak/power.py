@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from holdfast.backends.sqlite import SqliteDriver
+from holdfast.backends.sqlite.connection import Durability
 from holdfast.core.errors import HoldfastError
 from holdfast.layers.check import Checked
 from soak.campaign import Result, Saboteur, Tick, chances, folder, ignore, timed
@@ -28,6 +29,7 @@ RUNS_PER_CHAIN: Final = 6
 """A store lives through so many runs before a new one is begun."""
 WRITES_PER_THREAD: Final = 8
 FILE: Final = "store.db"
+OFF: Final = "off"
 
 
 @dataclass
@@ -61,7 +63,7 @@ def run(cuts: int, *, seed: int = 1, tick: Tick = ignore, cuts_per_run: int = 0)
         _cuts(full, cuts, per_run, place, result.note, tick)
         normal = Series("normal", seed)
         _cuts(normal, max(10, cuts // 4), per_run, place, _unless_lost(result), ignore)
-        broken = Series("off", seed)
+        broken = Series(OFF, seed)
         _cuts(broken, off.trials, per_run, place, off.note, ignore)
     for series in (full, normal):
         result.counts |= {f"{series.durability}_{k}": n for k, n in series.counts.items()}
@@ -153,9 +155,11 @@ def _record(series: Series, chain: Chain, place: Path, chance: random.Random) ->
     store(chain.image, place)
     threads = chance.choice((1, 1, 4))
     with recording(f"holdfast-{series.durability}-{place.parent.name}") as recorder:
-        durability: Any = series.durability
+        durability: Durability = "full" if series.durability == "full" else "normal"
         driver = SqliteDriver(str(place / FILE), durability=durability, vfs=recorder.name)
         try:
+            if series.durability == OFF:
+                driver._pool.writer.execute("PRAGMA synchronous=OFF")
             # The default leaves checkpoints to long runs; small logs put them between the cuts.
             driver._pool.writer.wal_autocheckpoint(chance.choice((1_000, 100, 20)))
             storage = storage_on(Checked(driver))

@@ -14,7 +14,7 @@ import pytest
 import holdfast
 from holdfast.backends.sqlite import SqliteDriver
 from holdfast.backends.sqlite.maintenance import restore, salvage
-from holdfast.core.errors import Busy, Conflict, Corrupt, Forbidden, Invalid, SchemaNewer
+from holdfast.core.errors import Busy, Conflict, Corrupt, Forbidden, Invalid, ReadOnly, SchemaNewer
 
 
 @pytest.fixture
@@ -215,3 +215,48 @@ def test_a_fresh_schema_equals_a_migrated_one(path: str, tmp_path: Path) -> None
     assert objects(fresh) == objects(migrated)
     fresh.close()
     migrated.close()
+
+
+def test_a_crash_while_the_file_was_made_does_not_lock_it_out(path: str) -> None:
+    making = apsw.Connection(path)
+    making.execute("PRAGMA page_size=4096; BEGIN; PRAGMA application_id=1")
+    making.cache_flush()
+    left = {name: Path(name).read_bytes() for name in (path, f"{path}-journal")}
+    making.close()
+    assert left[f"{path}-journal"] and left[path]
+    for name, data in left.items():
+        Path(name).write_bytes(data)
+    with holdfast.open(path) as storage:
+        storage.kv.set("k", 1)
+        assert storage.kv.get("k") == 1
+
+
+def test_a_crash_while_a_copy_entered_wal_does_not_lock_it_out(path: str, tmp_path: Path) -> None:
+    with holdfast.open(path) as storage:
+        storage.kv.set("k", 1)
+        copy = str(tmp_path / "copy.db")
+        storage.backup(copy)
+    entering = apsw.Connection(copy)
+    entering.execute("BEGIN IMMEDIATE; PRAGMA user_version=1")
+    entering.cache_flush()
+    left = {name: Path(name).read_bytes() for name in (copy, f"{copy}-journal")}
+    entering.close()
+    assert left[f"{copy}-journal"]
+    for name, data in left.items():
+        Path(name).write_bytes(data)
+    with holdfast.open(copy) as storage:
+        assert storage.kv.get("k") == 1
+
+
+def test_another_programs_unfinished_write_is_left_alone(path: str) -> None:
+    other = apsw.Connection(path)
+    other.execute("CREATE TABLE theirs (a); BEGIN; INSERT INTO theirs VALUES (1)")
+    other.cache_flush()
+    left = {name: Path(name).read_bytes() for name in (path, f"{path}-journal")}
+    other.close()
+    assert left[f"{path}-journal"]
+    for name, data in left.items():
+        Path(name).write_bytes(data)
+    with pytest.raises(ReadOnly):
+        holdfast.open(path)
+    assert {name: Path(name).read_bytes() for name in left} == left

@@ -32,6 +32,7 @@ POOL_SIZE: Final = 16
 """Idle read connections that are kept."""
 _STATEMENT_CACHE: Final = 512
 _CREATE_MODE: Final = 0o600
+_JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
 _MAGIC: Final = b"SQLite format 3\x00"
 _OPENING: Final = threading.Lock()
 """Nobody looks at a file's header by other means while a handle on it comes into being."""
@@ -152,7 +153,12 @@ def check_header(path: str, vfs: str | None = None) -> None:
     """Refuse a newer or foreign file before anything could be written to it."""
     if not os.path.exists(path) or os.path.getsize(path) == 0:
         return
-    _check_magic(path)
+    if not guard.is_held(path):  # closing a descriptor of a held file would drop our locks on it
+        if _was_left_unfinished(path):
+            _roll_back(path, vfs)
+        if os.path.getsize(path) == 0:
+            return
+        _check_magic(path)
     try:
         connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
     except Exception as error:
@@ -179,10 +185,44 @@ def check_header(path: str, vfs: str | None = None) -> None:
         )
 
 
+def _was_left_unfinished(path: str) -> bool:
+    """Whether a crash left the journal of making this file, or of making it a log of its own.
+
+    SQLite cannot read past such a journal without rolling it back, which takes a writer. Where
+    the file was empty before, or is ours, that is ours to do.
+    """
+    try:
+        with open(f"{path}-journal", "rb") as journal:
+            head = journal.read(20)
+    except OSError:
+        return False
+    if not head.startswith(_JOURNAL_MAGIC):
+        return False
+    if head[16:20] == bytes(4):  # pages before the transaction
+        return True
+    with open(path, "rb") as file:
+        head = file.read(72)
+    version, application = (int.from_bytes(head[at : at + 4], "big") for at in (60, 68))
+    return application == APPLICATION_ID and version <= FORMAT
+
+
+def _roll_back(path: str, vfs: str | None) -> None:
+    """Let SQLite undo what the journal says was not finished; unless its writer is still at it."""
+    try:
+        connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
+    except Exception as error:
+        raise mapped(error) from error
+    try:
+        connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+    except Exception as error:
+        raise mapped(error) from error
+    finally:
+        connection.close()
+
+
 def _check_magic(path: str) -> None:
     """SQLite takes a file of a few bytes for an empty database; it is somebody's file."""
-    if guard.is_held(path):
-        return  # closing a descriptor of a held file would drop our locks on it
     with open(path, "rb") as file:
         if not file.read(len(_MAGIC)).startswith(_MAGIC):
             raise Corrupt(
