@@ -1,0 +1,179 @@
+"""Reads: one record by its key, and one page of a conversation."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from bench.measure import Contender, Figures, Goal, Sheet
+from bench.subjects import HAS_MEMORY, TEXT, shuffled, store
+
+RAW_GET = "raw apsw select by key"
+RAW_PAGE = "raw apsw, 50 rows into dicts"
+US = "us"
+
+
+class Reads:
+    """The two sheets of reading."""
+
+    def __init__(self, *, quick: bool) -> None:
+        self._held, self._count = (20, 50) if quick else (2_000, 5_000)
+
+    def points(self, rounds: int) -> Sheet:
+        sync = (Goal(15, sense="at most"),)
+        through_loop = (Goal(80, sense="at most"),)
+        return Sheet(
+            name="point-get",
+            title="One record by its key",
+            figure=US,
+            base=RAW_GET,
+            rounds=rounds,
+            contenders=(
+                Contender(RAW_GET, self._raw_get),
+                Contender("holdfast kv.get", self._kv, sync),
+                Contender("holdfast conversations.get", self._conversation, sync),
+                Contender(
+                    "holdfast memory.get", self._memory, sync, "" if HAS_MEMORY else "not built yet"
+                ),
+                Contender("holdfast.aio kv.get", self._async_kv, through_loop),
+            ),
+        )
+
+    def pages(self, rounds: int) -> Sheet:
+        return Sheet(
+            name="page",
+            title="A page of 50 messages",
+            figure=US,
+            base=RAW_PAGE,
+            rounds=rounds,
+            contenders=(
+                Contender(RAW_PAGE, self._raw_page),
+                Contender(
+                    "holdfast messages.recent(50)",
+                    self._page(lambda s, c: lambda: s.conversations.messages.recent(c, 50)),
+                    (Goal(2, RAW_PAGE, sense="at most"),),
+                ),
+                Contender(
+                    "holdfast messages.page(limit=50)",
+                    self._page(lambda s, c: lambda: s.conversations.messages.page(c, limit=50)),
+                    (Goal(2, RAW_PAGE, sense="at most"),),
+                ),
+            ),
+        )
+
+    # --- points
+
+    def _raw_get(self, folder: Path) -> Figures:
+        with store(folder, "normal") as storage:
+            ids = [storage.conversations.create().id for _ in range(self._held)]
+        connection = apsw.Connection(str(folder / "holdfast.db"))
+        columns = ", ".join(_columns(connection, "conversations"))
+        text = f"SELECT {columns} FROM conversations WHERE tenant = ? AND id = ?"
+        figures = self._timed(lambda id: connection.execute(text, ("default", id)).fetchone(), ids)
+        connection.close()
+        return figures
+
+    def _kv(self, folder: Path) -> Figures:
+        with store(folder, "normal") as storage:
+            return self._timed(storage.kv.get, self._keys(storage))
+
+    def _conversation(self, folder: Path) -> Figures:
+        with store(folder, "normal") as storage:
+            ids = [storage.conversations.create().id for _ in range(self._held)]
+            return self._timed(storage.conversations.get, ids)
+
+    def _memory(self, folder: Path) -> Figures:
+        with store(folder, "normal") as opened:
+            storage: Any = opened
+            ids = [storage.memory.remember(f"{TEXT} {n}").id for n in range(self._held)]
+            return self._timed(storage.memory.get, ids)
+
+    def _async_kv(self, folder: Path) -> Figures:
+        async def run() -> Figures:
+            from holdfast import aio
+
+            async with aio.open(str(folder / "holdfast.db"), durability="normal") as storage:
+                for number in range(self._held):
+                    await storage.kv.set(f"key-{number}", TEXT)
+                keys = [f"key-{number}" for number in range(self._held)]
+                asked = shuffled(keys, self._count)
+                for key in asked[:100]:
+                    await storage.kv.get(key)
+                start = time.perf_counter()
+                for key in asked:
+                    await storage.kv.get(key)
+                return {US: (time.perf_counter() - start) / len(asked) * 1e6}
+
+        return asyncio.run(run())
+
+    def _keys(self, storage: Any) -> list[str]:
+        keys = [f"key-{number}" for number in range(self._held)]
+        for key in keys:
+            storage.kv.set(key, TEXT)
+        return keys
+
+    def _timed(self, read: Callable[[str], object], keys: list[str]) -> Figures:
+        asked = shuffled(keys, self._count)
+        for key in asked[:100]:
+            read(key)
+        start = time.perf_counter()
+        for key in asked:
+            read(key)
+        return {US: (time.perf_counter() - start) / len(asked) * 1e6}
+
+    # --- pages
+
+    def _raw_page(self, folder: Path) -> Figures:
+        conversation = self._filled(folder)
+        connection = apsw.Connection(str(folder / "holdfast.db"))
+        names = _columns(connection, "messages")
+        text = (
+            f"SELECT {', '.join(names)} FROM messages WHERE tenant = ? AND conversation_id = ?"
+            " ORDER BY sequence DESC LIMIT 50"
+        )
+
+        def read() -> list[dict[str, Any]]:
+            rows = connection.execute(text, ("default", conversation)).fetchall()
+            return [dict(zip(names, row, strict=True)) for row in rows]
+
+        figures = self._repeated(read)
+        connection.close()
+        return figures
+
+    def _page(
+        self, reader: Callable[[Any, str], Callable[[], object]]
+    ) -> Callable[[Path], Figures]:
+        def run(folder: Path) -> Figures:
+            conversation = self._filled(folder)
+            with store(folder, "normal") as storage:
+                return self._repeated(reader(storage, conversation))
+
+        return run
+
+    def _filled(self, folder: Path) -> str:
+        """A conversation of a thousand messages in the folder's store."""
+        from holdfast.stores.conversations import Draft
+
+        with store(folder, "normal") as storage:
+            conversation = storage.conversations.create().id
+            storage.conversations.append_many(conversation, [Draft(text=TEXT)] * 1_000)
+        return conversation
+
+    def _repeated(self, read: Callable[[], object]) -> Figures:
+        times = max(5, self._count // 10)
+        for _ in range(5):
+            read()
+        start = time.perf_counter()
+        for _ in range(times):
+            read()
+        return {US: (time.perf_counter() - start) / times * 1e6}
+
+
+def _columns(connection: apsw.Connection, table: str) -> list[str]:
+    listed = connection.execute(f"PRAGMA table_info({table})").fetchall()
+    return [f'"{row[1]}"' for row in listed if row[1] not in ("_row", "tenant")]
