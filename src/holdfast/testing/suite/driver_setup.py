@@ -15,6 +15,7 @@ from holdfast.core.driver import Driver
 from holdfast.core.errors import Closed, Conflict, SchemaNewer, Unsupported
 from holdfast.core.query import Aggregate, Query, asc
 from holdfast.core.search import Search, TextLeg, VectorLeg
+from holdfast.storage import all_collections
 from holdfast.testing.harness import Cannot, Harness
 from holdfast.testing.processes import peers_on
 from holdfast.testing.shapes import (
@@ -57,6 +58,15 @@ class TestDriverSetup:
         again = open_driver()
         again.setup(SHAPES)
         assert again.get("t", PAIRS.name, ("r", 1)) is not None
+
+    def test_b01_setup_finds_every_built_in_shape_as_it_left_it(
+        self, open_driver: Callable[[], Driver]
+    ) -> None:
+        open_driver().setup(all_collections())
+        again = open_driver()
+        again.setup(all_collections())
+        found = [again.query("t", Query(collection=c.name)).records for c in all_collections()]
+        assert found == [[] for _ in all_collections()]
 
     def test_b02_setup_by_several_threads_at_once(self, open_driver: Callable[[], Driver]) -> None:
         handles = [open_driver() for _ in range(OPENERS)]
