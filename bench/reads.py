@@ -11,7 +11,8 @@ from typing import Any
 import apsw
 
 from bench.measure import Contender, Figures, Goal, Sheet
-from bench.subjects import HAS_MEMORY, TEXT, shuffled, store
+from bench.subjects import TEXT, shuffled, store
+from holdfast.stores.appending import Draft
 
 RAW_GET = "raw apsw select by key"
 RAW_PAGE = "raw apsw, 50 rows into dicts"
@@ -37,9 +38,7 @@ class Reads:
                 Contender(RAW_GET, self._raw_get),
                 Contender("holdfast kv.get", self._kv, sync),
                 Contender("holdfast conversations.get", self._conversation, sync),
-                Contender(
-                    "holdfast memory.get", self._memory, sync, "" if HAS_MEMORY else "not built yet"
-                ),
+                Contender("holdfast memory.get", self._memory, sync),
                 Contender("holdfast.aio kv.get", self._async_kv, through_loop),
             ),
         )
@@ -74,7 +73,9 @@ class Reads:
         connection = apsw.Connection(str(folder / "holdfast.db"))
         columns = ", ".join(_columns(connection, "conversations"))
         text = f"SELECT {columns} FROM conversations WHERE tenant = ? AND id = ?"
-        figures = self._timed(lambda id: connection.execute(text, ("default", id)).fetchone(), ids)
+        figures = self._timed(
+            lambda key: connection.execute(text, ("default", key)).fetchone(), ids
+        )
         connection.close()
         return figures
 
@@ -88,8 +89,7 @@ class Reads:
             return self._timed(storage.conversations.get, ids)
 
     def _memory(self, folder: Path) -> Figures:
-        with store(folder, "normal") as opened:
-            storage: Any = opened
+        with store(folder, "normal") as storage:
             ids = [storage.memory.remember(f"{TEXT} {n}").id for n in range(self._held)]
             return self._timed(storage.memory.get, ids)
 
@@ -157,8 +157,6 @@ class Reads:
 
     def _filled(self, folder: Path) -> str:
         """A conversation of a thousand messages in the folder's store."""
-        from holdfast.stores.conversations import Draft
-
         with store(folder, "normal") as storage:
             conversation = storage.conversations.create().id
             storage.conversations.append_many(conversation, [Draft(text=TEXT)] * 1_000)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from bench.measure import Contender, Figures, Goal, Sheet
-from bench.subjects import HAS_MEMORY
 
 CPU: Final = "CPU ms"
 _SOURCE: Final = Path(__file__).resolve().parent.parent / "src"
@@ -26,14 +25,15 @@ import sys, time
 import holdfast
 before, started = time.process_time(), time.perf_counter()
 with holdfast.open(sys.argv[1]) as storage:
-    {call}
+    storage.memory.remember("Alice prefers tea")
     print((time.process_time() - before) * 1e3, (time.perf_counter() - started) * 1e3)
 """
-_CALL: Final = (
-    'storage.memory.remember("Alice prefers tea")'
-    if HAS_MEMORY
-    else ('storage.kv.set("drink", "Alice prefers tea")')
-)
+_HELP: Final = """
+import sys
+from holdfast.cli import main
+sys.argv = ["holdfast", "--help"]
+main()
+"""
 
 
 def sheet(rounds: int) -> Sheet:
@@ -69,7 +69,7 @@ def _imported(module: str) -> Figures:
 
 
 def _first(folder: Path) -> Figures:
-    cpu, elapsed = _run("-c", _FIRST.format(call=_CALL), str(folder / "new.db")).split()
+    cpu, elapsed = _run("-c", _FIRST, str(folder / "new.db")).split()
     return {CPU: float(cpu), "elapsed ms": float(elapsed)}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import sqlite3
 from pathlib import Path
@@ -20,7 +19,6 @@ TABLE: Final = (
     "CREATE TABLE messages (id TEXT PRIMARY KEY, conversation TEXT NOT NULL, sequence INTEGER"
     " NOT NULL, role TEXT NOT NULL, text TEXT NOT NULL, created_at INTEGER NOT NULL)"
 )
-HAS_MEMORY: Final = importlib.util.find_spec("holdfast.stores.memory") is not None
 
 
 def store(folder: Path, durability: Durability) -> holdfast.Storage:

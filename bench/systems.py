@@ -6,6 +6,7 @@ Everybody gets the same texts and the same vectors of 384 numbers, made from the
 from __future__ import annotations
 
 import hashlib
+import importlib
 import random
 import sqlite3
 import time
@@ -15,9 +16,10 @@ from typing import Any, Final
 
 import numpy
 
+import holdfast
 from bench import peers
 from bench.measure import Contender, Figures, Goal, Sheet, percentile
-from bench.subjects import HAS_MEMORY
+from holdfast.core.embedding import EmbeddingKind, EmbeddingSpace
 
 RAW: Final = "raw SQLite"
 CHROMA: Final = "Chroma"
@@ -61,7 +63,6 @@ class Systems:
                     "holdfast memory",
                     self._holdfast,
                     (*goals, *against),
-                    "" if HAS_MEMORY else "not built yet",
                 ),
             ),
             notes="Raw SQLite is a row, its vector and its FTS5 entry in one commit at FULL, and"
@@ -110,10 +111,8 @@ class Systems:
         return figures
 
     def _holdfast(self, folder: Path) -> Figures:
-        import holdfast
-
         with holdfast.open(str(folder / "holdfast.db"), embedder=Given(self._vectors)) as opened:
-            memory = _memory_of(opened)
+            memory = opened.memory
 
             def load(texts: Sequence[str]) -> None:
                 for start in range(0, len(texts), 1_000):
@@ -122,8 +121,7 @@ class Systems:
             return self._timed(load, memory.remember, lambda text: memory.recall(text, k=TOP))
 
     def _chroma(self, folder: Path) -> Figures:
-        import chromadb
-
+        chromadb = importlib.import_module("chromadb")
         settings = chromadb.config.Settings(anonymized_telemetry=False)
         client = chromadb.PersistentClient(str(folder), settings=settings)
         held = client.create_collection("memories", embedding_function=None)
@@ -170,14 +168,13 @@ class Systems:
 class Given:
     """An embedder that knows every vector already: the bench measures stores, not models."""
 
-    space = "bench"
-    width = WIDTH
+    space = EmbeddingSpace("given", "1", WIDTH)
 
     def __init__(self, vectors: dict[str, Any]) -> None:
         self._vectors = vectors
 
-    def embed(self, texts: Sequence[str], *, query: bool = False) -> list[Any]:
-        return [self._vectors[text] for text in texts]
+    def embed(self, texts: Sequence[str], kind: EmbeddingKind = "document") -> Any:
+        return numpy.stack([self._vectors[text] for text in texts])
 
 
 def unit_vector(text: str) -> Any:
@@ -185,7 +182,3 @@ def unit_vector(text: str) -> Any:
     seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
     vector = numpy.random.default_rng(seed).standard_normal(WIDTH).astype("<f4")
     return vector / numpy.linalg.norm(vector)
-
-
-def _memory_of(storage: Any) -> Any:
-    return storage.memory

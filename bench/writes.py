@@ -7,19 +7,18 @@ still grows costs more per sync than one that is used again.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import itertools
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import apsw
 
 from bench import peers
 from bench.measure import Contender, Figures, Goal, Sheet, percentile
 from bench.subjects import (
-    HAS_MEMORY,
     ROW,
     TABLE,
     TEXT,
@@ -29,6 +28,7 @@ from bench.subjects import (
     raw_sqlite3,
     store,
 )
+from holdfast.stores.appending import Draft
 
 RAW = "raw sqlite3"
 AIOSQLITE_64 = "aiosqlite, 64 callers"
@@ -62,13 +62,13 @@ class Writes:
             Contender(AIOSQLITE_64, self._aiosqlite(64), missing=absent),
             Contender("holdfast conversations.append", self._append, near),
             Contender("holdfast kv.set", self._kv, near),
-            Contender("holdfast memory.remember", self._remember, near, _no_memory()),
+            Contender("holdfast memory.remember", self._remember, near),
             Contender("holdfast append, 8 threads", self._threads),
             Contender("holdfast.aio append, 1 caller", self._tasks(1)),
             Contender("holdfast.aio append, 8 callers", self._tasks(8)),
             Contender("holdfast.aio append, 64 callers", self._tasks(64), (*crowd, *steady)),
             Contender("holdfast append_many(1000)", self._append_many, bulk),
-            Contender("holdfast remember_many(1000)", self._remember_many, bulk, _no_memory()),
+            Contender("holdfast remember_many(1000)", self._remember_many, bulk),
         ]
         return Sheet(
             name=f"writes-{self._durability}",
@@ -121,8 +121,7 @@ class Writes:
 
     def _aiosqlite(self, callers: int) -> Callable[[Path], Figures]:
         async def run(folder: Path) -> Figures:
-            import aiosqlite
-
+            aiosqlite = importlib.import_module("aiosqlite")
             async with aiosqlite.connect(folder / "raw.db", isolation_level=None) as connection:
                 await connection.execute("PRAGMA journal_mode=WAL")
                 await connection.execute(f"PRAGMA synchronous={self._durability}")
@@ -147,8 +146,7 @@ class Writes:
             return self._alone(lambda number: storage.kv.set(f"key-{number}", TEXT))
 
     def _remember(self, folder: Path) -> Figures:
-        with store(folder, self._durability) as opened:
-            storage: Any = opened
+        with store(folder, self._durability) as storage:
             return self._alone(lambda number: storage.memory.remember(f"{TEXT} {number}"))
 
     def _threads(self, folder: Path) -> Figures:
@@ -189,16 +187,13 @@ class Writes:
         return lambda folder: asyncio.run(run(folder))
 
     def _append_many(self, folder: Path) -> Figures:
-        from holdfast.stores.conversations import Draft
-
         with store(folder, self._durability) as storage:
             conversation = storage.conversations.create().id
             drafts = [Draft(text=TEXT) for _ in range(self._batch)]
             return self._in_batches(lambda: storage.conversations.append_many(conversation, drafts))
 
     def _remember_many(self, folder: Path) -> Figures:
-        with store(folder, self._durability) as opened:
-            storage: Any = opened
+        with store(folder, self._durability) as storage:
             numbers = itertools.count()
             return self._in_batches(
                 lambda: storage.memory.remember_many(
@@ -250,10 +245,6 @@ class Writes:
             "p99 ms": p99 * 1e3,
             "p99 / p50": p99 / p50,
         }
-
-
-def _no_memory() -> str:
-    return "" if HAS_MEMORY else "not built yet"
 
 
 _COUNT = """
