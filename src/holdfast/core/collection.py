@@ -107,6 +107,9 @@ class Collection:
     _checks: tuple[tuple[str, bool, bool, Callable[[str, object], Any]], ...] = field(
         init=False, repr=False, compare=False
     )
+    _value_checks: dict[str, tuple[bool, Callable[[str, object], Any]]] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         by_name = {f.name: f for f in self.fields}
@@ -123,6 +126,10 @@ class Collection:
                 check = check_keyed_text
             checks.append((f.name, f.nullable, f.name in assigned, check))
         object.__setattr__(self, "_checks", tuple(checks))
+        values = {name: (nullable, check) for name, nullable, _, check in checks}
+        values[REVISION] = (False, CHECKS["int"])
+        values |= {name: (True, check_vector) for name in self.vectors}
+        object.__setattr__(self, "_value_checks", values)
 
     @staticmethod
     def of(struct: type[msgspec.Struct], name: str, **declared: Any) -> Collection:
@@ -180,29 +187,24 @@ class Collection:
 
     def check_value(self, name: str, value: object) -> Any:
         """One field's value in canonical form; null only where the field allows it."""
-        if name in self.vectors:
-            return None if value is None else check_vector(name, value)
-        if name == REVISION:
-            return CHECKS["int"](name, value)
-        declared = self.field(name)
+        if name not in self._value_checks:
+            self.field(name)  # which refuses it
+        nullable, check = self._value_checks[name]
         if value is None:
-            if not declared.nullable:
+            if not nullable:
                 raise Invalid(name, expected="a value", got="null")
             return None
-        keyed = declared.kind == "text" and name in self.keyed_fields()
-        return (check_keyed_text if keyed else CHECKS[declared.kind])(name, value)
+        return check(name, value)
 
     def key_of(self, record: Mapping[str, Any]) -> tuple[Any, ...]:
         """The record's key values."""
-        return tuple(record[name] for name in self.key)
+        return tuple([record[name] for name in self.key])
 
     def check_key(self, key: object) -> tuple[Any, ...]:
         """A key in canonical form: one value per key field."""
         if not isinstance(key, tuple) or len(key) != len(self.key):
             raise Invalid("key", expected=f"{len(self.key)} values in a tuple", got=key)
-        return tuple(
-            self.check_value(name, value) for name, value in zip(self.key, key, strict=True)
-        )
+        return tuple(map(self.check_value, self.key, key))
 
 
 def _field(declared: msgspec.structs.FieldInfo) -> Field:
