@@ -21,8 +21,10 @@ from holdfast.stores.kv import KeyValue
 from holdfast.stores.memory.memories import Memories
 from holdfast.stores.projects import Projects
 from holdfast.stores.rooms import Rooms
+from holdfast.stores.sessions import Sessions
 from holdfast.stores.store import FACTS, Store
 from holdfast.stores.tasks import Tasks
+from holdfast.stores.tool_events import ToolEvents
 
 StoreType = TypeVar("StoreType", bound=Store)
 
@@ -80,6 +82,16 @@ class Storage:
     def memory(self) -> Memories:
         """What was remembered, recalled by meaning and by words."""
         return self.store(Memories)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """Runs of an agent: state, counters, labels, descent, the canonical session."""
+        return self.store(Sessions)
+
+    @cached_property
+    def tool_events(self) -> ToolEvents:
+        """What an agent's tools were given and gave back."""
+        return self.store(ToolEvents)
 
     @property
     def scope(self) -> Scope:

@@ -13,8 +13,10 @@ from holdfast.stores.kv import KeyValue
 from holdfast.stores.memory.memories import Memories
 from holdfast.stores.projects import Projects
 from holdfast.stores.rooms import Rooms
+from holdfast.stores.sessions import Sessions
 from holdfast.stores.store import Store
 from holdfast.stores.tasks import Tasks
+from holdfast.stores.tool_events import ToolEvents
 
 STORES: Final[dict[str, type[Store]]] = {
     "audit": Audit,
@@ -24,5 +26,7 @@ STORES: Final[dict[str, type[Store]]] = {
     "projects": Projects,
     "rooms": Rooms,
     "tasks": Tasks,
+    "sessions": Sessions,
+    "tool_events": ToolEvents,
 }
 """Attribute of Storage -> its store."""

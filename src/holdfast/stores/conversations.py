@@ -33,6 +33,7 @@ from holdfast.stores.message_search import MessageSearch
 from holdfast.stores.messages import Messages
 from holdfast.stores.owned import changes_of, name_of
 from holdfast.stores.participants import Participants
+from holdfast.stores.rooms import ROOMS
 from holdfast.stores.store import Page, builder, object_of, one_of
 
 _build = builder(Conversation)
@@ -78,7 +79,7 @@ class Conversations(Appending, MessageSearch):
     ) -> Conversation:
         """Begin a conversation; with a ``key`` that the bound scope has used, the first one.
 
-        Raises Conflict for a ``conversation_id`` in use or a ``room_id`` of no room.
+        Raises Conflict for a ``conversation_id`` in use, NotFound for a ``room_id`` of no room.
         """
         record = conversation_record(
             conversation_id or self._new_id(),
@@ -92,6 +93,8 @@ class Conversations(Appending, MessageSearch):
         held = self.get_by_key(key)
         if held is not None:
             return held
+        if room_id is not None:
+            self._require(ROOMS, room_id)
         try:
             return _build(self._apply(Put(CONVERSATIONS.name, record, ABSENT))[0].record)
         except Conflict:

@@ -200,7 +200,7 @@ class TestConversations:
                 storage.conversations.list_owned("", limit=limit)  # type: ignore[arg-type]
         with pytest.raises(Invalid):
             storage.conversations.list(order="title")  # type: ignore[arg-type]
-        with pytest.raises(Conflict):
+        with pytest.raises(NotFound):
             storage.conversations.create(room_id="no such room")
         assert len(storage.conversations.list()) == 1
 
