@@ -90,8 +90,10 @@ class Canonical(Owned):
         """The summary and the last ``count`` (0: all) messages, as they stood at one moment."""
         check_count("count", count, 0, _HIGH)
         for _ in range(TRIES):
-            session = self._open()
-            conversation = self._require(CONVERSATIONS, session["conversation_id"])
+            opened = self._open()
+            conversation = self._require(CONVERSATIONS, opened["conversation_id"])
+            # Summary and messages are read between two looks at what every change of them moves.
+            session = self._require(SESSIONS, opened["id"])
             where = eq("conversation_id", conversation["id"])
             found = self._all(MESSAGES, where, order=desc("sequence"), limit=count or None)
             again = self._get(CONVERSATIONS, conversation["id"])
