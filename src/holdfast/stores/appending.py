@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from holdfast.core.change import ABSENT, Edit, Outcome, Patch, Put
-from holdfast.core.errors import Conflict, NotFound
+from holdfast.core.change import ABSENT, Change, Edit, Patch, Put
+from holdfast.core.errors import Conflict, IdempotencyMismatch, NotFound
 from holdfast.core.filter import Record, among, eq
 from holdfast.core.marks import grouped
 from holdfast.core.values import check_count, check_time
@@ -78,10 +78,12 @@ class Appending(Owned):
         created_at: datetime | None = None,
         message_id: str | None = None,
         expected_head: int | None = None,
+        op_id: str | None = None,
     ) -> Message:
         """Add a message at the end and return it as stored; the fields are those of Draft.
 
-        A repeated ``external_id`` returns the stored message. Raises NotFound for an unknown
+        A repeated ``external_id`` returns the stored message, and so does a repeated ``op_id``
+        with the same arguments (IdempotencyMismatch with others). Raises NotFound for an unknown
         conversation, Conflict when its head is not ``expected_head`` or the id is in use.
         """
         draft = Draft(
@@ -97,10 +99,15 @@ class Appending(Owned):
             created_at=created_at,
             id=message_id,
         )
-        return self._append(conversation_id, (draft,), expected_head)[0]
+        return self._append(conversation_id, (draft,), expected_head, op_id)[0]
 
     def append_many(
-        self, conversation_id: str, drafts: Sequence[Draft], *, expected_head: int | None = None
+        self,
+        conversation_id: str,
+        drafts: Sequence[Draft],
+        *,
+        expected_head: int | None = None,
+        op_id: str | None = None,
     ) -> list[Message]:
         """Add up to 1000 messages in order, all or none; as ``append`` for each.
 
@@ -110,54 +117,56 @@ class Appending(Owned):
         if not drafts:
             self._require(CONVERSATIONS, conversation_id)
             return []
-        return self._append(conversation_id, drafts, expected_head)
+        return self._append(conversation_id, drafts, expected_head, op_id)
 
     def _append(
-        self, conversation_id: str, drafts: Sequence[Draft], expected_head: int | None
+        self,
+        conversation_id: str,
+        drafts: Sequence[Draft],
+        expected_head: int | None,
+        op_id: str | None,
     ) -> list[Message]:
         now = self._now()
         records = [self._message(conversation_id, draft, now) for draft in drafts]
         named = [r["external_id"] for r in records if r["external_id"] is not None]
+        asked = (conversation_id, tuple(drafts), expected_head) if op_id is not None else ()
         for _ in range(APPEND_TRIES):
             known = self._known(conversation_id, named) if named else {}
             fresh = _fresh(records, known)
             if not fresh:
                 return [_build(known[r["external_id"]]) for r in records]
+            changes = self._changes(conversation_id, fresh, now, expected_head)
             try:
-                outcomes = self._write(conversation_id, fresh, now, expected_head)
-            except Conflict as error:
-                if error.context.get("unique") != "message_external_id":
-                    raise
-                continue
-            stored = [outcome.record for outcome in outcomes[1:]]
-            by_name = {r["external_id"]: r for r in stored if r["external_id"] is not None}
-            by_id = {r["id"]: r for r in stored}
-            by_name.update(known)
-            return [_build(by_name.get(r["external_id"]) or by_id[r["id"]]) for r in records]
+                outcomes = self._apply(*changes, op_id=op_id, asked=asked)
+            except (NotFound, Conflict) as error:
+                if error.context.get("unique") == "message_external_id":
+                    continue
+                self._explain(conversation_id, expected_head, error)
+                raise
+            return _in_order(records, fresh, [o.record for o in outcomes[1:]], known)
         raise Conflict("Other writers kept storing the same messages.", hint="Try again later.")
 
-    def _write(
+    def _changes(
         self,
         conversation_id: str,
         records: list[Record],
         now: datetime,
         expected_head: int | None,
-    ) -> list[Outcome]:
+    ) -> list[Change]:
         head = None if expected_head is None else eq("head", expected_head)
         when = self._when(CONVERSATIONS, head)
         # The conversation comes first: a missing one is NotFound, not a broken reference.
         counted = Patch(CONVERSATIONS.name, (conversation_id,), self._counted(records, now), when)
-        try:
-            return self._apply(counted, *(Put(MESSAGES.name, r, ABSENT) for r in records))
-        except NotFound:
-            self._require(CONVERSATIONS, conversation_id)
-            raise
-        except Conflict as error:
-            if "unique" in error.context:
-                raise
-            held = self._require(CONVERSATIONS, conversation_id)
-            if expected_head is None:
-                raise
+        return [counted, *(Put(MESSAGES.name, record, ABSENT) for record in records)]
+
+    def _explain(
+        self, conversation_id: str, expected_head: int | None, error: NotFound | Conflict
+    ) -> None:
+        """Raise what the caller must know instead of a condition that did not hold, if any."""
+        if "unique" in error.context or isinstance(error, IdempotencyMismatch):
+            return
+        held = self._require(CONVERSATIONS, conversation_id)
+        if expected_head is not None and held["head"] != expected_head:
             raise Conflict(
                 "Others have appended to the conversation.",
                 hint="Read it again and repeat with its head.",
@@ -204,6 +213,26 @@ class Appending(Owned):
         if held:
             self._require(CONVERSATIONS, conversation_id)
         return {record["external_id"]: record for record in held}
+
+
+def _in_order(
+    records: list[Record], fresh: list[Record], stored: list[Record], known: dict[str, Record]
+) -> list[Message]:
+    """One message for each record asked for: as stored now, or as known by its name.
+
+    Stored records stand in for the fresh ones by place: a repeated operation answers with the
+    records that its first run stored, under their own ids.
+    """
+    by_place = iter(stored)
+    answers = []
+    written = {id(record) for record in fresh}
+    for record in records:
+        name = record["external_id"]
+        held = next(by_place) if id(record) in written else known[name]
+        if name is not None:
+            known[name] = held
+        answers.append(_build(held))
+    return answers
 
 
 def _fresh(records: list[Record], known: dict[str, Record]) -> list[Record]:

@@ -15,7 +15,7 @@ import msgspec
 from holdfast.core.change import ABSENT, Change, Delete, Edit, Patch, Put, When
 from holdfast.core.errors import Conflict, NotFound
 from holdfast.core.filter import Record, among, eq
-from holdfast.core.query import Query, asc, desc
+from holdfast.core.query import desc
 from holdfast.core.scope import check_name
 from holdfast.core.values import check_count, check_text
 from holdfast.stores.canonical import Canonical
@@ -78,8 +78,11 @@ class Sessions(Owned):
         metadata: dict[str, Any] | None = None,
         session_id: str | None = None,
     ) -> Session:
-        """Begin a session, active. NotFound for an unknown parent or conversation, Conflict for
-        a ``session_id`` in use."""
+        """Begin a session, active.
+
+        Raises NotFound for an unknown parent or conversation, Conflict for
+        a ``session_id`` in use.
+        """
         record = session_record(
             session_id or self._new_id(),
             self._now(),
@@ -261,8 +264,8 @@ class Sessions(Owned):
             children = []
             for start in range(0, len(level), 1_000):
                 some = among("parent_id", level[start : start + 1_000])
-                query = Query(collection=SESSIONS.name, filter=some, order=asc("created_at", "id"))
-                children += self._driver.query(self._scope.tenant, query).records
+                children += self._tenant_rows(SESSIONS, some)
+            children.sort(key=lambda child: (child["created_at"], child["id"]))
             found += children
             level = [child["id"] for child in children]
         return found

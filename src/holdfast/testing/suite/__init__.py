@@ -16,22 +16,3 @@ for _found in iter_modules(__path__):
                 raise ImportError(f"two files of the suite have a class {_name}")
             globals()[_name] = _case
             __all__ += [_name]
-from holdfast.testing.suite.canonical import TestCanonical
-from holdfast.testing.suite.conversations import TestConversations
-from holdfast.testing.suite.kv import TestKeyValue
-from holdfast.testing.suite.messages import TestMessages
-from holdfast.testing.suite.participants import TestParticipants
-from holdfast.testing.suite.rooms import TestRooms
-from holdfast.testing.suite.sessions import TestSessions
-from holdfast.testing.suite.tool_events import TestToolEvents
-
-__all__ = [
-    "TestCanonical",
-    "TestConversations",
-    "TestKeyValue",
-    "TestMessages",
-    "TestParticipants",
-    "TestRooms",
-    "TestSessions",
-    "TestToolEvents",
-]

@@ -10,7 +10,15 @@ import pytest
 
 from holdfast.core.clock import ManualClock
 from holdfast.core.driver import Driver
-from holdfast.core.errors import Conflict, Invalid, InvalidCursor, InvalidText, NotFound, TooLarge
+from holdfast.core.errors import (
+    Conflict,
+    IdempotencyMismatch,
+    Invalid,
+    InvalidCursor,
+    InvalidText,
+    NotFound,
+    TooLarge,
+)
 from holdfast.core.scope import Scope
 from holdfast.layers.layer import Layer
 from holdfast.storage import Storage
@@ -163,6 +171,20 @@ class TestMessages:
         held = storage.conversations.get(one)
         assert held is not None
         assert (held.message_count, held.head) == (1, 1)
+
+    def test_c11_a_repeated_operation_returns_the_stored_messages(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        made = storage.conversations.create().id
+        drafts = [Draft(text="a"), Draft(text="b", external_id="e")]
+        sent = storage.conversations.append_many(made, drafts[:1], expected_head=0, op_id="1")
+        _tick(clock)
+        again = storage.conversations.append_many(made, drafts[:1], expected_head=0, op_id="1")
+        assert again == sent
+        with pytest.raises(IdempotencyMismatch):
+            storage.conversations.append(made, "other", op_id="1")
+        storage.conversations.append_many(made, drafts, op_id="2")
+        assert [m.text for m in storage.conversations.messages.page(made)] == ["a", "a", "b"]
 
     def test_c11_concurrent_repeats_store_one(self, open_storage: Callable[..., Storage]) -> None:
         handles = [open_storage(), open_storage()]
