@@ -8,25 +8,31 @@ from typing import Any
 from holdfast.core.change import Absent, Condition, Edit, Present, Revision, Scale
 from holdfast.core.errors import Conflict, NotFound
 from holdfast.core.filter import Record, Subselect
+from holdfast.core.values import CHECKS, check_float, check_json, check_texts
 
 
 def edited(record: Mapping[str, Any], edit: Edit) -> Record:
-    """The fields that the edit changes, with their new values."""
+    """The fields that the edit changes, with their new values.
+
+    Invalid when a result leaves what the field can hold: 64 bits, finite, the limits of lists.
+    """
     new: Record = dict(edit.set)
     for name, value in edit.default.items():
         new[name] = value if record[name] is None else record[name]
     for name, value in edit.increment.items():
-        new[name] = (record[name] or 0) + value
+        total = (record[name] or 0) + value
+        new[name] = CHECKS["float" if isinstance(total, float) else "int"](name, total)
     for name, value in edit.maximum.items():
         new[name] = value if record[name] is None else max(record[name], value)
     for name, value in edit.minimum.items():
         new[name] = value if record[name] is None else min(record[name], value)
     for name, value in edit.append.items():
-        new[name] = appended(record[name], value)
+        new[name] = check_texts(name, appended(record[name], value))
     for name, value in edit.merge.items():
-        new[name] = merged(record[name], value)
+        new[name] = check_json(name, merged(record[name], value))
     for name, value in edit.scale.items():
-        new[name] = None if record[name] is None else scaled(record[name], value)
+        held = record[name]
+        new[name] = None if held is None else check_float(name, scaled(held, value))
     return new
 
 

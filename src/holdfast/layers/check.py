@@ -13,7 +13,6 @@ from holdfast.core.capabilities import Capability
 from holdfast.core.change import (
     Absent,
     Change,
-    Claim,
     Delete,
     DeleteWhere,
     Edit,
@@ -234,6 +233,8 @@ class Checked(Layer):
         return found
 
     def _change(self, change: Change) -> Change:
+        if not isinstance(change, Change):
+            raise Invalid("changes", expected="a Change", got=change)
         collection = self._collection(change.collection)
         if isinstance(change, Put):
             return Put(
@@ -259,11 +260,9 @@ class Checked(Layer):
             if change.limit is not None:
                 check_count("limit", change.limit, 0, 2**31)
             return msgspec.structs.replace(change, filter=checked)
-        if isinstance(change, Claim):
-            check_count("limit", change.limit, 0, CHANGE_LIMIT)
-            edit = _edit(collection, change.edit)
-            return msgspec.structs.replace(change, filter=checked, edit=edit)
-        raise Invalid("changes", expected="a Change", got=change)
+        check_count("limit", change.limit, 0, CHANGE_LIMIT)
+        edit = _edit(collection, change.edit)
+        return msgspec.structs.replace(change, filter=checked, edit=edit)
 
     def _condition(self, collection: Collection, when: Any) -> Any:
         if isinstance(when, When):
@@ -294,6 +293,8 @@ class Checked(Layer):
         left[0] -= 1
         if left[0] < 0:
             raise Invalid("filter", expected=f"at most {FILTER_NODE_LIMIT} parts", got="more")
+        if isinstance(part, And | Or):
+            _expect_list("filter", part.parts)
         if isinstance(part, And):
             return And(tuple(self._node(collection, p, left) for p in part.parts))
         if isinstance(part, Or):
