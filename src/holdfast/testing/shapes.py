@@ -130,6 +130,24 @@ JOBS: Final = Collection(
 )
 """What is claimed."""
 
+LEDGER: Final = Collection(
+    "suite_ledger",
+    (
+        Field("id", "text"),
+        Field("kind", "text"),
+        Field("n", "int", nullable=True),
+        Field("slot", "text", nullable=True),
+        Field("tags", "texts"),
+        Field("body", "text"),
+        Field("seq", "int"),
+    ),
+    unique=(Unique("one_slot", ("kind", "slot")),),
+    indexes=(Index(("kind", "n"), serves="ledger lines of a kind by n"),),
+    sequences=(Sequence("seq", per=("kind",)),),
+    full_text=("body",),
+)
+"""What the state machine writes."""
+
 EDITION_1: Final = Collection(
     "suite_editions", (Field("id", "text"), Field("body", "text")), version=1
 )
@@ -161,6 +179,7 @@ SHAPES: Final = (
     LINKS,
     NOTES,
     JOBS,
+    LEDGER,
 )
 
 
