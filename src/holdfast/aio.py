@@ -10,12 +10,14 @@ worker. A task that is cancelled never leaves a call half done.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import cached_property
-from msgspec import UNSET, UnsetType
 from typing import Any, Literal, Unpack
+
+from msgspec import UNSET, UnsetType
 
 from holdfast.calls import Calls, Opening, P, T, opened
 from holdfast.core.change import Change
@@ -34,6 +36,15 @@ from holdfast.stores.audit import Audit as SyncAudit
 from holdfast.stores.audit import AuditEvent
 from holdfast.stores.audit_records import Anchor, AuditEntry
 from holdfast.stores.audit_verify import Verification
+from holdfast.stores.canonical import (
+    COMPACT_KEEP,
+    COMPACT_THRESHOLD,
+    MESSAGE_CHARACTERS,
+    SUMMARY_CHARACTERS,
+    WINDOW,
+    Window,
+)
+from holdfast.stores.canonical import Canonical as SyncCanonical
 from holdfast.stores.conversation_records import (
     Conversation,
     ConversationStatus,
@@ -51,16 +62,29 @@ from holdfast.stores.kv import Entry
 from holdfast.stores.kv import KeyValue as SyncKeyValue
 from holdfast.stores.memory.archive import Archive as SyncArchive
 from holdfast.stores.memory.archive import ArchiveEntry
+from holdfast.stores.memory.consolidate import Consolidation as SyncConsolidation
+from holdfast.stores.memory.consolidate import Merged
 from holdfast.stores.memory.fields import MemoryFields, NewMemory
 from holdfast.stores.memory.filters import MemoryFilters
+from holdfast.stores.memory.history import History as SyncHistory
 from holdfast.stores.memory.lifecycle import BATCH, Removal
 from holdfast.stores.memory.lifecycle import Lifecycle as SyncLifecycle
 from holdfast.stores.memory.memories import Kept, NearDuplicate, SortKey
 from holdfast.stores.memory.memories import Memories as SyncMemories
+from holdfast.stores.memory.namespaces import NamespaceCount
+from holdfast.stores.memory.namespaces import Namespaces as SyncNamespaces
 from holdfast.stores.memory.policy import MemoryPolicy
 from holdfast.stores.memory.recall import Mode
-from holdfast.stores.memory.records import Memory, Recollection
+from holdfast.stores.memory.records import Memory, MemoryEvent, NamespaceLink, Recollection, Space
+from holdfast.stores.memory.repair import Repair as SyncRepair
+from holdfast.stores.memory.repair import RepairJob, RepairStats
+from holdfast.stores.memory.spaces import BATCH as SpacesBATCH
+from holdfast.stores.memory.spaces import MoveProgress
+from holdfast.stores.memory.spaces import Spaces as SyncSpaces
 from holdfast.stores.memory.stats import MemoryStats
+from holdfast.stores.memory.transfer import Imported
+from holdfast.stores.memory.transfer import Progress as TransferProgress
+from holdfast.stores.memory.transfer import Transfer as SyncTransfer
 from holdfast.stores.message_search import FoundMessage
 from holdfast.stores.messages import Messages as SyncMessages
 from holdfast.stores.messages import PageDirection, Spoken
@@ -69,6 +93,9 @@ from holdfast.stores.projects import Progress
 from holdfast.stores.projects import Projects as SyncProjects
 from holdfast.stores.rooms import Actor, Room
 from holdfast.stores.rooms import Rooms as SyncRooms
+from holdfast.stores.session_records import Session, SessionStatus
+from holdfast.stores.sessions import Begun, NewParticipant
+from holdfast.stores.sessions import Sessions as SyncSessions
 from holdfast.stores.store import Page
 from holdfast.stores.task_log import TaskLog as SyncTaskLog
 from holdfast.stores.task_records import LogLine, Project, Task, TaskDraft, TaskFilter
@@ -76,23 +103,34 @@ from holdfast.stores.task_upkeep import RETENTION_SECONDS, Reclaimed
 from holdfast.stores.task_upkeep import TaskUpkeep as SyncTaskUpkeep
 from holdfast.stores.tasks import LEASE_SECONDS, TaskHit
 from holdfast.stores.tasks import Tasks as SyncTasks
+from holdfast.stores.tool_events import IMPORTANCE_DEFAULT, Found, ToolEvent
+from holdfast.stores.tool_events import ToolEvents as SyncToolEvents
 
 __all__ = [
     "Archive",
     "Audit",
+    "Canonical",
+    "Consolidation",
     "Conversations",
     "Dependencies",
+    "History",
     "KeyValue",
     "Lifecycle",
     "Memories",
     "Messages",
+    "Namespaces",
     "Participants",
     "Projects",
+    "Repair",
     "Rooms",
+    "Sessions",
+    "Spaces",
     "Storage",
     "TaskLog",
     "TaskUpkeep",
     "Tasks",
+    "ToolEvents",
+    "Transfer",
     "open",
 ]
 
@@ -217,9 +255,9 @@ class Conversations:
     ) -> Conversation:
         """Begin a conversation; with a ``key`` that the bound scope has used, the first one.
 
-        Raises Conflict for a ``conversation_id`` in use or a ``room_id`` of no room.
+        Raises Conflict for a ``conversation_id`` in use, NotFound for a ``room_id`` of no room.
         """
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.create,
             key=key,
             title=title,
@@ -279,7 +317,7 @@ class Conversations:
         metadata: dict[str, Any] | None | UnsetType = UNSET,
     ) -> Conversation:
         """Replace what is given; None clears, what is absent stays. NotFound."""
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.update,
             conversation_id,
             title=title,
@@ -308,13 +346,15 @@ class Conversations:
         created_at: datetime | None = None,
         message_id: str | None = None,
         expected_head: int | None = None,
+        op_id: str | None = None,
     ) -> Message:
         """Add a message at the end and return it as stored; the fields are those of Draft.
 
-        A repeated ``external_id`` returns the stored message. Raises NotFound for an unknown
+        A repeated ``external_id`` returns the stored message, and so does a repeated ``op_id``
+        with the same arguments (IdempotencyMismatch with others). Raises NotFound for an unknown
         conversation, Conflict when its head is not ``expected_head`` or the id is in use.
         """
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.append,
             conversation_id,
             text,
@@ -329,17 +369,27 @@ class Conversations:
             created_at=created_at,
             message_id=message_id,
             expected_head=expected_head,
+            op_id=op_id,
         )
 
     async def append_many(
-        self, conversation_id: str, drafts: Sequence[Draft], *, expected_head: int | None = None
-    ) -> list[Message]:
+        self,
+        conversation_id: str,
+        drafts: Sequence[Draft],
+        *,
+        expected_head: int | None = None,
+        op_id: str | None = None,
+    ) -> builtins.list[Message]:
         """Add up to 1000 messages in order, all or none; as ``append`` for each.
 
         The result has one message for each draft, stored ones where external ids repeat.
         """
         return await self._calls.run(
-            self._below.append_many, conversation_id, drafts, expected_head=expected_head
+            self._below.append_many,
+            conversation_id,
+            drafts,
+            expected_head=expected_head,
+            op_id=op_id,
         )
 
     async def search(
@@ -352,7 +402,7 @@ class Conversations:
         start: datetime | None = None,
         end: datetime | None = None,
         explain: bool = False,
-    ) -> list[FoundMessage]:
+    ) -> builtins.list[FoundMessage]:
         """The ``k`` (0 to 1000) best messages for the words of ``query``, ties by id.
 
         Nothing in the query is grammar; without any word there is no result. The filters hold
@@ -478,7 +528,9 @@ class Rooms:
         self, room_id: str, actor_id: str, *, name: str = "", details: dict[str, Any] | None = None
     ) -> Actor:
         """Let an actor in; one who is in already is returned unchanged. NotFound."""
-        return await self._calls.run(self._below.add, room_id, actor_id, name=name, details=details)
+        return await self._calls.write(
+            self._below.add, room_id, actor_id, name=name, details=details
+        )
 
     async def actors(
         self, room_id: str, *, limit: int = 100, cursor: str | None = None
@@ -488,7 +540,7 @@ class Rooms:
 
     async def leave(self, room_id: str, actor_id: str) -> bool:
         """Let an actor out; whether they were in."""
-        return await self._calls.run(self._below.leave, room_id, actor_id)
+        return await self._calls.write(self._below.leave, room_id, actor_id)
 
     async def delete(self, room_id: str) -> bool:
         """Remove the room with its actors and conversations, all at once; whether it existed."""
@@ -586,7 +638,7 @@ class Tasks:
         and nothing is added. ``depends_on`` blocks the task until those are completed. Raises
         NotFound for a parent, project or dependency that is not there.
         """
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.post,
             draft,
             depends_on=depends_on,
@@ -609,7 +661,7 @@ class Tasks:
         line, then by id; no task goes to two callers. Expired leases are ended first. Each task
         has ``lease_token`` for the calls that follow.
         """
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.claim, worker, limit=limit, lease_seconds=lease_seconds, where=where
         )
 
@@ -621,7 +673,7 @@ class Tasks:
         Raises NotFound, and Conflict, with the reason, when it is blocked, finished, taken,
         somebody else's or not due yet.
         """
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.start, task_id, worker, lease_seconds=lease_seconds
         )
 
@@ -629,7 +681,7 @@ class Tasks:
         self, task_id: str, lease_token: str, *, lease_seconds: float = LEASE_SECONDS
     ) -> Task:
         """Hold the task ``lease_seconds`` from now. Raises Conflict when the lease is lost."""
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.extend, task_id, lease_token, lease_seconds=lease_seconds
         )
 
@@ -646,7 +698,7 @@ class Tasks:
         ``metadata`` is merged key by key, null removing a key. Raises NotFound, and Conflict
         when the lease is lost or the task finished.
         """
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.complete, task_id, lease_token, result=result, metadata=metadata
         )
 
@@ -665,13 +717,13 @@ class Tasks:
         was posted meanwhile. Without attempts left, or without ``retry``, it is failed. Raises
         NotFound, and Conflict when the lease is lost.
         """
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.fail, task_id, lease_token, error, retry=retry, metadata=metadata
         )
 
     async def release(self, task_id: str, lease_token: str) -> Task:
         """Give the task back untried, to its place in line. Raises Conflict when it is lost."""
-        return await self._calls.run(self._below.release, task_id, lease_token)
+        return await self._calls.write(self._below.release, task_id, lease_token)
 
     async def cancel(self, task_id: str, *, reason: str = "") -> Task:
         """Finish a task that nobody needs, in whatever state; a holder's later calls conflict.
@@ -679,7 +731,7 @@ class Tasks:
         Raises NotFound, and Conflict when the task has finished. Tasks that wait for it stay
         blocked until the dependency is removed.
         """
-        return await self._calls.run(self._below.cancel, task_id, reason=reason)
+        return await self._calls.write(self._below.cancel, task_id, reason=reason)
 
     async def get(self, task_id: str) -> Task | None:
         """The task, or None."""
@@ -873,8 +925,9 @@ class Memories:
         cursor: str | None = None,
         **filters: Unpack[MemoryFilters],
     ) -> Page[Memory]:
-        """Live memories in order of ``sort``, ties by id; with ``include_closed`` also those
-        that are superseded, expired or outside their validity. Limit 1 to 1000.
+        """Live memories in order of ``sort``, ties by id. Limit 1 to 1000.
+
+        With ``include_closed`` also those superseded, expired or outside their validity.
         """
         return await self._calls.run(
             self._below.list,
@@ -895,6 +948,244 @@ class Memories:
     def archive(self) -> Archive:
         """Cold memories, compressed."""
         return Archive(self._below.archive, self._calls)
+
+    @cached_property
+    def history(self) -> History:
+        """Succession, contradiction, confidence, and what held when."""
+        return History(self._below.history, self._calls)
+
+    @cached_property
+    def repair(self) -> Repair:
+        """The queue of memories whose vector is missing."""
+        return Repair(self._below.repair, self._calls)
+
+    @cached_property
+    def consolidation(self) -> Consolidation:
+        """Merging of near duplicates."""
+        return Consolidation(self._below.consolidation, self._calls)
+
+    @cached_property
+    def spaces(self) -> Spaces:
+        """The embedding space, and the move to another."""
+        return Spaces(self._below.spaces, self._calls)
+
+    @cached_property
+    def namespaces(self) -> Namespaces:
+        """Named parts of the scope, and links between them."""
+        return Namespaces(self._below.namespaces, self._calls)
+
+    @cached_property
+    def transfer(self) -> Transfer:
+        """Export and import as JSON Lines."""
+        return Transfer(self._below.transfer, self._calls)
+
+
+class Sessions:
+    """Sessions of the bound scope."""
+
+    def __init__(self, below: SyncSessions, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    @cached_property
+    def canonical(self) -> Canonical:
+        """The one session that the bound scope always comes back to."""
+        return Canonical(self._below.canonical, self._calls)
+
+    async def create(
+        self,
+        *,
+        label: str | None = None,
+        parent_id: str | None = None,
+        conversation_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        session_id: str | None = None,
+    ) -> Session:
+        """Begin a session, active.
+
+        Raises NotFound for an unknown parent or conversation, Conflict for
+        a ``session_id`` in use.
+        """
+        return await self._calls.run(
+            self._below.create,
+            label=label,
+            parent_id=parent_id,
+            conversation_id=conversation_id,
+            metadata=metadata,
+            session_id=session_id,
+        )
+
+    async def begin(
+        self,
+        participants: Sequence[NewParticipant] = (),
+        *,
+        key: str | None = None,
+        title: str | None = None,
+        label: str | None = None,
+        parent_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        conversation_metadata: dict[str, Any] | None = None,
+    ) -> Begun:
+        """Begin a session with a new conversation and its participants: all of it, or nothing.
+
+        Raises Conflict when the conversation's ``key`` is in use or two participants share an
+        external id, NotFound for an unknown parent.
+        """
+        return await self._calls.run(
+            self._below.begin,
+            participants,
+            key=key,
+            title=title,
+            label=label,
+            parent_id=parent_id,
+            metadata=metadata,
+            conversation_metadata=conversation_metadata,
+        )
+
+    async def get(self, session_id: str) -> Session | None:
+        """The session, or None."""
+        return await self._calls.run(self._below.get, session_id)
+
+    async def list(
+        self,
+        *,
+        status: SessionStatus | None = None,
+        parent_id: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Session]:
+        """Sessions, newest first; those of a status, or the children of one session."""
+        return await self._calls.run(
+            self._below.list, status=status, parent_id=parent_id, limit=limit, cursor=cursor
+        )
+
+    async def set_status(self, session_id: str, status: SessionStatus) -> Session:
+        """Make the session active, idle or ended; its first end is kept until it leaves ended."""
+        return await self._calls.run(self._below.set_status, session_id, status)
+
+    async def count(
+        self, session_id: str, *, turns: int = 0, input_tokens: int = 0, output_tokens: int = 0
+    ) -> Session:
+        """Add to the counters and note the activity. NotFound."""
+        return await self._calls.run(
+            self._below.count,
+            session_id,
+            turns=turns,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+        )
+
+    async def merge_metadata(self, session_id: str, metadata: dict[str, Any]) -> Session:
+        """Replace the top-level keys that are given; a null value removes its key.
+
+        Concurrent merges of different keys lose nothing.
+        """
+        return await self._calls.run(self._below.merge_metadata, session_id, metadata)
+
+    async def replace_metadata(self, session_id: str, metadata: dict[str, Any] | None) -> Session:
+        """Replace the whole metadata; None empties it."""
+        return await self._calls.run(self._below.replace_metadata, session_id, metadata)
+
+    async def set_label(self, session_id: str, label: str | None) -> Session:
+        """Name the session, or take its name away. Several may share one label."""
+        return await self._calls.run(self._below.set_label, session_id, label)
+
+    async def find_by_label(self, label: str | None, *, agent: str | None = None) -> Session | None:
+        """The newest session with this label, of one agent if given; None for a blank label."""
+        return await self._calls.run(self._below.find_by_label, label, agent=agent)
+
+    async def delete(self, session_id: str) -> Sequence[str]:
+        """Remove a session and every descendant; the ids removed, its own first, or none.
+
+        Their tool events go with them, and the messages of a canonical session.
+        """
+        return await self._calls.run(self._below.delete, session_id)
+
+
+class ToolEvents:
+    """Tool events of the sessions that the bound scope sees."""
+
+    def __init__(self, below: SyncToolEvents, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def append(
+        self,
+        session_id: str,
+        tool: str,
+        *,
+        input: str = "",
+        output: str = "",
+        summary: str = "",
+        type: str = "tool_use",
+        importance: int = IMPORTANCE_DEFAULT,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> ToolEvent:
+        """Keep one use of a tool and note the session's activity. NotFound for no such session."""
+        return await self._calls.run(
+            self._below.append,
+            session_id,
+            tool,
+            input=input,
+            output=output,
+            summary=summary,
+            type=type,
+            importance=importance,
+            metadata=metadata,
+        )
+
+    async def get(self, event_id: str) -> ToolEvent | None:
+        """The event, or None."""
+        return await self._calls.run(self._below.get, event_id)
+
+    async def list(
+        self,
+        *,
+        session_id: str | None = None,
+        agent: str | None = None,
+        type: str | None = None,
+        tool: str | None = None,
+        minimum_importance: int = 1,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[ToolEvent]:
+        """Events that fit all that is given: of one session in order, else newest first."""
+        return await self._calls.run(
+            self._below.list,
+            session_id=session_id,
+            agent=agent,
+            type=type,
+            tool=tool,
+            minimum_importance=minimum_importance,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    async def search(
+        self,
+        query: str,
+        *,
+        k: int = 10,
+        session_id: str | None = None,
+        agent: str | None = None,
+        type: str | None = None,
+        tool: str | None = None,
+        minimum_importance: int = 1,
+    ) -> Found:
+        """The ``k`` (0 to 1000) best events for any of the query's words, ties by id.
+
+        Tool, summary, input and output are searched; filters hold before the limit.
+        """
+        return await self._calls.run(
+            self._below.search,
+            query,
+            k=k,
+            session_id=session_id,
+            agent=agent,
+            type=type,
+            tool=tool,
+            minimum_importance=minimum_importance,
+        )
 
 
 class Messages:
@@ -970,7 +1261,7 @@ class Participants:
 
         Raises NotFound for an unknown conversation, Conflict for a used ``participant_id``.
         """
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.add,
             conversation_id,
             external_id=external_id,
@@ -1007,17 +1298,17 @@ class Participants:
         metadata: dict[str, Any] | None | UnsetType = UNSET,
     ) -> Participant:
         """Change what is given; None clears, what is absent stays. NotFound."""
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.update, participant_id, name=name, email=email, metadata=metadata
         )
 
     async def set_state(self, participant_id: str, state: ParticipantState | None) -> Participant:
         """FOLLOWED, MUTED, or None for neither. NotFound."""
-        return await self._calls.run(self._below.set_state, participant_id, state)
+        return await self._calls.write(self._below.set_state, participant_id, state)
 
     async def mark_read(self, participant_id: str, message_id: str) -> Participant:
         """Keep the last message read. NotFound unless both are of one conversation."""
-        return await self._calls.run(self._below.mark_read, participant_id, message_id)
+        return await self._calls.write(self._below.mark_read, participant_id, message_id)
 
     async def remove(self, participant_id: str) -> bool:
         """Let the participant leave; whether there was one. Their messages keep the id."""
@@ -1097,7 +1388,7 @@ class TaskLog:
 
     async def append(self, task_id: str, message: str, *, data: Any = None) -> LogLine:
         """Add a line to a task's log, in any state of the task; NotFound without the task."""
-        return await self._calls.run(self._below.append, task_id, message, data=data)
+        return await self._calls.write(self._below.append, task_id, message, data=data)
 
     async def list(
         self, task_id: str, *, limit: int = 100, cursor: str | None = None
@@ -1159,8 +1450,9 @@ class Lifecycle:
     async def remove_older(
         self, *, before: datetime | None = None, dry_run: bool = True, limit: int = BATCH
     ) -> Removal:
-        """Delete memories created before an instant (default: 182 days ago) and not accessed
-        since, pinned ones spared. Counts only, unless ``dry_run`` is False.
+        """Delete what was created before an instant (default: 182 days ago) and not accessed since.
+
+        Pinned ones are spared. Only counts, unless ``dry_run`` is False. Limit 1 to 100,000.
         """
         return await self._calls.run(
             self._below.remove_older, before=before, dry_run=dry_run, limit=limit
@@ -1198,8 +1490,9 @@ class Archive:
         return await self._calls.run(self._below.put, ids)
 
     async def put_untouched(self, *, before: datetime, limit: int = 1_000) -> int:
-        """Archive live, unpinned memories created and last accessed before an instant, oldest
-        first; how many. Limit 1 to 100,000.
+        """Archive live, unpinned memories that were written and accessed ``before`` an instant.
+
+        Oldest first; how many. Limit 1 to 100,000.
         """
         return await self._calls.run(self._below.put_untouched, before=before, limit=limit)
 
@@ -1225,6 +1518,353 @@ class Archive:
     async def delete(self, memory_id: str) -> None:
         """Remove an archived memory for good. NotFound when there is none."""
         await self._calls.run(self._below.delete, memory_id)
+
+
+class History:
+    """Succession, contradiction and confidence of the bound scope's memories."""
+
+    def __init__(self, below: SyncHistory, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def supersede(
+        self,
+        memory_id: str,
+        successor_id: str,
+        *,
+        at: datetime | None = None,
+        by: str | None = None,
+    ) -> Memory:
+        """Close a memory in favour of another, from ``at`` (default now) on; the closed one.
+
+        NotFound for either; Conflict when the first is closed already, or the successor is
+        itself superseded: so no chain of successors ever comes back to its start.
+        """
+        return await self._calls.run(self._below.supersede, memory_id, successor_id, at=at, by=by)
+
+    async def restore(self, memory_id: str, *, by: str | None = None) -> Memory:
+        """Reopen a memory that was superseded, contradicted or forgotten, as it was before.
+
+        NotFound; Conflict when it is open, or a live memory holds the same content.
+        """
+        return await self._calls.run(self._below.restore, memory_id, by=by)
+
+    async def contradict(
+        self, memory_id: str, *, by: str, confidence: float = 0.1, at: datetime | None = None
+    ) -> Memory:
+        """Close a memory as wrong from ``at`` (default now) on, and set its confidence (0 to 1).
+
+        ``by`` names who or which memory says so; it and the previous confidence are kept.
+        NotFound; Conflict when it is closed already.
+        """
+        return await self._calls.run(
+            self._below.contradict, memory_id, by=by, confidence=confidence, at=at
+        )
+
+    async def set_confidence(
+        self, memory_id: str, confidence: float, *, by: str | None = None
+    ) -> Memory:
+        """Set how sure it is; what lies outside 0 to 1 becomes the nearer end.
+
+        NotFound; Conflict when the memory is closed. NaN is Invalid.
+        """
+        return await self._calls.run(self._below.set_confidence, memory_id, confidence, by=by)
+
+    async def corroborate(self, memory_id: str) -> bool:
+        """Grow confidence by a share of what is missing to 1; whether it grew.
+
+        Once within ``corroborate_hours`` for each memory. NotFound.
+        """
+        return await self._calls.run(self._below.corroborate, memory_id)
+
+    async def predecessors(self, memory_id: str) -> list[Memory]:
+        """What this memory has replaced, directly and further back; nearest first, then by id."""
+        return await self._calls.run(self._below.predecessors, memory_id)
+
+    async def current(self, memory_id: str) -> Memory:
+        """The last of a memory's successors: itself while it is open. NotFound."""
+        return await self._calls.run(self._below.current, memory_id)
+
+    async def as_of(
+        self, instant: datetime, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[Memory]:
+        """What held at an instant, newest first, ties by id; closed since or not. Limit 1 to 1000.
+
+        A memory holds from ``valid_from`` up to ``valid_to``; a missing bound is open.
+        """
+        return await self._calls.run(self._below.as_of, instant, limit=limit, cursor=cursor)
+
+    async def events(
+        self, memory_id: str | None = None, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[MemoryEvent]:
+        """What was decided, about one memory or all, oldest first, ties by id. Limit 1 to 1000."""
+        return await self._calls.run(self._below.events, memory_id, limit=limit, cursor=cursor)
+
+
+class Repair:
+    """The repair queue of the bound scope. Nothing here moves a memory's ``updated_at``."""
+
+    def __init__(self, below: SyncRepair, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def claim(
+        self, *, limit: int = 20, lease_seconds: float | None = None
+    ) -> list[RepairJob]:
+        """Take rows whose vector is due, oldest due first, ties by id; limit 1 to 1000.
+
+        No row goes to two workers before its lease ends. Each claim counts as an attempt.
+        """
+        return await self._calls.run(self._below.claim, limit=limit, lease_seconds=lease_seconds)
+
+    async def complete(self, job: RepairJob, vector: Any) -> bool:
+        """Write a vector back; False when the content changed or the lease passed to another."""
+        return await self._calls.run(self._below.complete, job, vector)
+
+    async def fail(self, job: RepairJob, error: str) -> bool:
+        """Give the row back after a failure; False when it is no longer the worker's.
+
+        It is due again after a wait that doubles with each attempt; after the last it is parked.
+        """
+        return await self._calls.run(self._below.fail, job, error)
+
+    async def run(self, *, limit: int = 20) -> int:
+        """Claim, embed and write back once; how many rows got their vector. Limit 1 to 1000.
+
+        Each row is embedded by itself, so that one that the model refuses holds up no other.
+        """
+        return await self._calls.run(self._below.run, limit=limit)
+
+    async def rearm(self, ids: Sequence[str] | None = None, *, vectorless: bool = False) -> int:
+        """Make parked rows due again, all or those named; how many.
+
+        ``vectorless`` queues every row that has no vector at all, such as those that were
+        written before there was an embedder.
+        """
+        return await self._calls.run(self._below.rearm, ids, vectorless=vectorless)
+
+    async def stats(self) -> RepairStats:
+        """How many rows are due, waiting and parked at this instant."""
+        return await self._calls.run(self._below.stats)
+
+
+class Consolidation:
+    """Near duplicates of the bound scope; turns of conversations and pinned rows stay apart."""
+
+    def __init__(self, below: SyncConsolidation, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def run(self, *, dry_run: bool = False) -> Merged:
+        """Merge every cluster of live memories whose similarity is at least ``merge_similarity``.
+
+        The survivor is the surest, then the most accessed, then the oldest; it gains the others'
+        tags, and they name it as their successor. Runs until nothing is left to merge, so that
+        a second run finds nothing. Only memories of one scope and one embedding space meet.
+        """
+        return await self._calls.run(self._below.run, dry_run=dry_run)
+
+
+class Spaces:
+    """The embedding space of the whole tenant's memories, whatever the handle is bound to."""
+
+    def __init__(self, below: SyncSpaces, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def active(self) -> Space | None:
+        """The space that memories are searched in; None before the first vector."""
+        return await self._calls.run(self._below.active)
+
+    async def begin(self, embedder: Embedder) -> MoveProgress:
+        """Start moving to ``embedder``'s space, or take up the move to it that was started.
+
+        Conflict when a move to another space is under way; Invalid when it is the active one;
+        NotFound when there are no vectors yet, so nothing to move.
+        """
+        return await self._calls.run(self._below.begin, embedder)
+
+    async def step(self, embedder: Embedder, *, limit: int = SpacesBATCH) -> int:
+        """Embed up to ``limit`` (1 to 1000) memories that lack their new vector; how many.
+
+        Several workers may step at once, and any may stop: what is built stays built. Raises
+        what the embedder raises.
+        """
+        return await self._calls.run(self._below.step, embedder, limit=limit)
+
+    async def progress(self) -> MoveProgress:
+        """How many memories have their new vector and how many lack it; NotFound without a move."""
+        return await self._calls.run(self._below.progress)
+
+    async def finish(self) -> Space:
+        """Flip reads and writes to the new space and let go of the old vectors, in one apply.
+
+        Conflict while memories lack their new vector. One that is written while this runs is
+        queued for repair.
+        """
+        return await self._calls.run(self._below.finish)
+
+    async def cancel(self) -> bool:
+        """Give up the move and drop what it built; whether there was one."""
+        return await self._calls.run(self._below.cancel)
+
+    async def stragglers(self) -> int:
+        """Queue for repair what was written into a space that is no longer active; how many."""
+        return await self._calls.run(self._below.stragglers)
+
+
+class Namespaces:
+    """The namespaces of the bound scope, and the links between them."""
+
+    def __init__(self, below: SyncNamespaces, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def list(self) -> Sequence[NamespaceCount]:
+        """Every namespace that holds a memory, sorted by name, each once."""
+        return await self._calls.run(self._below.list)
+
+    async def delete(self, name: str) -> int:
+        """Remove a namespace for good, with archive and links; how many memories it held."""
+        return await self._calls.run(self._below.delete, name)
+
+    async def move(self, ids: Sequence[str], target: str) -> int:
+        """Move memories into another namespace; how many there were, missing ones passed by.
+
+        Conflict, and nothing moved, when the target holds the content of one already.
+        """
+        return await self._calls.run(self._below.move, ids, target)
+
+    async def split(self, origin: str, target: str, **filters: Unpack[MemoryFilters]) -> int:
+        """Move what the filters select out of ``origin`` into ``target``; how many."""
+        return await self._calls.run(self._below.split, origin, target, **filters)
+
+    async def rename(self, old: str, new: str) -> int:
+        """Move everything of a namespace, archive and links included; how many memories.
+
+        Where the new name already has a link of the same ends and relation, that one stays.
+        """
+        return await self._calls.run(self._below.rename, old, new)
+
+    async def link(
+        self, origin: str, target: str, relation: str = "", note: str = ""
+    ) -> NamespaceLink:
+        """Link two namespaces, or replace the note of the link that is there.
+
+        Invalid for a link of a namespace with itself.
+        """
+        return await self._calls.run(self._below.link, origin, target, relation, note)
+
+    async def unlink(self, origin: str, target: str, relation: str = "") -> bool:
+        """Remove a link; whether there was one."""
+        return await self._calls.run(self._below.unlink, origin, target, relation)
+
+    async def links(self, name: str | None = None) -> Sequence[NamespaceLink]:
+        """The links from or to a namespace, or all, by origin, target and relation."""
+        return await self._calls.run(self._below.links, name)
+
+
+class Transfer:
+    """All memories of the bound scope as lines of JSON. Revisions start anew at the other side."""
+
+    def __init__(self, below: SyncTransfer, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    def export_lines(self, *, progress: TransferProgress | None = None) -> AsyncIterator[str]:
+        """One line of JSON per record, a header first; by kind of record, then by key.
+
+        Each page is read by itself, so what is written meanwhile may or may not be included.
+        """
+        return self._calls.iterate(self._below.export_lines, progress=progress)
+
+    async def import_lines(
+        self, lines: Iterable[str], *, skip: int = 0, progress: TransferProgress | None = None
+    ) -> Imported:
+        """Write what an export gave; what is there already stays as it is.
+
+        So it may be repeated, and resumed after a break, from the start or with ``skip`` records
+        left out.
+
+        Invalid names the line that is no record of an export or lies outside the bound scope;
+        DimensionMismatch when the memories live in another space than those of this tenant.
+        Records before such a line are written.
+        """
+        return await self._calls.run(self._below.import_lines, lines, skip=skip, progress=progress)
+
+
+class Canonical:
+    """The canonical session of exactly the bound scope, made when it is first needed."""
+
+    def __init__(self, below: SyncCanonical, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def session(self) -> Session:
+        """The session; of several first callers all get the same one."""
+        return await self._calls.run(self._below.session)
+
+    async def append(
+        self,
+        text: str,
+        *,
+        role: Role = "user",
+        tokens: int = 0,
+        content: Any = None,
+        external_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Message:
+        """Add a message at the end; as ``conversations.append``."""
+        return await self._calls.run(
+            self._below.append,
+            text,
+            role=role,
+            tokens=tokens,
+            content=content,
+            external_id=external_id,
+            metadata=metadata,
+        )
+
+    async def append_many(self, drafts: Sequence[Draft]) -> list[Message]:
+        """Add messages in order, all or none; as ``conversations.append_many``."""
+        return await self._calls.run(self._below.append_many, drafts)
+
+    async def window(self, count: int = WINDOW) -> Window:
+        """The summary and the last ``count`` (0: all) messages, as they stood at one moment."""
+        return await self._calls.run(self._below.window, count)
+
+    async def compact(
+        self,
+        *,
+        threshold: int = COMPACT_THRESHOLD,
+        keep: int = COMPACT_KEEP,
+        message_characters: int = MESSAGE_CHARACTERS,
+        summary_characters: int = SUMMARY_CHARACTERS,
+    ) -> int:
+        """Above ``threshold`` messages keep the last ``keep`` and fold the others; how many.
+
+        Each folded message adds its role and first ``message_characters`` as a line. The summary
+        keeps its last ``summary_characters``, so that the oldest fades first.
+        """
+        return await self._calls.run(
+            self._below.compact,
+            threshold=threshold,
+            keep=keep,
+            message_characters=message_characters,
+            summary_characters=summary_characters,
+        )
+
+    async def store_summary(
+        self, summary: str, *, expected_head: int, keep: int = COMPACT_KEEP
+    ) -> int:
+        """Replace the summary and drop all but the last ``keep`` messages; how many it dropped.
+
+        Raises Conflict when messages came or went since ``expected_head`` was read, so that
+        nothing is dropped that the summary does not know.
+        """
+        return await self._calls.run(
+            self._below.store_summary, summary, expected_head=expected_head, keep=keep
+        )
 
 
 class Storage:
@@ -1271,6 +1911,16 @@ class Storage:
     def memory(self) -> Memories:
         """What was remembered, recalled by meaning and by words."""
         return Memories(self._below.memory, self._calls)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """Runs of an agent: state, counters, labels, descent, the canonical session."""
+        return Sessions(self._below.sessions, self._calls)
+
+    @cached_property
+    def tool_events(self) -> ToolEvents:
+        """What an agent's tools were given and gave back."""
+        return ToolEvents(self._below.tool_events, self._calls)
 
     @property
     def scope(self) -> Scope:

@@ -128,7 +128,7 @@ class Collection:
         object.__setattr__(self, "_checks", tuple(checks))
         values = {name: (nullable, check) for name, nullable, _, check in checks}
         values[REVISION] = (False, CHECKS["int"])
-        values |= {name: (True, check_vector) for name in self.vectors}
+        values |= dict.fromkeys(self.vectors, (True, check_vector))
         object.__setattr__(self, "_value_checks", values)
 
     @staticmethod

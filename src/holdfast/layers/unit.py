@@ -13,7 +13,6 @@ from holdfast.core.edit import edited
 from holdfast.core.errors import Forbidden, NotFound, Unsupported
 from holdfast.core.filter import Record
 from holdfast.core.query import Aggregate
-from holdfast.core.scope import Tenant
 from holdfast.layers.layer import Layer
 
 

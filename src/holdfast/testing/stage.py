@@ -13,7 +13,7 @@ from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
 from holdfast.layers.check import Checked
 from holdfast.recall.embedders import HashEmbedder
-from holdfast.recall.recipe import RecipeRanker
+from holdfast.recall.recipe import Recipe
 from holdfast.storage import Storage, all_collections
 from holdfast.testing.harness import Harness
 
@@ -74,4 +74,4 @@ class Stage:
 
 def runtime(clock: ManualClock, prefix: str) -> Runtime:
     """Manual time, counted ids, the deterministic embedder and the recipe."""
-    return Runtime(clock=clock, ids=CountingIds(prefix), embedder=EMBEDDER, ranker=RecipeRanker())
+    return Runtime(clock=clock, ids=CountingIds(prefix), embedder=EMBEDDER, ranker=Recipe())

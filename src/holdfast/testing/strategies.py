@@ -276,7 +276,7 @@ HOSTILE_FLOATS: Final[dict[str, Build]] = {
     "text": lambda: "1.0",
 }
 HOSTILE_TIMES: Final[dict[str, Build]] = {
-    "naive": lambda: datetime(2026, 1, 1),  # noqa: DTZ001
+    "naive": lambda: datetime(2026, 1, 1),
     "text": lambda: "2026-01-01T00:00:00Z",
     "seconds": lambda: 1_700_000_000,
     "a date": lambda: NOON.date(),

@@ -90,7 +90,7 @@ def _forged_filters() -> dict[str, Any]:
         "bool for int": Compare("count", "eq", True),
         "2**63": Compare("count", "eq", 2**63),
         "NaN": Compare("score", "lt", NAN),
-        "naive instant": Compare("at", "lt", datetime(2026, 1, 1)),  # noqa: DTZ001
+        "naive instant": Compare("at", "lt", datetime(2026, 1, 1)),
         "null": Compare("name", "eq", None),  # type: ignore[arg-type]
         "NUL": Compare("name", "lt", "a\x00"),
         "lone surrogate": Compare("note", "eq", "\ud800"),
