@@ -171,9 +171,11 @@ class SqliteDriver(Driver):
 
     def maintain(self, task: Task, **options: Any) -> Report:
         run = maintenance.TASKS[task]
-        return run(
-            maintenance.Desk(self._pool, self._writer, self._planner, self._clock), **options
-        )
+        desk = maintenance.Desk(self._pool, self._writer, self._planner, self._clock)
+        try:
+            return run(desk, **options)
+        except apsw.Error as error:
+            raise mapped(error) from error
 
     def backup(self, target: str) -> Report:
         with self._reading() as connection:
