@@ -15,7 +15,7 @@ from holdfast.backends.sql.dialect import Codec, Dialect, quoted
 from holdfast.core.collection import Collection
 from holdfast.core.edit import appended, merged
 from holdfast.core.query import Bucket
-from holdfast.core.values import Kind, from_micros, to_micros
+from holdfast.core.values import Kind, check_json, check_texts, from_micros, to_micros
 
 TYPES: Final[dict[Kind, str]] = {
     "text": "TEXT",
@@ -101,13 +101,15 @@ class SqliteDialect(Dialect):
 def append_json(*arguments: Any) -> str:
     """`core.edit.appended` on stored text lists: held, values."""
     held, values = arguments
-    return encode_json(appended(None if held is None else _decode_json(held), _decode_json(values)))
+    result = appended(None if held is None else _decode_json(held), _decode_json(values))
+    return encode_json(check_texts("append", result))
 
 
 def merge_json(*arguments: Any) -> str:
     """`core.edit.merged` on stored json: held, patch."""
     held, patch = arguments
-    return encode_json(merged(None if held is None else _decode_json(held), _decode_json(patch)))
+    result = merged(None if held is None else _decode_json(held), _decode_json(patch))
+    return encode_json(check_json("merge", result))
 
 
 _ENCODERS: Final[dict[Kind, Codec]] = {

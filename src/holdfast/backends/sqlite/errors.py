@@ -13,12 +13,17 @@ from holdfast.core.errors import (
     Conflict,
     Corrupt,
     HoldfastError,
+    Invalid,
     ReadOnly,
     StorageFull,
     Unavailable,
 )
 
 _UNIQUE: Final = re.compile(r"UNIQUE constraint failed: (.+)")
+
+_BEYOND: Final = re.compile(
+    r"CHECK constraint failed: (\w+)|cannot store REAL value in INTEGER column \w+\.(\w+)"
+)
 
 
 def mapped(error: Exception) -> HoldfastError:
@@ -51,6 +56,10 @@ def mapped(error: Exception) -> HoldfastError:
 
 def constraint_conflict(error: apsw.ConstraintError, collection: Collection) -> HoldfastError:
     """Which of the collection's promises a constraint error broke."""
+    beyond = _BEYOND.search(str(error))
+    if beyond is not None:
+        name = beyond[1] or beyond[2]
+        return Invalid(name, expected="a result that the field can hold", got="one beyond it")
     found = _UNIQUE.search(str(error))
     if found is None:
         return Corrupt(f"A stored value of {collection.name} does not fit its column.")

@@ -297,7 +297,12 @@ def _column(field: Field, *, with_default: bool = False) -> str:
         encode = SqliteDialect().encoder(field.kind)
         default = field.default if encode is None else encode(field.default)
         text += f" DEFAULT {literal(default)}"
-    return text if field.nullable else f"{text} NOT NULL"
+    if not field.nullable:
+        text += " NOT NULL"
+    if field.kind == "float":
+        # Arithmetic in an UPDATE must not leave an infinity behind.
+        text += f" CONSTRAINT {quoted(field.name)} CHECK (abs({quoted(field.name)}) < 9e999)"
+    return text
 
 
 def _check_alterable(
