@@ -11,8 +11,10 @@ import msgspec
 
 from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver, Health, Report
+from holdfast.core.errors import Forbidden
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
+from holdfast.journal.follow import Follower, Following
 from holdfast.layers.unit import UnitOfWork
 from holdfast.stores import STORES
 from holdfast.stores.audit import Audit
@@ -135,6 +137,18 @@ class Storage:
         work = UnitOfWork(self._driver, collections)
         yield Storage(work, self._scope, self._runtime)
         work.commit(op_id)
+
+    def follow(self, follower: Follower) -> Following:
+        """Keep the tenant's changes for a follower from now on, such as a transcript mirror.
+
+        Call ``catch_up`` of what is returned whenever it suits. Raises Forbidden on a handle that
+        is bound below its tenant, Unsupported where the engine has no feed.
+        """
+        if self._scope.bound():
+            raise Forbidden("Following shows the whole tenant; this handle is bound below it.")
+        following = Following(self._driver, follower, tenant=self._scope.tenant)
+        following.start()
+        return following
 
     def health(self) -> Health:
         """Whether the store answers, and facts about it. Never raises."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -31,6 +31,8 @@ APPEND_LIMIT: Final = 1_000
 """Most messages of one ``append_many``."""
 APPEND_TRIES: Final = 100
 """How often an append repeats when others store the same external ids meanwhile."""
+PREVIEW_CHARACTERS: Final = 200
+"""How much of its first inbound text a conversation keeps: it is rewritten at every append."""
 
 _build = builder(Message)
 
@@ -57,9 +59,6 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
 class Appending(Owned):
     """Writes messages at the end of conversations."""
-
-    preview_characters: ClassVar[int] = 200
-    """How much of the first inbound text a conversation keeps; a subclass may change it."""
 
     @grouped
     def append(
@@ -183,7 +182,7 @@ class Appending(Owned):
                 "head": len(records),
             },
             maximum={"updated_at": now},
-            default={"first_inbound": first[: self.preview_characters]} if first else {},
+            default={"first_inbound": first[:PREVIEW_CHARACTERS]} if first else {},
         )
 
     def _message(self, conversation_id: str, draft: Draft, now: datetime) -> Record:
