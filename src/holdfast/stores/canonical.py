@@ -17,6 +17,7 @@ import msgspec
 from holdfast.core.change import ABSENT, DeleteWhere, Edit, Patch, Put, When
 from holdfast.core.errors import Conflict, NotFound
 from holdfast.core.filter import Record, both, eq, is_null, le
+from holdfast.core.marks import grouped
 from holdfast.core.query import asc, desc
 from holdfast.core.values import check_count, check_text
 from holdfast.stores.appending import Draft
@@ -61,6 +62,7 @@ class Canonical(Owned):
         """The session; of several first callers all get the same one."""
         return _build(self._open())
 
+    @grouped
     def append(
         self,
         text: str,
@@ -82,6 +84,7 @@ class Canonical(Owned):
         )
         return self.append_many([draft])[0]
 
+    @grouped
     def append_many(self, drafts: Sequence[Draft]) -> list[Message]:
         """Add messages in order, all or none; as ``conversations.append_many``."""
         return self._conversations.append_many(self._open()["conversation_id"], drafts)

@@ -15,6 +15,7 @@ import msgspec
 from holdfast.core.change import ABSENT, Change, Delete, Edit, Patch, Put, When
 from holdfast.core.errors import Conflict, NotFound
 from holdfast.core.filter import Record, among, eq
+from holdfast.core.marks import grouped
 from holdfast.core.query import desc
 from holdfast.core.scope import check_name
 from holdfast.core.values import check_count, check_text
@@ -69,6 +70,7 @@ class Sessions(Owned):
         """The one session that the bound scope always comes back to."""
         return Canonical(self._driver, self._scope, self._runtime)
 
+    @grouped
     def create(
         self,
         *,
@@ -96,6 +98,7 @@ class Sessions(Owned):
             self._require(CONVERSATIONS, conversation_id)
         return _build(self._add(record, [])[-1])
 
+    @grouped
     def begin(
         self,
         participants: Sequence[NewParticipant] = (),
@@ -169,6 +172,7 @@ class Sessions(Owned):
             cursor=cursor,
         )
 
+    @grouped
     def set_status(self, session_id: str, status: SessionStatus) -> Session:
         """Make the session active, idle or ended; its first end is kept until it leaves ended."""
         one_of("status", status, SessionStatus)
@@ -182,6 +186,7 @@ class Sessions(Owned):
             edit = Edit(set=given, maximum={"updated_at": now, **active})
         return self._edit(session_id, edit)
 
+    @grouped
     def count(
         self, session_id: str, *, turns: int = 0, input_tokens: int = 0, output_tokens: int = 0
     ) -> Session:
@@ -193,6 +198,7 @@ class Sessions(Owned):
         times = {"updated_at": now, "last_active_at": now}
         return self._edit(session_id, Edit(increment={**more}, maximum=times))
 
+    @grouped
     def merge_metadata(self, session_id: str, metadata: dict[str, Any]) -> Session:
         """Replace the top-level keys that are given; a null value removes its key.
 
@@ -201,11 +207,13 @@ class Sessions(Owned):
         merged = {"metadata": object_of("metadata", metadata)}
         return self._edit(session_id, Edit(merge=merged, maximum={"updated_at": self._now()}))
 
+    @grouped
     def replace_metadata(self, session_id: str, metadata: dict[str, Any] | None) -> Session:
         """Replace the whole metadata; None empties it."""
         given = {"metadata": object_of("metadata", metadata)}
         return self._edit(session_id, Edit(set=given, maximum={"updated_at": self._now()}))
 
+    @grouped
     def set_label(self, session_id: str, label: str | None) -> Session:
         """Name the session, or take its name away. Several may share one label."""
         given = {"label": name_of("label", label)}

@@ -12,6 +12,7 @@ from holdfast.core.change import ABSENT, Edit, Patch, Put
 from holdfast.core.collection import Collection, Index, Reference, Sequence
 from holdfast.core.errors import Conflict, Invalid, NotFound
 from holdfast.core.filter import Filter, eq, ge
+from holdfast.core.marks import grouped
 from holdfast.core.query import asc, desc
 from holdfast.core.scope import check_name
 from holdfast.core.search import Search, TextLeg
@@ -77,6 +78,7 @@ class ToolEvents(Owned):
 
     collections = (TOOL_EVENTS,)
 
+    @grouped
     def append(
         self,
         session_id: str,
