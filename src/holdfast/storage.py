@@ -15,6 +15,7 @@ from holdfast.core.errors import Forbidden
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
 from holdfast.journal.follow import Follower, Following
+from holdfast.layers.check import Checked
 from holdfast.layers.unit import UnitOfWork
 from holdfast.stores import STORES
 from holdfast.stores.audit import Audit
@@ -130,12 +131,19 @@ class Storage:
     def unit(self, *, op_id: str | None = None) -> Iterator[Storage]:
         """Write through the handle that the block is given; all of it commits at its end, or none.
 
-        Inside, writes answer with records whose revision and sequence numbers are still 0, and
-        a claim is refused. An error in the block leaves no trace.
+        Inside, a read by id sees the unit's writes, every other read the store as it is.
+        Sequence numbers are 0 until the commit, and a claim is refused. An error in the block, or
+        a Conflict at its end, leaves no trace. After the block the handle says Closed. With
+        ``op_id`` a repeat of the unit runs the block but writes nothing a second time.
         """
         collections = {c.name: c for c in all_collections()}
         work = UnitOfWork(self._driver, collections)
-        yield Storage(work, self._scope, self._runtime)
+        try:
+            # Checked here as well, so that bad input fails at its call and not at the end.
+            yield Storage(Checked(work, collections), self._scope, self._runtime)
+        except BaseException:
+            work.end()
+            raise
         work.commit(op_id)
 
     def follow(self, follower: Follower) -> Following:

@@ -79,9 +79,10 @@ class Checked(Layer):
     engine does not offer.
     """
 
-    def __init__(self, below: Driver) -> None:
+    def __init__(self, below: Driver, collections: Mapping[str, Collection] | None = None) -> None:
+        """``collections`` are those that were set up before, by name."""
         super().__init__(below)
-        self._collections: dict[str, Collection] = {}
+        self._collections: dict[str, Collection] = dict(collections or {})
         self._closed = False
         self._process_id = os.getpid()
 
