@@ -485,11 +485,12 @@ class Writer:
         below, arguments = f"self._below.{method.name}", self.arguments(method)
         indent = "        "
         if method.is_context:
+            entered = self.names.use(Source("holdfast.opening", "Entered"))
             made = wrapped("context = " + below, arguments, "", indent)
             inner = self.names.text(typing.cast("ast.expr", method.yielded()), method)
             given = f"{inner}(below, self._calls)" if inner in self.facade_names else "below"
             return (
-                f"{made}\n{indent}async with self._calls.entered(context) as below:\n"
+                f"{made}\n{indent}async with {entered}(self._calls, context) as below:\n"
                 f"{indent}    yield {given}"
             )
         if method.yielded() is not None:
@@ -534,8 +535,8 @@ class Writer:
         """The front door."""
         method = Method(open_storage)
         self.names.members = set()
-        opening = self.names.use(Source("holdfast.calls", "Opening"))
-        opened = self.names.use(Source("holdfast.calls", "opened"))
+        opening = self.names.use(Source("holdfast.opening", "Opening"))
+        opened = self.names.use(Source("holdfast.opening", "opened"))
         plain = "sync_open"
         self.names._imports[Source("holdfast.open", "open")] = plain
         parameters = [*self.parameters(method), "workers: int | None = None"]

@@ -20,15 +20,15 @@ import atexit
 import os
 import sys
 import weakref
-from asyncio import AbstractEventLoop, CancelledError, Future, get_running_loop, shield
+from asyncio import AbstractEventLoop, Future, get_running_loop
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Context, copy_context
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, current_thread
-from types import TracebackType
-from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar
+from time import monotonic, process_time
+from typing import Any, Final, ParamSpec, TypeVar
 
 from holdfast.core.errors import Conflict, NotFound, Unsupported
 from holdfast.core.values import check_count
@@ -40,10 +40,16 @@ WORKERS: Final = 8
 """Most threads of the pool, unless told otherwise."""
 READY: Final = 2 if getattr(sys, "_is_gil_enabled", lambda: True)() else WORKERS
 """Threads that calls find ready. Each more that computes makes the loop's thread wait longer for
-the interpreter lock (8 of them: 90 ms and more, 2: below 20 ms), so more start only for calls
-that stand still."""
+the interpreter lock (8 of them: 90 ms and more, 2: below 20 ms), so more start only while calls
+wait for something else."""
 RELIEF_SECONDS: Final = 0.01
 """How long all workers may be stuck in their calls before one more starts."""
+LATE_SECONDS: Final = 0.002
+"""A loop that wakes later than this has too little of the machine already: nothing starts."""
+IDLE_SECONDS: Final = 0.05
+IDLE_SHARE: Final = 0.25
+"""A process that uses less of a core than this for so long, while jobs wait and the loop is on
+time, has workers that wait too, and one more starts."""
 WORKERS_LIMIT: Final = 256
 GROUP_LIMIT: Final = 256
 """Most calls that share one group: a bound on how long the first of them waits for the last."""
@@ -164,10 +170,6 @@ class Calls:
             if end is not None:
                 raise end
 
-    def entered(self, context: AbstractContextManager[T]) -> Entered[T]:
-        """A context manager whose two ends run in workers, its end as a write."""
-        return Entered(self, context)
-
     async def close(self, close: Callable[[], None]) -> None:
         """Finish all calls that were made, end the threads, then run ``close``."""
 
@@ -205,25 +207,31 @@ class Calls:
         except IndexError:
             self._pool.append(_start(_run_jobs, self._jobs, self._idle))
 
-    def _watch(self, box: _Mailbox) -> None:
-        """See in a while whether any job has been taken since."""
+    def _watch(self, box: _Mailbox, since: tuple[float, float] | None = None) -> None:
+        """See in a while whether jobs were taken, and what was computed ``since`` then."""
         if self._size > self._ready:
             box.relief_due = True
-            taken = self._asked - self._jobs.qsize()
-            box.loop.call_later(RELIEF_SECONDS, self._relieve, box, taken)
+            now = monotonic()
+            seen = (self._asked - self._jobs.qsize(), now, since or (now, process_time()))
+            box.loop.call_later(RELIEF_SECONDS, self._relieve, box, *seen)
 
-    def _relieve(self, box: _Mailbox, taken: int) -> None:
-        """One more worker while jobs wait and none was taken; it leaves when none waits."""
+    def _relieve(self, box: _Mailbox, taken: int, armed: float, since: tuple[float, float]) -> None:
+        """One more worker while jobs wait for workers that wait; it leaves when no job waits."""
         with self._lock:
             box.relief_due = False
             waiting = self._jobs.qsize()
             if not waiting or self._stopped:
                 return
-            if self._asked - waiting == taken:
+            now = monotonic()
+            passed, computed = now - since[0], process_time() - since[1]
+            late = now - armed > RELIEF_SECONDS + LATE_SECONDS
+            judged = passed >= IDLE_SECONDS
+            idle = judged and computed < IDLE_SHARE * passed
+            if not late and (idle or self._asked - waiting == taken):
                 self._relief = [thread for thread in self._relief if thread.is_alive()]
                 if len(self._relief) < self._size - self._ready:
                     self._relief.append(_start(_run_waiting_jobs, self._jobs))
-            self._watch(box)
+            self._watch(box, None if late or judged else since)
 
     def _forget_threads(self) -> None:
         """In a forked child: the threads stayed with the parent, the locks are as they were."""
@@ -235,96 +243,12 @@ class Calls:
         self._writer.clear()
 
 
-class Entered(Generic[T]):
-    """The async form of a context manager. Leaving is never taken back by a cancelled task."""
-
-    def __init__(self, calls: Calls, context: AbstractContextManager[T]) -> None:
-        self._calls = calls
-        self._context = context
-
-    async def __aenter__(self) -> T:
-        entering = self._calls.run(self._context.__enter__)
-        try:
-            return await shield(entering)
-        except CancelledError as cancelled:
-            error = cancelled
-            entering.add_done_callback(lambda _: self._leave(type(error), error, None))
-            raise
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
-        return await shield(self._leave(kind, error, trace))
-
-    def _leave(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> Future[bool | None]:
-        return self._calls.write(self._context.__exit__, kind, error, trace)
-
-
-class Closing(Protocol):
-    """Something that can be closed."""
-
-    async def close(self) -> None:
-        """Let go of it."""
-
-
-Closes = TypeVar("Closes", bound=Closing)
-
-
-class Opening(Generic[Closes]):
-    """What `holdfast.aio.open` gives: await it, or enter it with ``async with``."""
-
-    def __init__(self, make: Callable[[], Awaitable[Closes]]) -> None:
-        self._make = make
-        self._opened: Closes | None = None
-
-    def __await__(self) -> Generator[Any, None, Closes]:
-        return self._make().__await__()
-
-    async def __aenter__(self) -> Closes:
-        self._opened = await self
-        return self._opened
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._opened is not None:
-            await self._opened.close()
-
-
-class _PlainClosing(Protocol):
-    def close(self) -> None: ...
-
-
-Opened = TypeVar("Opened", bound=_PlainClosing)
-
-
-async def opened(call: Callable[P, Opened], *args: P.args, **kwargs: P.kwargs) -> Opened:
-    """Open something in a thread. If the task is cancelled meanwhile, it is closed again."""
-    opening = run_alone(call, *args, **kwargs)
-    try:
-        return await shield(opening)
-    except CancelledError:
-        opening.add_done_callback(_close_unwanted)
-        raise
-
-
 def run_alone(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
     """Run ``call`` as one unit in a thread of its own."""
     loop = _running_loop()
     future: Future[T] = loop.create_future()
     _run_alone((future, _Mailbox(loop), copy_context(), call, args, kwargs))
     return future
-
-
-def _close_unwanted(opening: Future[Any]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        Thread(target=opening.result().close, name="holdfast-close").start()
 
 
 def _running_loop() -> AbstractEventLoop:

@@ -27,6 +27,7 @@ from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
 from holdfast.layers.check import Checked
 from holdfast.layers.layer import Layer
+from holdfast.opening import Entered, opened
 from holdfast.storage import Storage, all_collections
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -509,7 +510,7 @@ class TestUnitOfWork:
                 left.set()
 
         async def enter(calls: Calls) -> None:
-            async with calls.entered(context()):
+            async with Entered(calls, context()):
                 raise AssertionError("the task was cancelled before")
 
         async def through() -> bool:
@@ -607,6 +608,28 @@ class TestEnd:
                 return f"{await storage.store(type(storage._below.kv))} {storage!r}"
 
         assert "<aio <Storage memory tenant='t'>>" in asyncio.run(through())
+
+    def test_what_a_cancelled_task_was_opening_is_closed_again(self) -> None:
+        opening, release, closed = threading.Event(), threading.Event(), threading.Event()
+
+        class Thing:
+            def close(self) -> None:
+                closed.set()
+
+        def make() -> Thing:
+            opening.set()
+            assert release.wait(PATIENCE)
+            return Thing()
+
+        async def through() -> bool:
+            task = asyncio.create_task(opened(make))
+            await reached(opening)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            release.set()
+            return await run_alone(closed.wait, PATIENCE)
+
+        assert asyncio.run(through())
 
     def test_a_forgotten_storage_lets_its_threads_go(self) -> None:
         async def through() -> list[threading.Thread]:
