@@ -19,7 +19,7 @@ from typing import Any, Literal, Unpack
 
 from msgspec import UNSET, UnsetType
 
-from holdfast.calls import Calls, Opening, P, T, opened
+from holdfast.calls import Calls, P, T
 from holdfast.core.change import Change
 from holdfast.core.clock import Clock, Ids
 from holdfast.core.driver import Health, Report
@@ -29,6 +29,7 @@ from holdfast.core.ranker import Ranker
 from holdfast.core.scope import Scope
 from holdfast.open import EmbedderName
 from holdfast.open import open as sync_open
+from holdfast.opening import Entered, Opening, opened
 from holdfast.storage import Storage as SyncStorage
 from holdfast.storage import StoreType
 from holdfast.stores.appending import Draft
@@ -1958,7 +1959,7 @@ class Storage:
         a claim is refused. An error in the block leaves no trace.
         """
         context = self._below.unit(op_id=op_id)
-        async with self._calls.entered(context) as below:
+        async with Entered(self._calls, context) as below:
             yield Storage(below, self._calls)
 
     async def health(self) -> Health:
