@@ -27,6 +27,7 @@ from holdfast.core.embedding import Embedder, Reranker
 from holdfast.core.filter import Filter, Record
 from holdfast.core.ranker import Ranker
 from holdfast.core.scope import Scope
+from holdfast.journal.follow import Follower, Following
 from holdfast.open import EmbedderName
 from holdfast.open import open as sync_open
 from holdfast.opening import Entered, Opening, opened
@@ -1007,7 +1008,7 @@ class Sessions:
         Raises NotFound for an unknown parent or conversation, Conflict for
         a ``session_id`` in use.
         """
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.create,
             label=label,
             parent_id=parent_id,
@@ -1032,7 +1033,7 @@ class Sessions:
         Raises Conflict when the conversation's ``key`` is in use or two participants share an
         external id, NotFound for an unknown parent.
         """
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.begin,
             participants,
             key=key,
@@ -1062,13 +1063,13 @@ class Sessions:
 
     async def set_status(self, session_id: str, status: SessionStatus) -> Session:
         """Make the session active, idle or ended; its first end is kept until it leaves ended."""
-        return await self._calls.run(self._below.set_status, session_id, status)
+        return await self._calls.write(self._below.set_status, session_id, status)
 
     async def count(
         self, session_id: str, *, turns: int = 0, input_tokens: int = 0, output_tokens: int = 0
     ) -> Session:
         """Add to the counters and note the activity. NotFound."""
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.count,
             session_id,
             turns=turns,
@@ -1081,15 +1082,15 @@ class Sessions:
 
         Concurrent merges of different keys lose nothing.
         """
-        return await self._calls.run(self._below.merge_metadata, session_id, metadata)
+        return await self._calls.write(self._below.merge_metadata, session_id, metadata)
 
     async def replace_metadata(self, session_id: str, metadata: dict[str, Any] | None) -> Session:
         """Replace the whole metadata; None empties it."""
-        return await self._calls.run(self._below.replace_metadata, session_id, metadata)
+        return await self._calls.write(self._below.replace_metadata, session_id, metadata)
 
     async def set_label(self, session_id: str, label: str | None) -> Session:
         """Name the session, or take its name away. Several may share one label."""
-        return await self._calls.run(self._below.set_label, session_id, label)
+        return await self._calls.write(self._below.set_label, session_id, label)
 
     async def find_by_label(self, label: str | None, *, agent: str | None = None) -> Session | None:
         """The newest session with this label, of one agent if given; None for a blank label."""
@@ -1123,7 +1124,7 @@ class ToolEvents:
         metadata: Mapping[str, Any] | None = None,
     ) -> ToolEvent:
         """Keep one use of a tool and note the session's activity. NotFound for no such session."""
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.append,
             session_id,
             tool,
@@ -1816,7 +1817,7 @@ class Canonical:
         metadata: dict[str, Any] | None = None,
     ) -> Message:
         """Add a message at the end; as ``conversations.append``."""
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.append,
             text,
             role=role,
@@ -1828,7 +1829,7 @@ class Canonical:
 
     async def append_many(self, drafts: Sequence[Draft]) -> list[Message]:
         """Add messages in order, all or none; as ``conversations.append_many``."""
-        return await self._calls.run(self._below.append_many, drafts)
+        return await self._calls.write(self._below.append_many, drafts)
 
     async def window(self, count: int = WINDOW) -> Window:
         """The summary and the last ``count`` (0: all) messages, as they stood at one moment."""
@@ -1955,12 +1956,22 @@ class Storage:
     async def unit(self, *, op_id: str | None = None) -> AsyncIterator[Storage]:
         """Write through the handle that the block is given; all of it commits at its end, or none.
 
-        Inside, writes answer with records whose revision and sequence numbers are still 0, and
-        a claim is refused. An error in the block leaves no trace.
+        Inside, a read by id sees the unit's writes, every other read the store as it is.
+        Sequence numbers are 0 until the commit, and a claim is refused. An error in the block, or
+        a Conflict at its end, leaves no trace. After the block the handle says Closed. With
+        ``op_id`` a repeat of the unit runs the block but writes nothing a second time.
         """
         context = self._below.unit(op_id=op_id)
         async with Entered(self._calls, context) as below:
             yield Storage(below, self._calls)
+
+    async def follow(self, follower: Follower) -> Following:
+        """Keep the tenant's changes for a follower from now on, such as a transcript mirror.
+
+        Call ``catch_up`` of what is returned whenever it suits. Raises Forbidden on a handle that
+        is bound below its tenant, Unsupported where the engine has no feed.
+        """
+        return await self._calls.run(self._below.follow, follower)
 
     async def health(self) -> Health:
         """Whether the store answers, and facts about it. Never raises."""
