@@ -391,30 +391,30 @@ def _edit(collection: Collection, edit: Edit) -> Edit:
     if not isinstance(edit, Edit):
         raise Invalid("edit", expected="an Edit", got=edit)
     seen: set[str] = set()
-    for operation in msgspec.structs.asdict(edit).values():
-        _expect_mapping("edit", operation)
-        for name in operation:
+    checked: dict[str, Any] = {}
+    for operation, kinds in _EDIT_KINDS.items():
+        given = getattr(edit, operation)
+        _expect_mapping("edit", given)
+        if not given:
+            continue
+        operands = checked[operation] = {}
+        for name, value in given.items():
             if name in seen:
                 raise Invalid(name, expected="one operation per field", got="two")
             if name in collection.key or name == REVISION:
                 raise Invalid(name, expected="a field that can be edited", got="a key field")
             seen.add(name)
-    for operation, kinds in _EDIT_KINDS.items():
-        for name in getattr(edit, operation) if kinds else ():
-            _expect_one_of(collection, name, kinds)
-    checked: dict[str, Any] = {"scale": edit.scale}
-    for name, scale in edit.scale.items():
-        _check_scale(name, scale)
-    for operation in _EDIT_KINDS.keys() - {"scale"}:
-        checked[operation] = {
-            name: _operand(collection, operation, name, value)
-            for name, value in getattr(edit, operation).items()
-        }
+            if kinds:
+                _expect_one_of(collection, name, kinds)
+            operands[name] = _operand(collection, operation, name, value)
     return Edit(**checked)
 
 
 def _operand(collection: Collection, operation: str, name: str, value: object) -> Any:
     """What one operation does to one field; only ``set`` may be given null."""
+    if operation == "scale":
+        _check_scale(name, value)
+        return value
     if operation == "merge":
         _expect_mapping(name, value)
     if operation != "set":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Generic, TypeVar, get_args
+from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
@@ -60,6 +60,7 @@ class Store:
         self._driver = driver
         self._scope = scope
         self._runtime = runtime
+        self._bound = scope.bound()
 
     def _now(self) -> datetime:
         return self._runtime.clock.now()
@@ -69,13 +70,13 @@ class Store:
 
     def _scope_fields(self, **given: str | None) -> dict[str, str]:
         """Scope fields of a new record: as given, else as bound, else empty."""
-        bound = self._scope.bound()
+        bound = self._bound
         return {part: given.get(part) or bound.get(part, "") for part in SCOPE_FIELDS}
 
     def _within(self, collection: Collection, *parts: Filter | None) -> Filter:
         """The parts, narrowed to what this handle is bound to."""
-        bound = self._scope.bound().items()
-        return both(*(eq(name, v) for name, v in bound if name in collection.by_name), *parts)
+        bound = self._bound.items()
+        return both(*[eq(name, v) for name, v in bound if name in collection.by_name], *parts)
 
     def _apply(
         self, *changes: Change, op_id: str | None = None, asked: tuple[Any, ...] = ()
@@ -92,7 +93,7 @@ class Store:
         """The record, or None when it is missing or outside the bound scope."""
         record = self._driver.get(self._scope.tenant, collection.name, key, vectors=vectors)
         if record is not None:
-            for part, value in self._scope.bound().items():
+            for part, value in self._bound.items():
                 if record.get(part, value) != value:
                     return None
         return record
@@ -180,7 +181,9 @@ class Store:
         """The tenant's signing key, made at its first cursor."""
         fact = self._driver.get(self._scope.tenant, FACTS.name, ("cursor_key",))
         if fact is None:
-            made = Put(FACTS.name, {"id": "cursor_key", "value": self._runtime.ids.secret()}, ABSENT)
+            made = Put(
+                FACTS.name, {"id": "cursor_key", "value": self._runtime.ids.secret()}, ABSENT
+            )
             try:
                 fact = self._apply(made)[0].record
             except Conflict:
@@ -220,9 +223,9 @@ def builder(struct: type[S]) -> Callable[[Record], S]:
     return build
 
 
-def one_of(field: str, value: object, choices: object) -> Any:
+def one_of(field: str, value: object, choices: Any) -> Any:
     """``value`` if it is one of a Literal's members, else Invalid naming them."""
-    allowed = get_args(choices)
+    allowed: tuple[str, ...] = choices.__args__
     if value not in allowed or not isinstance(value, str):
         raise Invalid(field, expected=f"one of {', '.join(allowed)}", got=repr(value))
     return value

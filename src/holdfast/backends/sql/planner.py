@@ -30,6 +30,7 @@ class Columns:
     """``revision`` first, then the fields in their declared order."""
     encoders: tuple[tuple[str, Codec | None], ...]
     decoders: tuple[tuple[str, Codec], ...]
+    key_encoders: tuple[Codec | None, ...]
     listed: str
     """The columns of table t0, comma-separated."""
 
@@ -38,6 +39,17 @@ class Columns:
         return [
             record[name] if encode is None or record[name] is None else encode(record[name])
             for name, encode in self.encoders
+        ]
+
+    def place(self, name: str) -> int:
+        """Where a field's value is in what `encode` gives."""
+        return self.names.index(name) - 1
+
+    def encode_key(self, key: tuple[Any, ...]) -> list[Any]:
+        """The key values to bind, in order."""
+        return [
+            value if encode is None else encode(value)
+            for encode, value in zip(self.key_encoders, key, strict=True)
         ]
 
     def decode(self, row: tuple[Any, ...]) -> Record:
@@ -76,6 +88,7 @@ class Planner:
             names=names,
             encoders=tuple((f.name, dialect.encoder(f.kind)) for f in collection.fields),
             decoders=tuple((name, decode) for name, decode in decoders if decode is not None),
+            key_encoders=tuple(dialect.encoder(collection.by_name[n].kind) for n in collection.key),
             listed=", ".join(f"t0.{quoted(name)}" for name in names),
         )
 

@@ -89,6 +89,8 @@ class Transaction:
         self._now = now
         self._op_id = op_id
         self._rows = Rows(connection, planner, tenant)
+        # Records that this transaction has found; it alone writes, and its deletes forget them.
+        self._present: set[tuple[str, Key]] = set()
         followed = connection.execute("SELECT 1 FROM holdfast_followers LIMIT 1").get
         self._journaled = followed is not None
 
@@ -107,17 +109,19 @@ class Transaction:
         collection = self._planner.collections[put.collection]
         record, values = dict(put.record), prepared.values
         if collection.sequences:
-            self._number(collection, record)
-            values = self._planner.columns(put.collection).encode(record)
+            self._number(collection, record, values)
         if collection.references:
             self._check_references(collection, record)
         if put.when is not None and put.when is not ABSENT and put.when != ABSENT:
             return self._replace_if(collection, put, record)
         absent = put.when is not None
-        text = self._planner.upsert(put.collection, ", _row")
+        bound = [self._tenant, *values]
         if absent:
-            text = f"{self._planner.insert(put.collection)} RETURNING revision, _row"
-        revision, row = self._execute(collection, text, [self._tenant, *values]).get
+            self._execute(collection, self._planner.insert(put.collection), bound)
+            revision, row = 1, self._connection.last_insert_rowid()
+        else:
+            text = self._planner.upsert(put.collection, ", _row")
+            revision, row = self._execute(collection, text, bound).get
         self._derive(collection, row, record, prepared.packed, fresh=revision == 1)
         return Outcome(1, (self._written(collection, record, revision),))
 
@@ -135,6 +139,7 @@ class Transaction:
         if found is None:
             raise NotFound("There is no such record.")
         row, held = found
+        self._present.add((patch.collection, patch.key))
         check_condition(patch.when, held, subselect=self._rows.subselect)
         return Outcome(1, (self._update(collection, row, held, edited(held, patch.edit)),))
 
@@ -162,6 +167,7 @@ class Transaction:
         return Outcome(len(found))
 
     def _delete_where(self, delete: DeleteWhere) -> Outcome:
+        self._present.clear()
         collection = self._planner.collections[delete.collection]
         if not self._journaled and not self._planner.dependents(delete.collection):
             text, values = self._planner.delete_where(self._tenant, delete, "_row")
@@ -215,6 +221,7 @@ class Transaction:
         return self._written(collection, record, held[REVISION] + 1)
 
     def _remove(self, collection: Collection, row: int, held: Record) -> None:
+        self._present.clear()
         for child, reference in self._planner.dependents(collection.name):
             self._follow_reference(child, reference, held[collection.key[0]])
         text = f"DELETE FROM {quoted(collection.name)} WHERE _row = ?"
@@ -301,24 +308,30 @@ class Transaction:
         elif not fresh:
             self._connection.execute(f"DELETE FROM {table} WHERE _row = ?", (row,))
 
-    def _number(self, collection: Collection, record: Record) -> None:
+    def _number(self, collection: Collection, record: Record, values: list[Any]) -> None:
+        """Number the record, and the values that will be bound for it."""
         for sequence in collection.sequences:
             per = _encode_body([record[name] for name in sequence.per]).hex()
             names = (self._tenant, collection.name, sequence.field, per)
             if record[sequence.field] is None:
                 found = self._connection.execute(_NEXT_IN_SEQUENCE, names).get
                 record[sequence.field] = found
+                values[self._planner.columns(collection.name).place(sequence.field)] = found
             else:
                 self._connection.execute(_RAISE_SEQUENCE, (*names, record[sequence.field]))
 
     def _check_references(self, collection: Collection, record: Record) -> None:
         for reference in collection.references:
             value = record[reference.field]
-            if value is not None and not self._rows.exists(reference.collection, (value,)):
+            referred = (reference.collection, (value,))
+            if value is None or referred in self._present:
+                continue
+            if not self._rows.exists(*referred):
                 raise Conflict(
                     f"{reference.field} refers to no record of {reference.collection}.",
                     reference=reference.field,
                 )
+            self._present.add(referred)
 
     def _is_plain_edit(self, collection: Collection, edit: Edit) -> bool:
         """Whether one UPDATE says it all: nothing is derived, referred to or journaled."""

@@ -95,12 +95,10 @@ class SqliteDriver(Driver):
             if vectors:
                 found = RowReader(connection, self._planner, tenant).get(shape, key, vectors=True)
                 return None if found is None else found[1]
-            encode = self._planner.encode
-            values = [encode(shape, n, v) for n, v in zip(shape.key, key, strict=True)]
-            rows = connection.execute(self._planner.get(collection), (tenant, *values)).fetchall()
-        if not rows:
-            return None
-        return decoded(shape, self._planner.columns(collection).decode, rows[0])
+            columns = self._planner.columns(collection)
+            values = (tenant, *columns.encode_key(key))
+            rows = connection.execute(self._planner.get(collection), values).fetchall()
+        return decoded(shape, columns.decode, rows[0]) if rows else None
 
     def apply(
         self,
@@ -197,20 +195,9 @@ class SqliteDriver(Driver):
     def group(self) -> AbstractContextManager[None]:
         return self._writer.group()
 
-    @contextmanager
-    def _reading(self) -> Iterator[apsw.Connection]:
+    def _reading(self) -> _Reading:
         """A connection to read on: this thread's open group's, so that it sees its own writes."""
-        connection = self._writer.open_connection
-        if connection is not None:
-            yield connection
-            return
-        connection = self._pool.take()
-        try:
-            yield connection
-        except apsw.Error as error:
-            raise mapped(error) from error
-        finally:
-            self._pool.give(connection)
+        return _Reading(self._pool, self._writer.open_connection)
 
     @contextmanager
     def _snapshot(self) -> Iterator[apsw.Connection]:
@@ -261,6 +248,26 @@ class SqliteDriver(Driver):
                 (tenant, op_id, body, _encode_outcomes(outcomes), to_micros(now)),
             )
         return outcomes
+
+
+class _Reading:
+    """Holds a read connection for a block; a class, because each read passes through it."""
+
+    __slots__ = ("_connection", "_lent", "_pool")
+
+    def __init__(self, pool: ConnectionPool, connection: apsw.Connection | None) -> None:
+        self._pool = pool
+        self._lent = connection is None
+        self._connection = pool.take() if connection is None else connection
+
+    def __enter__(self) -> apsw.Connection:
+        return self._connection
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if self._lent:
+            self._pool.give(self._connection)
+        if isinstance(error, apsw.Error):
+            raise mapped(error) from error
 
 
 def _feed_entry(planner: Planner, row: tuple[Any, ...]) -> FeedEntry:

@@ -32,8 +32,7 @@ class Rows:
         self, collection: Collection, key: tuple[Any, ...], *, vectors: bool = False
     ) -> Row | None:
         """The row with this key."""
-        encode = self._planner.encode
-        values = [encode(collection, n, v) for n, v in zip(collection.key, key, strict=True)]
+        values = self._planner.columns(collection.name).encode_key(key)
         text = self._planner.get(collection.name, ", t0._row")
         found = self.read(collection, text, [self._tenant, *values])
         if found and vectors:
@@ -42,9 +41,7 @@ class Rows:
 
     def exists(self, name: str, key: tuple[Any, ...]) -> bool:
         """Whether a row has this key."""
-        collection = self._planner.collections[name]
-        encode = self._planner.encode
-        values = [encode(collection, n, v) for n, v in zip(collection.key, key, strict=True)]
+        values = self._planner.columns(name).encode_key(key)
         text = self._planner.get(name, ", t0._row")
         return self._connection.execute(text, [self._tenant, *values]).fetchone() is not None
 

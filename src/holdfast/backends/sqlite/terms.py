@@ -8,6 +8,7 @@ limit, and always what is committed, because there is nothing else to be stale.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -39,8 +40,8 @@ def pack(collection: Collection, record: Record) -> Packed | None:
     if not found:
         return None
     hashes = b"".join(map(term_hash, found))
-    counts = numpy.fromiter(found.values(), "<u4", len(found))
-    return int(counts.sum()), hashes, counts.tobytes()
+    counts = struct.pack(f"<{len(found)}I", *found.values())
+    return sum(found.values()), hashes, counts
 
 
 def bm25_scores(rows: Sequence[tuple[Any, ...]], leg: TextLeg) -> tuple[Any, Any]:
