@@ -11,7 +11,6 @@ import re
 import sys
 import types
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from threading import Lock
@@ -117,7 +116,10 @@ def analyze(text: str) -> list[str]:
 
 def term_frequencies(text: str) -> dict[str, int]:
     """Return how often each term of `text` occurs; the sum of the values is its BM25 length."""
-    return dict(Counter(analyze(text)))
+    found: dict[str, int] = {}
+    for term in analyze(text):
+        found[term] = found.get(term, 0) + 1
+    return found
 
 
 def normalize_content(text: str) -> str:

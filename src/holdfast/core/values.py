@@ -262,9 +262,7 @@ def from_micros(micros: int) -> datetime:
 
     Raises OverflowError outside years 1 to 9999.
     """
-    seconds, rest = divmod(micros, 1_000_000)
-    days, seconds = divmod(seconds, 86_400)
-    return _EPOCH + timedelta(days, seconds, rest)
+    return _EPOCH + timedelta(0, 0, micros)  # of an integer, so without any rounding
 
 
 def check_count(field: str, value: object, low: int, high: int) -> int:

@@ -266,12 +266,13 @@ class Checked(Layer):
         return msgspec.structs.replace(change, filter=checked, edit=edit)
 
     def _condition(self, collection: Collection, when: Any) -> Any:
+        if when is None or isinstance(when, (Absent, Present)):
+            return when
         if isinstance(when, When):
             return When(self._filter(collection, when.filter))
-        if isinstance(when, Revision):
-            check_count("revision", when.number, 0, 2**62)
-        elif not isinstance(when, Absent | Present | None):
+        if not isinstance(when, Revision):
             raise Invalid("when", expected="a Condition", got=when)
+        check_count("revision", when.number, 0, 2**62)
         return when
 
     def _order(self, collection: Collection, order: tuple[Order, ...]) -> None:
@@ -394,9 +395,9 @@ def _edit(collection: Collection, edit: Edit) -> Edit:
     checked: dict[str, Any] = {}
     for operation, kinds in _EDIT_KINDS.items():
         given = getattr(edit, operation)
-        _expect_mapping("edit", given)
-        if not given:
+        if given == {}:
             continue
+        _expect_mapping("edit", given)
         operands = checked[operation] = {}
         for name, value in given.items():
             if name in seen:
@@ -532,7 +533,7 @@ def _expect_list(name: str, value: object) -> None:
 
 
 def _expect_mapping(name: str, value: object) -> None:
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise Invalid(name, expected="an object", got=value)
 
 
