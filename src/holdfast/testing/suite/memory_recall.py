@@ -14,7 +14,7 @@ import pytest
 from holdfast.core.clock import ManualClock
 from holdfast.core.errors import Invalid, Timeout
 from holdfast.core.ranker import PreparedQuery
-from holdfast.recall.recipe import Recipe, RecipeRanker
+from holdfast.recall.recipe import Recipe
 from holdfast.storage import Storage
 from holdfast.testing.models import AngleEmbedder, WordReranker, with_models
 
@@ -103,7 +103,7 @@ class TestMemoryRecall:
         memory = with_models(storage, embedder=AngleEmbedder()).memory
         memory.remember("zebra @0", id="both")
         memory.remember("horse @10", id="vector")
-        ranker = RecipeRanker(Recipe(fusion="rrf", rrf_k=rrf_k))
+        ranker = Recipe(fusion="rrf", rrf_k=rrf_k)
         found = memory.recall("zebra @0", ranker=ranker, explain=True)
         assert [item.memory.id for item in found] == ["both", "vector"]
         first, second = (item.parts["vector"] for item in found)
@@ -381,7 +381,7 @@ class TestMemoryRecall:
         assert filtered[0].neighbours == ()
 
     def test_speakers_named_in_a_query_reach_the_ranker(self, storage: Storage) -> None:
-        class Listening(RecipeRanker):
+        class Listening(Recipe):
             heard: tuple[str, ...] = ()
 
             def prepare(self, query: Any, speakers: Any = (), now: Any = None) -> PreparedQuery:
