@@ -235,6 +235,8 @@ class Names:
         if self._taken.setdefault(name, meaning) == meaning:
             return name
         prefix = "".join(part.title() for part in module.rpartition(".")[2].split("_"))
+        if name.isupper():
+            prefix = module.rpartition(".")[2].upper() + "_"
         if self._taken.setdefault(prefix + name, meaning) != meaning:
             raise ValueError(f"{prefix + name} has two meanings")
         return prefix + name

@@ -192,6 +192,22 @@ class TestUnits:
         asyncio.run(through())
         assert plain.kv.get("second") is None
 
+    def test_a_call_cancelled_while_it_waits_for_a_worker_is_taken_back(self) -> None:
+        ran: list[str] = []
+
+        async def through() -> None:
+            calls = Calls(nullcontext, 1)
+            release = threading.Event()
+            first = calls.run(release.wait, PATIENCE)
+            second = calls.run(ran.append, "second")
+            third = calls.run(ran.append, "third")
+            second.cancel()
+            release.set()
+            await asyncio.gather(first, third)
+
+        asyncio.run(through())
+        assert ran == ["third"]
+
     def test_a_call_sees_the_context_of_its_task(self, plain: Storage) -> None:
         who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
 
