@@ -45,7 +45,8 @@ wait for something else."""
 RELIEF_SECONDS: Final = 0.01
 """How long all workers may be stuck in their calls before one more starts."""
 LATE_SECONDS: Final = 0.002
-"""A loop that wakes later than this has too little of the machine already: nothing starts."""
+"""A loop that wakes later than this has too little of the machine already: nothing starts, unless
+no call at all gets on."""
 IDLE_SECONDS: Final = 0.05
 IDLE_SHARE: Final = 0.25
 """A process that uses less of a core than this for so long, while jobs wait and the loop is on
@@ -227,11 +228,12 @@ class Calls:
             late = now - armed > RELIEF_SECONDS + LATE_SECONDS
             judged = passed >= IDLE_SECONDS
             idle = judged and computed < IDLE_SHARE * passed
-            if not late and (idle or self._asked - waiting == taken):
+            stuck = self._asked - waiting == taken
+            if (stuck and judged) or (not late and (stuck or idle)):
                 self._relief = [thread for thread in self._relief if thread.is_alive()]
                 if len(self._relief) < self._size - self._ready:
                     self._relief.append(_start(_run_waiting_jobs, self._jobs))
-            self._watch(box, None if late or judged else since)
+            self._watch(box, None if judged or (late and not stuck) else since)
 
     def _forget_threads(self) -> None:
         """In a forked child: the threads stayed with the parent, the locks are as they were."""
