@@ -80,7 +80,7 @@ from holdfast.stores.memory.recall import Mode
 from holdfast.stores.memory.records import Memory, MemoryEvent, NamespaceLink, Recollection, Space
 from holdfast.stores.memory.repair import Repair as SyncRepair
 from holdfast.stores.memory.repair import RepairJob, RepairStats
-from holdfast.stores.memory.spaces import BATCH as SpacesBATCH
+from holdfast.stores.memory.spaces import BATCH as SPACES_BATCH
 from holdfast.stores.memory.spaces import MoveProgress
 from holdfast.stores.memory.spaces import Spaces as SyncSpaces
 from holdfast.stores.memory.stats import MemoryStats
@@ -1686,7 +1686,7 @@ class Spaces:
         """
         return await self._calls.run(self._below.begin, embedder)
 
-    async def step(self, embedder: Embedder, *, limit: int = SpacesBATCH) -> int:
+    async def step(self, embedder: Embedder, *, limit: int = SPACES_BATCH) -> int:
         """Embed up to ``limit`` (1 to 1000) memories that lack their new vector; how many.
 
         Several workers may step at once, and any may stop: what is built stays built. Raises
