@@ -217,11 +217,12 @@ class Canonical(Owned):
             set={"summary": summary},
             maximum={"summarised_through": last, "updated_at": now},
         )
-        unfolded = When(eq("summarised_through", session["summarised_through"]))
+        # A summary that was stored meanwhile moves neither head nor count.
+        same_summary = When(eq("summary", session["summary"]))
         of_it = eq("conversation_id", conversation["id"])
         self._apply(
             Patch(CONVERSATIONS.name, (conversation["id"],), fewer, When(as_read)),
-            Patch(SESSIONS.name, (session["id"],), told, unfolded),
+            Patch(SESSIONS.name, (session["id"],), told, same_summary),
             DeleteWhere(MESSAGES.name, both(of_it, le("sequence", last))),
         )
 

@@ -79,6 +79,9 @@ class TestCanonical:
         canonical.append("z")
         canonical.compact(threshold=0, keep=0, summary_characters=12)
         assert canonical.window().summary == "r: ab\nuser: z"[-12:]
+        canonical.append("ae\u0301")
+        canonical.compact(threshold=0, keep=0, summary_characters=1)
+        assert canonical.window().summary == ""
 
     def test_c19_the_summary_is_bounded_and_the_oldest_fades(self, storage: Storage) -> None:
         canonical = storage.sessions.canonical

@@ -181,6 +181,41 @@ class TestMirror:
         sequences = [line["record"]["sequence"] for line in _lines(path)]
         assert sequences == list(range(1, 21))
 
+    def test_c23_a_file_is_held_while_it_is_written(self, path: Path) -> None:
+        fcntl = pytest.importorskip("fcntl", reason="no file locks to look at on this system")
+        refused: list[bool] = []
+
+        class Looking:
+            """An entry that tries to take the file at the moment when it is looked at."""
+
+            tenant, collection, key, revision = "default", "messages", ("m",), 1
+            at, record, read = None, None, False
+
+            @property
+            def position(self) -> int:
+                with path.open("rb") as other:
+                    try:
+                        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        refused.append(True)
+                    else:
+                        refused.append(False)
+                return 1
+
+        TranscriptMirror(path).take([Looking()])  # type: ignore[list-item]
+        assert refused
+        assert all(refused)
+
+    def test_b1_a_mirror_leaves_out_other_tenants_when_given_them(
+        self, storage: Storage, path: Path
+    ) -> None:
+        mirror = TranscriptMirror(path, tenant="other")
+        storage.follow(mirror)
+        storage.conversations.append(storage.conversations.create().id, "mine")
+        mirror.take(storage._driver.feed(mirror.name, after=0, limit=100))
+        assert mirror.position() == 0
+        assert not path.exists()
+
     def test_b1_a_mirror_writes_its_own_tenant_only(self, storage: Storage, path: Path) -> None:
         other = storage.scoped(tenant="other")
         following = storage.follow(TranscriptMirror(path))

@@ -10,6 +10,8 @@ import pytest
 from holdfast.core.clock import ManualClock
 from holdfast.core.errors import Conflict, HoldfastError, Invalid, NotFound
 from holdfast.storage import Storage
+from holdfast.stores.rooms import ACTORS
+from holdfast.testing.harness import Harness
 from holdfast.testing.threads import together
 
 
@@ -38,9 +40,13 @@ class TestRooms:
         rest = storage.rooms.list_of(["ada", "bob"], limit=2, cursor=first.next_cursor)
         assert [r.id for r in (*first, *rest)] == [rooms[2], rooms[1], rooms[0]]
 
-    def test_b2_a_blank_actor_is_in_no_room(self, storage: Storage) -> None:
+    def test_b2_a_blank_actor_is_in_no_room(self, storage: Storage, harness: Harness) -> None:
         room = storage.rooms.create().id
-        storage.rooms.add(room, "ada")
+        added = storage.rooms.add(room, "ada")
+        row = {name: getattr(added, name) for name in ACTORS.by_name}
+        for number, blank in enumerate(("", "  ")):
+            planted = {**row, "id": f"p{number}", "actor_id": blank, "revision": 1}
+            harness.plant(ACTORS, "default", planted)
         for nobody in ("", "  ", [], ["", " "]):
             assert list(storage.rooms.list_of(nobody)) == []
         assert [r.id for r in storage.rooms.list_of(["", "ada"])] == [room]

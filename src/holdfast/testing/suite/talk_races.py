@@ -83,6 +83,14 @@ class TestTalkRaces:
         assert told.summary == "\n".join(f"user: w{n}" for n in range(5))
         assert len(told.messages) == 1
 
+    def test_c19_compaction_keeps_a_summary_stored_under_it(self, storage: Storage) -> None:
+        handle, between = _raced(storage)
+        canonical = storage.sessions.canonical
+        head = canonical.append_many([Draft(text=f"w{n}") for n in range(3)])[-1].sequence
+        between.happens = lambda: canonical.store_summary("told", expected_head=head, keep=3)
+        assert handle.sessions.canonical.compact(threshold=2, keep=1) == 2
+        assert canonical.window().summary == "told\nuser: w0\nuser: w1"
+
     def test_c20_an_append_just_before_the_write_is_a_conflict(self, storage: Storage) -> None:
         handle, between = _raced(storage)
         canonical = storage.sessions.canonical
