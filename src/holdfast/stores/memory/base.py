@@ -294,7 +294,9 @@ class MemoryStore(Store):
 
     def _without_vector(self) -> Record:
         """Fields of a row whose vector is to be made anew."""
-        cleared: Record = dict.fromkeys((*SLOTS, "space", "repair_at", "repair_token"))
+        cleared: Record = dict.fromkeys(
+            (*SLOTS, "space", "other_space", "repair_at", "repair_token")
+        )
         return {**cleared, "repair_error": None, "repair_attempts": 0, "repair_parked": False}
 
     def _chunk_changes(self, row: Mapping[str, Any], embedded: Embedded) -> list[Change]:
@@ -313,6 +315,7 @@ class MemoryStore(Store):
                     "start": start,
                     "end": end,
                     "space": vector.space,
+                    "other_space": None,
                     "created_at": self._now(),
                     slot: vector,
                 },

@@ -38,10 +38,7 @@ class History(Keeping):
         old, new = self._row(memory_id), self._row(successor_id)
         if old["id"] == new["id"]:
             raise Invalid("successor_id", expected="another memory", got="the same one")
-        moment = self._now() if at is None else check_time("at", at)
-        start = old["valid_from"]
-        if start is not None and moment <= start:
-            raise Invalid("at", expected="an instant after valid_from", got="an earlier one")
+        moment = self._closing_time(old, at)
         author = None if by is None else check_name("by", by)
         closing = self._closing(old, new["id"], "superseded", author, at=moment)
         opened = Edit(default={"valid_from": moment})
@@ -86,7 +83,7 @@ class History(Keeping):
         """
         row, author = self._row(memory_id), check_name("by", by)
         value = check_fraction("confidence", confidence)
-        moment = self._now() if at is None else check_time("at", at)
+        moment = self._closing_time(row, at)
         edit = Edit(
             set={"confidence": value, "contradicted_by": author, "updated_at": self._now()},
             minimum={"valid_to": moment},
@@ -181,6 +178,16 @@ class History(Keeping):
             limit=limit,
             cursor=cursor,
         )
+
+    def _closing_time(self, row: Record, at: datetime | None) -> datetime:
+        """When a memory stops holding: as asked, else now; never before it began."""
+        start = row["valid_from"]
+        if at is None:
+            return self._now() if start is None else max(self._now(), start)
+        moment = check_time("at", at)
+        if start is not None and moment < start:
+            raise Invalid("at", expected="an instant from valid_from on", got="an earlier one")
+        return moment
 
     def _valid_to_before(self, row: Record) -> datetime | None:
         """The end that the memory had before it was closed, as its last closing noted."""

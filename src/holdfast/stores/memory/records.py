@@ -94,6 +94,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
     space: str | None = None
     """The embedding space of its vector; None while it has none."""
+    other_space: str | None = None
+    """The space that its vector in the other slot is of, while memories are being moved to it."""
     repair_at: datetime | None = None
     """When its missing vector is to be made; while someone does so, when their lease ends."""
     repair_token: str | None = None
@@ -150,6 +152,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     start: int
     end: int
     space: str
+    other_space: str | None = None
     created_at: datetime
     revision: int = 0
 

@@ -13,7 +13,7 @@ import msgspec
 from holdfast.core.change import Change, Delete, Edit, Patch, PatchWhere, Put, When
 from holdfast.core.embedding import Embedder
 from holdfast.core.errors import Conflict, DimensionMismatch, Invalid, NotFound, Unavailable
-from holdfast.core.filter import Filter, Record, both, eq, is_null, ne, not_null
+from holdfast.core.filter import Filter, Record, both, eq, ne, not_null
 from holdfast.core.query import Aggregate, Query, asc
 from holdfast.core.values import Vector, check_count, vector_of
 from holdfast.stores.memory.base import MemoryStore
@@ -79,7 +79,7 @@ class Spaces(MemoryStore):
         built = 0
         for row, vector in zip(rows, vectors, strict=True):
             same = When(both(eq("fingerprint", row["fingerprint"]), eq("space", active.id)))
-            edit = Edit(set={building.slot: vector})
+            edit = Edit(set={building.slot: vector, "other_space": building.id})
             chunks = self._chunks_of(row, building, embedder) if active.chunked else []
             try:
                 self._apply(Patch(MEMORIES.name, (row["id"],), edit, same), *chunks)
@@ -93,7 +93,7 @@ class Spaces(MemoryStore):
         active, building = self._required(), self._building()
         if building is None:
             raise NotFound("No move to another space is under way.")
-        done = self._count(both(eq("space", active.id), not_null(building.slot)))
+        done = self._count(both(eq("space", active.id), eq("other_space", building.id)))
         left = self._count(_unbuilt(active, building))
         return MoveProgress(origin=active.id, target=building.id, done=done, left=left)
 
@@ -109,9 +109,9 @@ class Spaces(MemoryStore):
         active, building = self._required(), self._building()
         assert building is not None
         mine = eq("space", active.id)
-        late = both(mine, is_null(building.slot))
+        late = _unbuilt(active, building)
         queued = {"space": None, active.slot: None, "repair_at": self._now()}
-        moved = {"space": building.id, active.slot: None}
+        moved = {"space": building.id, "other_space": None, active.slot: None}
         outcomes = self._apply(
             self._turned(active, "active", "retired"),
             self._turned(building, "building", "active"),
@@ -170,7 +170,7 @@ class Spaces(MemoryStore):
             Patch(
                 CHUNKS.name,
                 (chunk["memory_id"], chunk["number"]),
-                Edit(set={building.slot: vector}),
+                Edit(set={building.slot: vector, "other_space": building.id}),
                 When(eq("fingerprint", row["fingerprint"])),
             )
             for chunk, vector in zip(chunks, _embedded(embedder, texts), strict=True)
@@ -178,8 +178,10 @@ class Spaces(MemoryStore):
 
     def _emptied(self, slot: str) -> list[Change]:
         """What a slot held of an earlier space must not be taken for new vectors."""
-        empty = Edit(set={slot: None})
-        return [PatchWhere(shape.name, not_null(slot), empty) for shape in (MEMORIES, CHUNKS)]
+        empty = Edit(set={slot: None, "other_space": None})
+        return [
+            PatchWhere(shape.name, not_null("other_space"), empty) for shape in (MEMORIES, CHUNKS)
+        ]
 
     def _turned(self, space: Space, before: str, after: str) -> Change:
         edit = Edit(set={"state": after, "updated_at": self._now()})
@@ -192,7 +194,7 @@ class Spaces(MemoryStore):
 
 
 def _unbuilt(active: Space, building: Space) -> Filter:
-    return both(eq("space", active.id), is_null(building.slot))
+    return both(eq("space", active.id), ne("other_space", building.id))
 
 
 def _embedded(embedder: Embedder, texts: list[str]) -> list[Vector]:
