@@ -148,8 +148,18 @@ def _audit(driver: Driver, name: str, count: int) -> None:
     _say([storage.audit.append("did", actor=name).seq for _ in range(count)])
 
 
+def _count(driver: Driver, key: str, count: int) -> None:
+    """Count a key up so many times."""
+    driver.setup(all_collections())
+    storage = Storage(driver, Scope(), Runtime())
+    for _ in range(count):
+        storage.kv.update(key, lambda held: (held or 0) + 1)
+    _say("counted")
+
+
 ACTIONS: Final[dict[str, Callable[..., None]]] = {
     "audit": _audit,
+    "count": _count,
     "setup": _setup,
     "number": _number,
     "claim": _claim,

@@ -9,8 +9,11 @@ from datetime import timedelta
 import pytest
 
 from holdfast.core.clock import ManualClock
+from holdfast.core.driver import Driver
 from holdfast.core.errors import Conflict, Invalid, InvalidCursor
 from holdfast.storage import Storage
+from holdfast.testing.harness import Cannot, Harness
+from holdfast.testing.processes import peers_on
 
 
 class TestKeyValue:
@@ -62,6 +65,19 @@ class TestKeyValue:
         for thread in threads:
             thread.join()
         assert handles[0].kv.get("n") == 100
+
+    def test_h2_updates_of_two_processes_all_count(
+        self, harness: Harness, storage: Storage, driver: Driver
+    ) -> None:
+        if not driver.capabilities.multi_process:
+            with pytest.raises(Cannot):
+                harness.url()
+            return
+        with peers_on(harness.url(), 2) as peers:
+            for peer in peers:
+                peer.start("count", "n", 50)
+            assert [peer.answer() for peer in peers] == ["counted"] * 2
+        assert storage.kv.get("n") == 100
 
     def test_h5_expired_is_missing_at_once_and_swept_later(
         self, storage: Storage, clock: ManualClock
