@@ -97,7 +97,8 @@ class Reads:
         async def run() -> Figures:
             from holdfast import aio
 
-            async with aio.open(str(folder / "holdfast.db"), durability="normal") as storage:
+            path = str(folder / "holdfast.db")
+            async with aio.open(path, durability="normal", embedder=None) as storage:
                 for number in range(self._held):
                     await storage.kv.set(f"key-{number}", TEXT)
                 keys = [f"key-{number}" for number in range(self._held)]

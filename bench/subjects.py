@@ -22,8 +22,8 @@ TABLE: Final = (
 
 
 def store(folder: Path, durability: Durability) -> holdfast.Storage:
-    """A new store as users open it."""
-    return holdfast.open(str(folder / "holdfast.db"), durability=durability)
+    """A store as users open it, without an embedder: its cost is the systems sheet's subject."""
+    return holdfast.open(str(folder / "holdfast.db"), durability=durability, embedder=None)
 
 
 def raw_row(number: int) -> tuple[Any, ...]:

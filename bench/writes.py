@@ -174,7 +174,7 @@ class Writes:
             from holdfast import aio
 
             path = str(folder / "holdfast.db")
-            async with aio.open(path, durability=self._durability) as storage:
+            async with aio.open(path, durability=self._durability, embedder=None) as storage:
                 conversations = storage.conversations
                 ids = [(await conversations.create()).id for _ in range(callers)]
 

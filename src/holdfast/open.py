@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Literal
 
 from holdfast.core.clock import Clock, Ids, SystemClock, Uuid7Ids
@@ -95,6 +94,8 @@ def open_driver(
         from holdfast.backends.memory import MemoryDriver
 
         return MemoryDriver(clock)
+    from importlib.metadata import entry_points  # 20 ms that most processes need not spend
+
     for entry in entry_points(group="holdfast.backends", name=scheme):
         driver: Driver = entry.load()(url, clock)
         return driver

@@ -170,13 +170,13 @@ class Collection:
         checked: Record = {}
         for name, nullable, assigned, check in self._checks:
             value = record.get(name)
-            if value is None:
-                if not nullable and not (assigned and record.get(name) is None):
-                    expected = "a value" if name in record else "a value for this field"
-                    raise Invalid(name, expected=expected, got="null")
+            if value is not None:
+                checked[name] = check(name, value)
+            elif nullable or assigned:
                 checked[name] = None
             else:
-                checked[name] = check(name, value)
+                expected = "a value" if name in record else "a value for this field"
+                raise Invalid(name, expected=expected, got="null")
         for name in self.vectors:
             value = record.get(name)
             checked[name] = None if value is None else check_vector(name, value)

@@ -23,7 +23,6 @@ from holdfast.backends.sqlite.errors import mapped
 from holdfast.backends.sqlite.rows import Rows as RowReader
 from holdfast.backends.sqlite.rows import decoded
 from holdfast.backends.sqlite.schema import Schema
-from holdfast.backends.sqlite.search import RowSearch
 from holdfast.backends.sqlite.terms import pack
 from holdfast.backends.sqlite.writer import Writer
 from holdfast.core.capabilities import YES, Capabilities
@@ -152,6 +151,8 @@ class SqliteDriver(Driver):
         ]
 
     def search(self, tenant: str, search: Search) -> Hits:
+        from holdfast.backends.sqlite.search import RowSearch  # which loads numpy
+
         with self._snapshot() as connection:
             return RowSearch(connection, self._planner, tenant).run(search)
 

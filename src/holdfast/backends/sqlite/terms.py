@@ -13,8 +13,6 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-import numpy
-
 from holdfast.core.collection import Collection
 from holdfast.core.filter import Record
 from holdfast.core.ranking import idf
@@ -50,6 +48,8 @@ def bm25_scores(rows: Sequence[tuple[Any, ...]], leg: TextLeg) -> tuple[Any, Any
     Sums in the order of the sorted terms, as the reference does, so that scores are equal bit by
     bit.
     """
+    import numpy  # here and below, so that a process that never searches never loads it
+
     lengths = numpy.fromiter((row[1] for row in rows), "f8", len(rows))
     sizes = numpy.fromiter((len(row[2]) // 8 for row in rows), "i8", len(rows))
     hashes = numpy.frombuffer(b"".join(row[2] for row in rows), "<u8")
@@ -73,6 +73,8 @@ def bm25_scores(rows: Sequence[tuple[Any, ...]], leg: TextLeg) -> tuple[Any, Any
 
 def best(scores: Any, eligible: Any, k: int) -> Any:
     """Positions of the k best eligible scores, and of all that tie with the last of them."""
+    import numpy
+
     positions = numpy.flatnonzero(eligible)
     if positions.size <= k:
         return positions
@@ -83,6 +85,8 @@ def best(scores: Any, eligible: Any, k: int) -> Any:
 
 def unpack(rows: Iterable[tuple[bytes, bytes]]) -> list[dict[bytes, int]]:
     """Packed arrays as term hashes with their counts; for checks."""
+    import numpy
+
     return [
         {
             hashes[8 * i : 8 * i + 8]: int(count)

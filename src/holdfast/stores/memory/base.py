@@ -30,7 +30,7 @@ from holdfast.stores.memory.records import (
     Memory,
     Space,
 )
-from holdfast.stores.store import Store
+from holdfast.stores.store import Store, builder
 
 TRIES: Final = 50
 """How often a write repeats when others write the same content or the first of a space."""
@@ -40,6 +40,7 @@ into a retired space are found by keyword, and by `spaces.stragglers`."""
 EMBED_BATCH: Final = 256
 """Most texts of one embed call."""
 
+_build = builder(Memory)
 _DEFAULTS: Final = {
     field.name: field.default
     for field in msgspec.structs.fields(Memory)
@@ -100,7 +101,7 @@ class MemoryStore(Store):
         return both(*(eq(part, row[part]) for part in SCOPE_FIELDS))
 
     def _memory(self, record: Record) -> Memory:
-        return Memory(**{n: v for n, v in record.items() if n not in SLOTS})
+        return _build(record)
 
     def _event(
         self, row: Mapping[str, Any], action: str, by: str | None, detail: dict[str, Any]
