@@ -1,1 +1,1 @@
-"""Reliability campaigns: long counts of real failures, each beside a saboteur that it must catch."""
+"""Reliability campaigns: real failures in long counts, each beside a saboteur it must catch."""

@@ -96,7 +96,7 @@ def timed(result: Result) -> Iterator[None]:
 
 @contextmanager
 def folder(*, in_memory: bool = False) -> Iterator[Path]:
-    """An empty folder for the block; on a disk of memory where the disk's own speed says nothing."""
+    """An empty folder for the block; in memory where the disk's own speed says nothing."""
     place = MEMORY_DISK if in_memory and os.access(MEMORY_DISK, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="holdfast-soak-", dir=place) as path:
         yield Path(path)

@@ -12,7 +12,8 @@ from typing import Any, Final
 import apsw
 
 import holdfast
-from holdfast.backends.sqlite import SqliteDriver, connection
+from holdfast.backends.sqlite import SqliteDriver
+from holdfast.backends.sqlite import connection as connections
 from holdfast.core.change import Change, Outcome, Put
 from holdfast.core.driver import Driver
 from holdfast.core.errors import Busy
@@ -53,9 +54,7 @@ def write(say: Say, *, path: str, prefix: str, threads: int, early: bool = False
     """Write until killed, and say each name once its write has returned."""
     if early:
         storage = storage_on(Checked(SqliteDriver(path)))
-        storage = holdfast.Storage(
-            AnswersEarly(storage._driver), storage.scope, storage._runtime
-        )
+        storage = holdfast.Storage(AnswersEarly(storage._driver), storage.scope, storage._runtime)
     else:
         storage = holdfast.open(path, tenant=TENANT)
 
@@ -112,12 +111,12 @@ def open_old(say: Say, *, path: str, name: str, naive: bool = False) -> None:
 def _make_naive() -> None:
     """Saboteur: write-ahead logging is entered once, and nobody waits for a lock."""
 
-    def once(opened: apsw.Connection, _: float) -> None:
-        opened.set_busy_timeout(0)
-        if opened.execute("PRAGMA journal_mode=WAL").get != "wal":
+    def once(connection: apsw.Connection, busy_seconds: float) -> None:  # noqa: ARG001
+        connection.set_busy_timeout(0)
+        if connection.execute("PRAGMA journal_mode=WAL").get != "wal":
             raise Busy("Entering write-ahead logging failed.")
 
-    connection._enter_wal = once
+    connections._enter_wal = once
 
 
 def hold(say: Say, *, path: str, name: str, release: str) -> None:

@@ -17,12 +17,16 @@ from soak.workload import judge, names_of
 from soak.zygote import Child, Zygote, zygote
 
 CYCLES_PER_FILE: Final = 25
+NEW_FILE_SHARE: Final = 0.1
+"""The share of cycles that begin a new file before its turn, to kill while it is made."""
 CREWS: Final = ((1, 1), (1, 1), (1, 4), (1, 4), (2, 1), (2, 2))
 """Processes and threads of each, drawn for every cycle."""
 LONGEST_LIFE_SECONDS: Final = 0.06
 """Writers live for up to so long after their first acknowledgement."""
 OPENING_SHARE: Final = 0.25
-"""The share of cycles that kill while the file is still being opened, made or recovered."""
+"""The share of cycles that kill while the file is still being opened and recovered."""
+MAKING_SHARE: Final = 0.75
+"""The same where the file is new, and opening makes it."""
 
 
 @dataclass
@@ -40,10 +44,10 @@ def run(kills: int, *, seed: int = 1, tick: Tick = ignore) -> Result:
     with timed(result), folder() as place, zygote() as parent:
         sound = File(str(place / "0.db"))
         for cycle in range(kills):
-            if cycle % CYCLES_PER_FILE == 0:
+            chance = chances(seed, "kills", cycle)
+            if cycle % CYCLES_PER_FILE == 0 or chance.random() < NEW_FILE_SHARE:
                 _remove(sound)
                 sound = File(str(place / f"{cycle}.db"))
-            chance = chances(seed, "kills", cycle)
             for finding in _cycle(parent, sound, f"c{cycle}", chance, result.counts):
                 result.note(f"cycle {cycle}: {finding}")
             tick(cycle + 1)
@@ -68,13 +72,15 @@ def _cycle(
 ) -> list[str]:
     """Start writers, kill them, reopen, compare."""
     processes, threads = (1, 1) if early else chance.choice(CREWS)
+    fresh = not Path(file.path).exists()
+    share = MAKING_SHARE if fresh else OPENING_SHARE
     crew = [
         parent.start("write", path=file.path, prefix=f"{prefix}.{n}", threads=threads, early=early)
         for n in range(processes)
     ]
     acknowledged: set[str] = set()
     findings: list[str] = []
-    for child in _lives(crew, chance, opening=not early and chance.random() < OPENING_SHARE):
+    for child in _lives(crew, chance, opening=not early and chance.random() < share):
         for line in child.kill():
             if line.startswith("error "):
                 findings.append(f"a writer failed: {line}")
@@ -88,6 +94,7 @@ def _cycle(
     _add(counts, "stored_unacknowledged", len(names - acknowledged - file.known))
     _add(counts, "lost", sum(f.startswith(("lost", "vanished")) for f in findings))
     _add(counts, "corrupt_or_torn", sum(f.startswith(("corrupt", "torn")) for f in findings))
+    _add(counts, "killed_while_the_file_was_made", fresh and not acknowledged)
     _add(counts, "killed_before_first_acknowledgement", not acknowledged)
     _add(counts, "killed_with_several_writers", processes * threads > 1)
     _add(counts, "killed_with_several_processes", processes > 1)

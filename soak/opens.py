@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
@@ -114,8 +114,7 @@ def _left(path: str, *, upgrading: bool) -> list[str]:
 
 
 def _count(path: str, table: str) -> int:
-    with_rows = _rows(path, f'SELECT count(*) FROM "{table}"')
-    return int(with_rows[0][0])
+    return int(_rows(path, f'SELECT count(*) FROM "{table}"')[0][0])
 
 
 def _tables(path: str) -> set[str]:
@@ -130,7 +129,7 @@ def _editions_twice(path: str) -> list[str]:
     return [row[0] for row in _rows(path, text)]
 
 
-def _rows(path: str, text: str) -> list[tuple[str | int, ...]]:
+def _rows(path: str, text: str) -> list[tuple[Any, ...]]:
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
     try:
         return connection.execute(text).fetchall()

@@ -182,5 +182,3 @@ def _record(series: Series, chain: Chain, place: Path, chance: random.Random) ->
         finally:
             driver.close()
         return recorder.events
-
-

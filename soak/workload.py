@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 from holdfast.backends.sqlite import SqliteDriver
 from holdfast.core.driver import Driver
@@ -43,9 +43,8 @@ class Workload:
             "message": self._append,
             "many": self._append_many,
             "unit": self._unit,
+            "memory": self._remember,
         }
-        if hasattr(storage, "memory"):
-            known["memory"] = self._remember
         self._verbs = {kind: known[kind] for kind in (tuple(kinds) or known)}
         self._count = 0
 
@@ -79,8 +78,7 @@ class Workload:
             unit.conversations.append(self._conversation, content(name), message_id=name)
 
     def _remember(self, name: str) -> None:
-        memory: Any = getattr(self._storage, "memory")  # noqa: B009 - not in every build
-        memory.remember(content(name))
+        self._storage.memory.remember(content(name))
 
 
 class Held(dict[str, set[str]]):
@@ -106,8 +104,7 @@ def read(storage: Storage, findings: list[str]) -> Held:
         if cursor is None:
             break
     _read_messages(storage, held, findings)
-    if hasattr(storage, "memory"):
-        _read_memories(storage, held, findings)
+    _read_memories(storage, held, findings)
     for kind, names in _groups(held).items():
         findings.extend(f"torn: {kind} {name} is there in part" for name in names)
     return held
@@ -128,7 +125,7 @@ def _read_messages(storage: Storage, held: Held, findings: list[str]) -> None:
         findings.append(f"torn: counted {thread.message_count} messages, {len(messages)} are there")
 
 
-def _read_memories(storage: Any, held: Held, findings: list[str]) -> None:
+def _read_memories(storage: Storage, held: Held, findings: list[str]) -> None:
     cursor: str | None = None
     while True:
         page = storage.memory.list(limit=1_000, cursor=cursor)

@@ -1,4 +1,4 @@
-"""Real processes at the price of a fork: a parent of all, which has imported holdfast, opened nothing.
+"""Real processes at the price of a fork, from a parent that imported all and opened nothing.
 
 The zygote forks one child per job. The child answers through a pipe that only it holds, so the
 pipe ends when the process does. Killing goes through the zygote too: it waits for the death, and
