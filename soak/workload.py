@@ -20,7 +20,10 @@ TENANT: Final = "soak"
 THREAD_KEY: Final = "thread"
 GROUP: Final = 3
 """How many messages an ``append_many`` of the workload holds."""
-WORDS: Final = ["acknowledged", "means", "on", "disk", "whatever", "happens", "to", "power", "process", "or", "kernel", "and", "a", "page", "that", "is", "torn", "in", "the", "middle", "is", "found", "by", "its", "checksum", "naïve", "Grüße", "東京", "память", "ذاكرة", "🧠", "zero-width"]
+WORDS: Final = (
+    "acknowledged means on disk whatever happens to power process or kernel and a page that is"
+    " torn in the middle is found by its checksum naïve Grüße 東京 память ذاكرة 🧠 zero-width"
+).split()
 
 
 def content(name: str) -> str:
