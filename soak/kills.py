@@ -38,9 +38,9 @@ class File:
 
 
 def run(kills: int, *, seed: int = 1, tick: Tick = ignore) -> Result:
-    """Kill so many times; the saboteur gets a tenth of that, at least 10."""
+    """Kill so many times; the saboteur gets a tenth of that, at least 5."""
     result = Result(campaign="kills", trial="kill -9 of writers", trials=kills, seed=seed)
-    early = Saboteur(name="acknowledges before the commit", trials=max(10, kills // 10))
+    early = Saboteur(name="acknowledges before the commit", trials=max(5, kills // 10))
     with timed(result), folder() as place, zygote() as parent:
         sound = File(str(place / "0.db"))
         for cycle in range(kills):
