@@ -26,6 +26,9 @@ KILLS ?= 1000
 OPENS ?= 500
 STRINGS ?= 100000
 POWER_CUTS ?= 2000
+FAULTS ?= 1000
+PAUSES ?= 50
+LOG_MIB ?= 2000
 
 .PHONY: help demo test tests lint format generated tidy bench soak bench-recall lock clean distclean
 .PHONY: runtime dev
@@ -70,7 +73,7 @@ bench-recall: dev
 
 soak: dev
 	$(PY) -m soak.run --kills $(KILLS) --opens $(OPENS) --strings $(STRINGS) \
-	    --power-cuts $(POWER_CUTS) $(ARGS)
+	    --power-cuts $(POWER_CUTS) --faults $(FAULTS) --pauses $(PAUSES) --log-mib $(LOG_MIB) $(ARGS)
 
 # One package set per file; dev is compiled against runtime, so both agree on every version.
 COMPILE = .venv/bin/uv pip compile --quiet --system-certs --universal --python-version 3.11 \

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import apsw
 
@@ -119,17 +119,23 @@ def _make_naive() -> None:
     connections._enter_wal = once
 
 
-def hold(say: Say, *, path: str, name: str, release: str) -> None:
-    """Write inside a group, say so, and end the group when a file appears."""
-    driver: Any = Checked(SqliteDriver(path))
+def hold(say: Say, *, path: str, name: str, release: str, idle: bool = False) -> None:
+    """Write inside a group, say so, and end the group when a file appears.
+
+    Saboteur: when ``idle``, the write comes last, so that meanwhile no lock is held.
+    """
+    driver = Checked(SqliteDriver(path))
     storage = storage_on(driver)
     with driver.group():
-        storage.kv.set(name, 1)
+        if not idle:
+            storage.kv.set(name, 1)
         say("holding")
         while not os.path.exists(release):
             time.sleep(0.01)
-    say("released")
+        if idle:
+            storage.kv.set(name, 1)
     storage.close()
+    say("released")
 
 
 def read_long(say: Say, *, path: str, release: str) -> None:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from soak import faults, kills, opens, power, strings
+from soak import faults, growth, kills, opens, pauses, power, strings
 from soak.campaign import RESULTS, Result, Tick, save
 
 TENTHS: Final = 10
@@ -34,6 +34,8 @@ def main(arguments: list[str]) -> int:
         ("strings", options.strings, strings.run),
         ("power", options.power_cuts, partial(power.run, cuts_per_run=options.cuts_per_run)),
         ("faults", options.faults, faults.run),
+        ("pauses", options.pauses, pauses.run),
+        ("growth", options.log_mib, growth.run),
     )
     results = []
     for name, count, run in campaigns:
@@ -55,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         ("--strings", "hostile search strings"),
         ("--power-cuts", "simulated power cuts at durability full"),
         ("--faults", "rounds of injected disk errors"),
+        ("--pauses", "writers frozen in a transaction"),
+        ("--log-mib", "MiB written while the log's size is watched"),
     )
     for name, meaning in counts:
         parser.add_argument(name, type=int, default=0, metavar="N", help=meaning)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from soak import faults, kills, opens, power, strings
+from soak import faults, kills, opens, pauses, power, report, strings
 from soak.campaign import Result, Saboteur
 from soak.run import main
 
@@ -55,6 +55,20 @@ def test_disk_errors_are_told_and_survived() -> None:
     check(result)
     assert result.counts["raised"] > 0
     assert result.counts["acknowledged"] > 0
+
+
+def test_a_frozen_writer_makes_others_busy_by_their_deadline() -> None:
+    result = pauses.run(2)
+    check(result)
+    assert result.counts["told_busy"] == 2
+
+
+def test_the_page_says_what_the_results_say() -> None:
+    text = report.PAGE.read_text(encoding="utf-8")
+    found = report.results()
+    assert report.page(text, found) == text
+    for result in found:
+        assert f"| {result.trials:,} | **{result.findings:,}** |" in text
 
 
 def test_the_command_keeps_what_it_found(
