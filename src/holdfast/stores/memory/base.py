@@ -129,8 +129,8 @@ class MemoryStore(Store):
         if record is not None and record["state"] == "active":
             return Space(**record)
         active = self._active_space()
-        if active is None:
-            return None
+        if active is None or active.id == space_id:  # another's first memory came in between
+            return active
         raise DimensionMismatch(
             "embedding",
             expected=f"the space {active.id}, in which this tenant's memories are",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.clock import ManualClock
+from holdfast.core.driver import Driver
 from holdfast.core.errors import (
     Ambiguous,
     Conflict,
@@ -21,11 +22,30 @@ from holdfast.core.errors import (
     NotFound,
     Timeout,
 )
+from holdfast.core.filter import Record
+from holdfast.layers.layer import Layer
 from holdfast.storage import Storage
 from holdfast.stores.memory import MemoryPolicy
-from holdfast.stores.memory.records import KINDS, MEMORIES
+from holdfast.stores.memory.records import KINDS, MEMORIES, SPACES
 from holdfast.testing.models import AngleEmbedder, with_models
 from holdfast.testing.threads import together
+
+
+class _Interrupted(Layer):
+    """Lets another writer in behind the next read of the embedding space."""
+
+    def __init__(self, below: Driver, interruption: Callable[[], object]) -> None:
+        super().__init__(below)
+        self._interruption: Callable[[], object] | None = interruption
+
+    def get(
+        self, tenant: str, collection: str, key: tuple[Any, ...], *, vectors: bool = False
+    ) -> Record | None:
+        found = self.below.get(tenant, collection, key, vectors=vectors)
+        if collection == SPACES.name and self._interruption is not None:
+            interruption, self._interruption = self._interruption, None
+            interruption()
+        return found
 
 
 def contents(found: Any) -> list[str]:
@@ -488,6 +508,16 @@ class TestMemoryRemember:
                     verb(memory_id)
                 told.append(str(error.value))
             assert told[0] == told[1]
+
+    def test_f23_two_first_writers_agree_on_the_space(
+        self, open_storage: Callable[..., Storage]
+    ) -> None:
+        embedder = AngleEmbedder()
+        mine, other = (with_models(open_storage(), embedder=embedder) for _ in range(2))
+        late = _Interrupted(mine._driver, lambda: other.memory.remember("theirs"))
+        kept = Storage(late, mine.scope, mine._runtime).memory.remember("mine")
+        assert kept.space == embedder.space.id
+        assert {m.content for m in mine.memory.list()} == {"mine", "theirs"}
 
     def test_f23_embedding_failure_keeps_the_words(self, storage: Storage, harness: Any) -> None:
         embedder = AngleEmbedder()
