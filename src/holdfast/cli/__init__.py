@@ -1,0 +1,38 @@
+"""The command line. It speaks to stores only; nothing imports it."""
+
+from __future__ import annotations
+
+import click
+
+from holdfast import __version__
+from holdfast.cli.command import Root, shared_options
+from holdfast.cli.completion import completion
+from holdfast.cli.conversation import conversation
+from holdfast.cli.doctor import doctor
+from holdfast.cli.kv import kv
+
+__all__ = ["main"]
+
+EPILOG = """\b
+Exit status: 0 ok, 1 error, 2 usage, 3 not found, 4 conflict, 5 unavailable.
+"""
+
+
+@click.group(
+    cls=Root,
+    name="holdfast",
+    params=shared_options(root=True),
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="holdfast")
+def main() -> None:
+    """Keep what an agent must not lose: memories, conversations, tasks, an audit log.
+
+    Answers are tables on a terminal and tab-separated lines in a pipe; --json and --jsonl work
+    with every command, before or after its name.
+    """
+
+
+for command in (completion, conversation, doctor, kv):
+    main.add_command(command)

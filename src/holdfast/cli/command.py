@@ -1,0 +1,189 @@
+"""What all commands share: the options of every command, and opening the store they name."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import click
+
+from holdfast.cli.errors import guarded
+from holdfast.core.errors import NotFound
+from holdfast.storage import Storage
+
+_SETTINGS: Final = "holdfast.settings"
+DEFAULT_STORE: Final = "agent.db"
+EMBEDDERS: Final = ("hash", "minilm", "static", "none")
+
+
+@dataclass
+class Settings:
+    """Which store, as whom, and in which form the answer comes."""
+
+    store: str = DEFAULT_STORE
+    tenant: str = "default"
+    agent: str | None = None
+    user: str | None = None
+    namespace: str | None = None
+    embedder: str = "hash"
+    form: str = ""
+    """"json", "jsonl", "ids", or "" for a table on a terminal and plain lines elsewhere."""
+
+    @property
+    def path(self) -> str | None:
+        """The file that the store is in; None for a store that is no file."""
+        scheme, separator, rest = self.store.partition(":")
+        if not separator or len(scheme) == 1:
+            return self.store
+        return rest.removeprefix("//").removeprefix("/") if scheme == "sqlite" else None
+
+
+def settings() -> Settings:
+    """The settings of the running command."""
+    meta = click.get_current_context().meta
+    return cast("Settings", meta.setdefault(_SETTINGS, Settings()))
+
+
+def _note(name: str, const: object = None) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def callback(context: click.Context, _: click.Parameter, value: Any) -> None:
+        if value is None or value is False:
+            return
+        held = context.meta.setdefault(_SETTINGS, Settings())
+        setattr(held, name, value if const is None else const)
+
+    return callback
+
+
+def shared_options(*, root: bool) -> list[click.Parameter]:
+    """The options of every command; only the root's read the environment, so that others win."""
+
+    def option(name: str, metavar: str, text: str, kind: Any = None) -> click.Option:
+        return click.Option(
+            [f"--{name}"],
+            metavar=metavar,
+            help=text,
+            type=kind,
+            envvar=f"HOLDFAST_{name.upper()}" if root else None,
+            show_envvar=root,
+            expose_value=False,
+            callback=_note(name),
+        )
+
+    def flag(name: str, form: str, text: str) -> click.Option:
+        names = [f"--{name}", "-q"] if name == "quiet" else [f"--{name}"]
+        return click.Option(
+            names, is_flag=True, help=text, expose_value=False, callback=_note("form", form)
+        )
+
+    return [
+        option("store", "PATH|URL", f"The store. Default: ./{DEFAULT_STORE}"),
+        option("tenant", "NAME", "Whose data. Default: default"),
+        option("agent", "NAME", "Bind to one agent."),
+        option("user", "NAME", "Bind to one user."),
+        option("namespace", "NAME", "Bind to one namespace."),
+        option("embedder", "|".join(EMBEDDERS), "What makes vectors.", click.Choice(EMBEDDERS)),
+        flag("json", "json", "Answer with one JSON document."),
+        flag("jsonl", "jsonl", "Answer with one JSON object per line."),
+        flag("quiet", "ids", "Answer with ids alone, one per line."),
+    ]
+
+
+class Leaf(click.Command):
+    """A command that does something; it takes the shared options too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        own = {name for parameter in self.params for name in parameter.opts}
+        self.shared = [p for p in shared_options(root=False) if not own & set(p.opts)]
+        self.params = [*self.params, *self.shared]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the command's own options first, and the shared ones by themselves."""
+        hidden = set(self.shared)
+        own = [p.get_help_record(ctx) for p in self.get_params(ctx) if p not in hidden]
+        shared = [p.get_help_record(ctx) for p in self.shared]
+        for title, rows in (("Options", own), ("Options of every command", shared)):
+            listed = [row for row in rows if row is not None]
+            if listed:
+                with formatter.section(title):
+                    formatter.write_dl(listed)
+
+
+class Noun(click.Group):
+    """A group of commands about one kind of thing."""
+
+    command_class = Leaf
+    group_class = type
+
+
+class Root(Noun):
+    """The command line as a whole."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Any:
+        """Run and exit: 0 ok, 1 error, 2 usage, 3 not found, 4 conflict, 5 unavailable."""
+        kwargs["standalone_mode"] = False
+        kwargs.setdefault("prog_name", "holdfast")
+        run = super().main
+        sys.exit(guarded(lambda: run(args, *rest, **kwargs)))
+
+
+@contextmanager
+def opened(*, create: bool = False) -> Iterator[Storage]:
+    """The store of the running command. NotFound for a missing file, unless it may ``create``."""
+    from holdfast.open import open as open_store
+
+    held = settings()
+    path = held.path
+    if not create and path is not None and not os.path.exists(path):
+        raise NotFound(
+            f"There is no store at {path}.",
+            hint="Name one with --store, or make it by writing: holdfast remember TEXT.",
+        )
+    embedder = None if held.embedder == "none" else held.embedder
+    with open_store(
+        held.store,
+        tenant=held.tenant,
+        agent=held.agent,
+        user=held.user,
+        namespace=held.namespace,
+        embedder=cast("Any", embedder),
+    ) as storage:
+        yield storage
+
+
+def confirm(what: str, *, yes: bool, dry_run: bool) -> bool:
+    """Whether to go on with what destroys: asked on a terminal, refused elsewhere without --yes."""
+    if dry_run:
+        click.echo(f"Would {what}. Nothing was changed.", err=True)
+        return False
+    if yes:
+        return True
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise click.UsageError(f"This would {what}. Repeat it with --yes, or with --dry-run.")
+    return click.confirm(f"This will {what}. Go on?", err=True)
+
+
+Command = Callable[..., Any]
+
+
+def destroys(command: Command) -> Command:
+    """Add --dry-run and --yes."""
+    command = click.option("--yes", "-y", is_flag=True, help="Do it without asking.")(command)
+    return click.option("--dry-run", is_flag=True, help="Say what would go, and do nothing.")(
+        command
+    )
+
+
+def paged(command: Command) -> Command:
+    """Add --limit, --cursor and --all."""
+    command = click.option(
+        "--all", "everything", is_flag=True, help="Every page, however many there are."
+    )(command)
+    command = click.option("--cursor", help="Go on where the last page ended.")(command)
+    return click.option(
+        "--limit", default=50, show_default=True, help="Most rows of a page, 1 to 1000."
+    )(command)

@@ -1,0 +1,200 @@
+"""`holdfast doctor`: what is installed, what is in the file, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from holdfast.cli import output
+from holdfast.cli.command import Leaf, settings
+from holdfast.core.errors import HoldfastError, NotFound, SchemaNewer
+
+
+@click.command(cls=Leaf)
+@click.argument("path", required=False)
+def doctor(path: str | None) -> int:
+    """Look at the installation and at the store in PATH, and say what to do.
+
+    A damaged file is only read: the rows that can still be read are counted. The exit status is 1
+    when something is wrong.
+    """
+    held = settings()
+    if path is not None:
+        held.store = path
+    target = held.path
+    if path is not None and target is not None and not os.path.exists(target):
+        raise NotFound(f"There is no file at {target}.")
+    found: dict[str, Any] = {"versions": versions(), "sqlite_copies": sqlite_copies()}
+    advice: list[str] = []
+    if target is None:
+        advice.append("The store is no file; nothing to look at.")
+    elif not os.path.exists(target):
+        advice.append(f"There is no store at {target} yet: holdfast remember TEXT makes one.")
+    else:
+        found |= {"file": file_facts(target), **_examined(target, advice)}
+    ok = bool(found.get("integrity", {}).get("ok", True))
+    report = {"ok": ok, **found, "advice": advice or ["Nothing is wrong."]}
+    if held.form in ("json", "jsonl"):
+        output.emit(report)
+    else:
+        _print(report)
+    return 0 if ok else 1
+
+
+def versions() -> dict[str, str]:
+    """What runs here."""
+    import apsw
+    import msgspec
+    import numpy
+
+    from holdfast import __version__
+
+    return {
+        "holdfast": __version__,
+        "python": sys.version.split()[0],
+        "sqlite": apsw.sqlite_lib_version(),
+        "apsw": apsw.apsw_version(),
+        "numpy": numpy.__version__,
+        "msgspec": msgspec.__version__,
+        "platform": f"{sys.platform} {os.uname().machine}"
+        if hasattr(os, "uname")
+        else sys.platform,
+    }
+
+
+def sqlite_copies() -> list[dict[str, str]]:
+    """The copies of SQLite in this process, each with its version and its use."""
+    import sqlite3
+
+    import apsw
+
+    return [
+        {
+            "library": "apsw",
+            "version": apsw.sqlite_lib_version(),
+            "note": "the one that holdfast uses",
+        },
+        {
+            "library": "sqlite3",
+            "version": sqlite3.sqlite_version,
+            "note": "Python's own; refused on a file that holdfast holds open",
+        },
+    ]
+
+
+def file_facts(path: str) -> dict[str, Any]:
+    """What can be told of a file without opening it as a database."""
+    status = os.stat(path)
+    with open(path, "rb") as file:
+        head = file.read(100)
+    wal = f"{path}-wal"
+    facts: dict[str, Any] = {
+        "path": os.path.abspath(path),
+        "bytes": status.st_size,
+        "wal_bytes": os.path.getsize(wal) if os.path.exists(wal) else 0,
+        "mode": oct(status.st_mode & 0o777),
+    }
+    if len(head) == 100 and head.startswith(b"SQLite format 3\0"):
+        size = int.from_bytes(head[16:18], "big")
+        facts |= {
+            "page_bytes": 65536 if size == 1 else size,
+            "format": int.from_bytes(head[60:64], "big"),
+            "made_by": "holdfast" if head[68:72] == b"HOLD" else "another program",
+        }
+    return facts
+
+
+def _examined(path: str, advice: list[str]) -> dict[str, Any]:
+    """Check the pages read-only first; only a sound file is opened as a store."""
+    from holdfast.backends.sqlite.connection import check_header
+    from holdfast.backends.sqlite.maintenance import salvage
+
+    try:
+        check_header(path)
+        damage = _page_damage(path)
+        if not damage:
+            return _integrity(path, advice)
+    except SchemaNewer as error:
+        advice.append(error.hint)
+        return {"integrity": {"ok": False, "findings": [error.message]}}
+    except HoldfastError as error:
+        damage = [error.message]
+        if error.hint:
+            advice.append(error.hint)
+    report = salvage(path)
+    readable = sum(report.counts.values())
+    advice.append("Keep a copy of the file and of its -wal before anything else.")
+    advice.append("If there is a backup: holdfast restore BACKUP NEW-PATH.")
+    if readable:
+        advice.append(f"{readable} rows can still be read; see salvage.")
+    return {
+        "integrity": {"ok": False, "findings": damage},
+        "salvage": {"counts": report.counts, "findings": report.findings},
+    }
+
+
+def _page_damage(path: str) -> list[str]:
+    import apsw
+
+    from holdfast.backends.sqlite.errors import mapped
+
+    try:
+        connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            found = connection.execute("PRAGMA integrity_check(20)").fetchall()
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise mapped(error) from error
+    return [str(text) for (text,) in found if text != "ok"]
+
+
+def _integrity(path: str, advice: list[str]) -> dict[str, Any]:
+    """Open the sound file as a store, decode every record, compare what is derived."""
+    from holdfast.core.clock import SystemClock
+    from holdfast.open import open_driver
+    from holdfast.storage import all_collections
+
+    driver = open_driver(path, SystemClock())
+    try:
+        driver.setup(all_collections())
+        report = driver.maintain("integrity")
+    finally:
+        driver.close()
+    if not report.ok:
+        advice.append("Some records do not decode or are not found by search; see findings.")
+    held = {name: count for name, count in report.counts.items() if count}
+    return {"integrity": {"ok": report.ok, "findings": report.findings}, "records": held}
+
+
+def _print(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(soft_wrap=True, highlight=False)
+    for title, content in report.items():
+        if title == "ok":
+            continue
+        console.print(Text(title.replace("_", " "), style="bold"))
+        for line in _lines(content):
+            console.print(Text(f"  {output.visible(line)}"))
+
+
+def _lines(content: Any) -> list[str]:
+    if isinstance(content, dict):
+        width = max((len(name) for name in content), default=0)
+        return [f"{name:<{width}}  {_told(value)}" for name, value in content.items()]
+    return [_told(each) for each in content] or ["none"]
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_told(each)}" for name, each in value.items()) or "none"
+    if isinstance(value, list):
+        return "; ".join(map(_told, value)) or "none"
+    return (
+        {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    )

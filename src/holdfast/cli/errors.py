@@ -1,0 +1,76 @@
+"""From an error to what the user reads, and to the exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+
+from holdfast.core.errors import HoldfastError
+
+INTERRUPTED: Final = 130
+"""What a shell reports for a command that Ctrl-C ended."""
+PIPE_CLOSED: Final = 128 + (signal.SIGPIPE.value if hasattr(signal, "SIGPIPE") else 13)
+"""What a shell reports for a command whose reader went away, as with `| head`."""
+FAILED: Final = 1
+
+
+def guarded(run: Callable[[], Any]) -> int:
+    """Run the command; the exit status. Errors become text on stderr, never a traceback."""
+    try:
+        status = run()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.Abort:
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except HoldfastError as error:
+        show(error)
+        return error.exit_status
+    except BrokenPipeError:
+        # Nobody reads on; the interpreter must not complain when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except OSError as error:
+        click.echo(f"error: {_told(error)}", err=True)
+        return FAILED
+
+
+def show(error: HoldfastError) -> None:
+    """Print an error on stderr: as an object where the command line asks for JSON."""
+    if json_asked(sys.argv[1:]):
+        told = {
+            "code": error.code,
+            "message": error.message,
+            "hint": error.hint,
+            "retryable": error.retryable,
+        }
+        click.echo(json.dumps({"error": told}), err=True)
+        return
+    click.echo(f"error: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)
+
+
+def json_asked(arguments: list[str]) -> bool:
+    """Whether the arguments ask for JSON; also where they could not be parsed."""
+    return any(argument in ("--json", "--jsonl") for argument in arguments)
+
+
+def _told(error: OSError) -> str:
+    reason = error.strerror or type(error).__name__
+    return f"{error.filename}: {reason}" if isinstance(error.filename, str) else reason
