@@ -5,11 +5,17 @@ from __future__ import annotations
 import click
 
 from holdfast import __version__
+from holdfast.cli.audit import audit
 from holdfast.cli.command import Root, shared_options
 from holdfast.cli.completion import completion
 from holdfast.cli.conversation import conversation
 from holdfast.cli.doctor import doctor
 from holdfast.cli.kv import kv
+from holdfast.cli.memory import memory
+from holdfast.cli.recall import recall, remember
+from holdfast.cli.task import task
+from holdfast.cli.transfer import export_store, import_store
+from holdfast.cli.upkeep import backup, restore
 
 __all__ = ["main"]
 
@@ -34,5 +40,20 @@ def main() -> None:
     """
 
 
-for command in (completion, conversation, doctor, kv):
+COMMANDS = (
+    audit,
+    backup,
+    completion,
+    conversation,
+    doctor,
+    export_store,
+    import_store,
+    kv,
+    memory,
+    recall,
+    remember,
+    restore,
+    task,
+)
+for command in COMMANDS:
     main.add_command(command)

@@ -11,6 +11,7 @@ import click
 from holdfast.cli import output
 from holdfast.cli.command import Leaf, settings
 from holdfast.core.errors import HoldfastError, NotFound, SchemaNewer
+from holdfast.stores.memory.present import visible
 
 
 @click.command(cls=Leaf)
@@ -180,7 +181,7 @@ def _print(report: dict[str, Any]) -> None:
             continue
         console.print(Text(title.replace("_", " "), style="bold"))
         for line in _lines(content):
-            console.print(Text(f"  {output.visible(line)}"))
+            console.print(Text(f"  {visible(line)}"))
 
 
 def _lines(content: Any) -> list[str]:

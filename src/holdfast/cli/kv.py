@@ -8,6 +8,7 @@ from holdfast.cli import output
 from holdfast.cli.command import Noun, confirm, destroys, opened, paged, settings
 from holdfast.cli.values import json_of, text_of
 from holdfast.core.errors import NotFound
+from holdfast.stores.memory.present import visible
 
 COLUMNS = ("key", "value", "version", "?updated_at", "expires_at")
 
@@ -28,7 +29,7 @@ def get(key: str) -> None:
     if settings().form in ("json", "jsonl"):
         output.emit(entry)
     elif isinstance(entry.value, str):
-        shown = output.visible(entry.value, lines=True) if output.on_terminal() else entry.value
+        shown = visible(entry.value, lines=True) if output.on_terminal() else entry.value
         click.echo(shown)
     else:
         output.emit(entry.value)

@@ -7,21 +7,20 @@ writing around is shown as an escape instead.
 from __future__ import annotations
 
 import sys
-import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
 from holdfast.cli.command import settings
+from holdfast.stores.memory.present import visible
 from holdfast.stores.store import Page
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-T = TypeVar("T")
 Columns = Sequence[str]
 """Names of the fields shown; the first is the one that --quiet gives.
 
@@ -29,11 +28,9 @@ A name that begins with "?" is left out of a table on a narrow terminal.
 """
 
 WIDE_TEXT: Final = frozenset(
-    "text content title value description key subject body data detail reason tags".split()
+    ("text", "content", "title", "value", "description", "key", "subject", "data", "detail", "tags")
 )
 """Fields that may take several lines of a table; the others keep to one."""
-_JOINERS: Final = frozenset("\u200c\u200d")
-"""Zero-width joiners: scripts and emoji need them, and they move nothing."""
 _WIDE: Final = 110
 """Columns of a terminal from which on tables show everything."""
 _CELL: Final = 300
@@ -97,13 +94,13 @@ def rows(
 
 
 def pages(
-    page: Callable[[int, str | None], Page[T]],
+    page: Callable[[int, str | None], Page[Any]],
     columns: Columns,
     *,
     limit: int,
     cursor: str | None,
     everything: bool,
-    row: Callable[[T], Any] | None = None,
+    row: Callable[[Any], Any] | None = None,
 ) -> None:
     """Answer with a page, and say on stderr how to go on; or with all of them."""
     if everything:
@@ -118,7 +115,7 @@ def pages(
         click.echo(f"There is more: --all, or --cursor {found.next_cursor}", err=True)
 
 
-def _every(page: Callable[[int, str | None], Page[T]], cursor: str | None) -> Iterable[T]:
+def _every(page: Callable[[int, str | None], Page[Any]], cursor: str | None) -> Iterator[Any]:
     while True:
         found = page(500, cursor)
         yield from found.items
@@ -127,27 +124,17 @@ def _every(page: Callable[[int, str | None], Page[T]], cursor: str | None) -> It
             return
 
 
+def width() -> int:
+    """Columns of the screen."""
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns
+
+
 def note(text: str) -> None:
     """Say something about the answer, on stderr, where a person reads along."""
     if settings().form == "" and sys.stderr is not None and sys.stderr.isatty():
         click.echo(text, err=True)
-
-
-def visible(text: str, *, lines: bool = False) -> str:
-    """The text with everything that acts on a terminal, instead of being read, as an escape."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c if _harmless(c, lines) else _escape(c) for c in text)
-
-
-def _harmless(character: str, lines: bool) -> bool:
-    if character == "\n":
-        return lines
-    return character in _JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl")
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode()
 
 
 def _field(value: object) -> str:

@@ -13,7 +13,7 @@ import click
 from holdfast.core.errors import Invalid
 
 
-class Instant(click.ParamType):
+class Instant(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
     """A date or an instant of ISO 8601; without a zone it is UTC."""
 
     name = "instant"

@@ -19,7 +19,7 @@ from holdfast.core.errors import Conflict
 from holdfast.core.filter import InSelect, Record, both, eq, gt
 from holdfast.core.marks import grouped
 from holdfast.core.query import desc
-from holdfast.core.values import check_count
+from holdfast.core.values import check_count, check_time
 from holdfast.stores.appending import Appending
 from holdfast.stores.conversation_records import (
     CONVERSATIONS,
@@ -76,14 +76,16 @@ class Conversations(Appending, MessageSearch):
         room_id: str | None = None,
         metadata: dict[str, Any] | None = None,
         conversation_id: str | None = None,
+        created_at: datetime | None = None,
     ) -> Conversation:
         """Begin a conversation; with a ``key`` that the bound scope has used, the first one.
 
-        Raises Conflict for a ``conversation_id`` in use, NotFound for a ``room_id`` of no room.
+        ``created_at`` is now, unless it is brought along from elsewhere. Raises Conflict for a
+        ``conversation_id`` in use, NotFound for a ``room_id`` of no room.
         """
         record = conversation_record(
             conversation_id or self._new_id(),
-            self._now(),
+            self._now() if created_at is None else check_time("created_at", created_at),
             self._scope_fields(),
             key=key,
             title=title,

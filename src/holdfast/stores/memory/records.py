@@ -9,6 +9,7 @@ import msgspec
 
 from holdfast.core.collection import Collection, Index, Reference, Unique
 from holdfast.core.filter import both, eq, is_null, not_null
+from holdfast.stores.memory.present import recollection_html, recollection_text
 
 Tier = Literal["working", "episodic", "semantic", "procedural"]
 TIERS: Final[tuple[Tier, ...]] = ("working", "episodic", "semantic", "procedural")
@@ -335,3 +336,10 @@ class Recollection(list[Recalled]):
         super().__init__(items)
         self.flags = flags
         self.stages = stages or {}
+
+    def __str__(self) -> str:
+        return recollection_text(self, self.flags)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return recollection_html(self)
