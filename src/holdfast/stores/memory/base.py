@@ -77,6 +77,7 @@ class MemoryStore(Store):
         now = self._now()
         row = {**_DEFAULTS, "tags": [], "metadata": {}, **self._scope_fields(), **fields}
         row["id"] = fields.get("id") or self._new_id()
+        row["confidence"] = fields.get("confidence", self._policy.confidence_start)
         row["content"] = content
         row["fingerprint"] = fingerprint_of(content)
         row["place"] = place_of(row["session"], row["turn"])

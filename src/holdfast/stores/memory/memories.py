@@ -90,7 +90,8 @@ class Memories(Facets):
         ``vector`` replaces the embedder's. ``near_duplicate`` looks for a memory of the scope
         that is almost the same (one search more): "hint" marks the new one, "coalesce" returns
         the old one, "supersede" closes the old one in favour of the new. Conflict for an id in
-        use; Invalid, InvalidVector, DimensionMismatch for what cannot be kept.
+        use; Invalid, InvalidVector, DimensionMismatch for what cannot be kept. In a unit of work,
+        content that is held already makes the commit fail with Conflict.
         """
         given = check_fields(fields)
         row = self._new_row(check_content(content), given)
@@ -111,12 +112,16 @@ class Memories(Facets):
         asked = ("memory.remember", content, given, near_duplicate, own)
         return self._keep(row, embedded, also, op_id=op_id, asked=asked)[0]
 
-    def remember_many(self, entries: Sequence[str | NewMemory]) -> Kept:
+    def remember_many(self, entries: Sequence[str | NewMemory], *, imported: bool = False) -> Kept:
         """Keep many and return one memory per entry, in order.
 
         All entries are checked before anything is written. They are embedded and committed in
-        batches of 256, each wholly or not at all.
+        batches of 256, each wholly or not at all. ``imported`` says that they come from another
+        system: those without a confidence get the policy's ``confidence_imported``.
         """
+        start = {}
+        if check_bool("imported", imported):
+            start = {"confidence": self._policy.confidence_imported}
         if isinstance(entries, str | bytes | Mapping) or not isinstance(entries, Sequence):
             raise Invalid("entries", expected="a list of texts or objects", got=entries)
         rows: list[tuple[Record, Any]] = []
@@ -126,7 +131,7 @@ class Memories(Facets):
             vector = given.pop("vector", None)
             if vector is not None:
                 self._given_vector("vector", vector)
-            rows.append((self._new_row(content, check_fields(given)), vector))
+            rows.append((self._new_row(content, {**start, **check_fields(given)}), vector))
         kept: list[Memory] = []
         for first in range(0, len(rows), EMBED_BATCH):
             kept += self._keep_batch(rows[first : first + EMBED_BATCH])
@@ -197,7 +202,8 @@ class Memories(Facets):
     def forget(self, memory_id: str) -> bool:
         """Take the memory out of every search at once; whether there was a live one.
 
-        The row stays, unseen, until `lifecycle.purge`; `history.restore` brings it back.
+        The row stays, unseen, until `lifecycle.purge`; `history.restore` brings it back. An
+        archived memory is removed for good.
         """
         now = self._now()
         mine = both(eq("id", check_name("id", memory_id)), is_null("forgotten_at"))

@@ -20,7 +20,10 @@ class MemoryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     semantic_hours: float | None = None
     procedural_hours: float | None = None
 
+    confidence_start: float = 0.4
+    """Of a memory whose writer gives none."""
     confidence_imported: float = 0.25
+    """Of one that comes from another system and brings none."""
     confidence_growth: float = 0.1
     """Share of what is missing to 1 that a corroboration adds."""
     corroborate_hours: float = 24.0
@@ -78,8 +81,8 @@ class MemoryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 _RANGES = (
     *((f"{tier}_hours", 1e-6, 1e6) for tier in ("working", "episodic", "semantic", "procedural")),
-    *((name, 0.0, 1.0) for name in ("confidence_imported", "confidence_growth", "decay_rate")),
-    *((name, 0.0, 1.0) for name in ("decay_floor", "demote_confidence")),
+    *((name, 0.0, 1.0) for name in ("confidence_start", "confidence_growth", "decay_rate")),
+    *((name, 0.0, 1.0) for name in ("confidence_imported", "decay_floor", "demote_confidence")),
     *((name, -1.0, 1.0) for name in ("duplicate_similarity", "merge_similarity")),
     *((name, 0.0, 1e6) for name in ("decay_idle_days", "decay_period_hours", "corroborate_hours")),
     *((name, 0.0, 1e6) for name in ("promote_window_hours", "demote_idle_hours")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from heapq import nsmallest
 from typing import Any, Final, Literal
 
 import msgspec
@@ -47,6 +48,9 @@ K_LIMIT: Final = 1_000
 TERM_LIMIT: Final = 128
 """Terms of a query that are looked up; a longer one is flagged "query_terms_cut"."""
 SPEAKER_LIMIT: Final = 1_000
+CREDITED: Final = 50
+"""Best hits of each leg whose neighbours are looked up, or k if that is more: what a weaker hit
+lends lifts no turn into the results (LoCoMo's public part: the same R@10 as with all hits)."""
 RERANKED: Final = 50
 """How many results a reranker reads."""
 WIDEN: Final = 4
@@ -276,9 +280,10 @@ class Recalling:
         self, prepared: PreparedQuery, found: _Found
     ) -> tuple[list[Ranked], dict[str, str]]:
         """All candidates in order, and the ids of known turns by scoped place."""
-        scored = [i for i in found.rows if i in found.text or i in found.vector]
         if self._ranker.neighbours:
-            self._add_neighbours(found, scored)
+            count = max(CREDITED, self._ask.k)
+            best = {*_best(found.text, count), *_best(found.vector, count)}
+            self._add_neighbours(found, best)
         candidates = [_candidate(row, found) for row in found.rows.values()]
         ranked = self._ranker.rank(prepared, candidates, len(candidates), explain=self._ask.explain)
         places = {_scoped_place(row, 0): i for i, row in found.rows.items() if row["place"]}
@@ -386,6 +391,11 @@ def _rerank(reranker: Reranker, query: str, texts: Sequence[str]) -> list[float]
     if len(scores) != len(texts) or not all(map(math.isfinite, scores)):
         return None
     return scores
+
+
+def _best(scores: dict[str, float], count: int) -> list[str]:
+    """The ids of the highest scores, ties by id."""
+    return nsmallest(count, scores, key=lambda memory_id: (-scores[memory_id], memory_id))
 
 
 def _candidate(row: Record, found: _Found) -> Candidate:

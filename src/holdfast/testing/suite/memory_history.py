@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from holdfast.core.clock import ManualClock
 from holdfast.core.errors import Conflict, Invalid
 from holdfast.storage import Storage
-from holdfast.stores.memory import Memory
+from holdfast.stores.memory import Memory, MemoryPolicy
 from holdfast.testing.threads import together
 
 
@@ -152,6 +153,17 @@ class TestMemoryHistory:
         storage.memory.history.contradict(kept.id, by="x")
         with pytest.raises(Conflict):
             storage.memory.history.set_confidence(kept.id, 0.9)
+
+    def test_f18_where_confidence_starts(self, storage: Storage) -> None:
+        assert storage.memory.remember("said").confidence == 0.4
+        entries: Any = ["brought", {"content": "brought surely", "confidence": 0.9}]
+        brought = storage.memory.remember_many(entries, imported=True)
+        assert [m.confidence for m in brought] == [0.25, 0.9]
+        other = storage.memory.configured(
+            MemoryPolicy(confidence_start=0.5, confidence_imported=0.1)
+        )
+        assert other.remember("else").confidence == 0.5
+        assert other.remember_many(["from there"], imported=True)[0].confidence == 0.1
 
     def test_f18_corroboration_grows_once_a_day(self, storage: Storage, clock: ManualClock) -> None:
         kept = storage.memory.remember("likely")
