@@ -49,7 +49,7 @@ def seed(owner: Storage) -> dict[str, Any]:
     owner.kv.set("key-theirs", SECRET)
     owner.audit.append_many([AuditEvent(action="act-theirs", actor=SECRET)] * 3)
     project = owner.projects.create(title, group="group-theirs", tasks=[TaskDraft(title=title)])
-    blocker = owner.tasks.post(TaskDraft(title="shared task", description=SECRET, team="theirs"))
+    blocker = owner.tasks.post(TaskDraft(title="shared words", description=SECRET, team="theirs"))
     owner.tasks.post(title, depends_on=[blocker.id], idempotency_key="key-theirs")
     owner.tasks.log.append(blocker.id, SECRET)
     expired = owner.tasks.start(blocker.id, "worker", lease_seconds=0.001)
@@ -93,7 +93,7 @@ def absent(ids: Ids) -> dict[str, Any]:
             made[name] = f"id9-{900_000 + len(made)}"
         else:
             made[name] = held.replace("their", "nobod") if isinstance(held, str) else held
-    return {**made, "email": "nobody@example.org", "fact": "lonely fact", "words": "lonely words"}
+    return {**made, "email": "nobody@example.org", "fact": "lonely fact", "words": "lonely voices"}
 
 
 def public_methods(storage: Storage) -> Iterator[str]:
@@ -320,7 +320,7 @@ _TASKS: Final[dict[str, Call]] = {
     "tasks.log.list": lambda s, i: s.tasks.log.list(i["task"]),
     "tasks.post": lambda s, i: s.tasks.post("mine", idempotency_key=i["key"]),
     "tasks.release": lambda s, i: s.tasks.release(i["task"], i["token"]),
-    "tasks.search": lambda s, i: s.tasks.search("shared task"),
+    "tasks.search": lambda s, i: s.tasks.search(i["words"]),
     "tasks.start": lambda s, i: s.tasks.start(i["task"], "worker"),
     "tasks.upkeep.prune": lambda s, i: s.tasks.upkeep.prune(older_than_seconds=0),
     "tasks.upkeep.reclaim": lambda s, i: s.tasks.upkeep.reclaim(),
