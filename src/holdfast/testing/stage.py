@@ -55,7 +55,7 @@ class Stage:
             driver.close()
         self.harness.close()
 
-    def play(self, case: Callable[..., Any]) -> None:
+    def play(self, case: Callable[..., Any], **arguments: Any) -> None:
         """Run one case of the suite here, with the fixtures that it asks for."""
         given: dict[str, Callable[[], Any]] = {
             "harness": lambda: self.harness,
@@ -67,7 +67,7 @@ class Stage:
         }
         wanted = [name for name in inspect.signature(case).parameters if name in given]
         try:
-            case(**{name: given[name]() for name in wanted})
+            case(**{name: given[name]() for name in wanted}, **arguments)
         finally:
             self.close()
 

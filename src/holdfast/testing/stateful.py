@@ -37,8 +37,8 @@ from holdfast.core.search import Search, TextLeg
 from holdfast.testing.shapes import LEDGER
 
 Line = dict[str, Any]
-IDS: Final = ("a1", "a2", "a3", "b1", "b2", "é1")
-SLOTS: Final = (None, "x", "y")
+IDS: Final = ("a1", "a2", "a3", "b1", "é1")
+SLOTS: Final = (None, None, None, "x", "y")
 WORDS: Final = ("apple", "plum", "fig")
 
 PREDICATES: Final[dict[str, tuple[Filter, Callable[[Line], bool]]]] = {
@@ -203,7 +203,7 @@ _STEP: Final = st.one_of(
     st.tuples(st.just("delete where"), _PREDICATE, _ORDER, _LIMIT),
     st.tuples(st.just("claim"), _PREDICATE, _ORDER, st.integers(0, 3), _EDIT),
 )
-_TENANT: Final = st.sampled_from(("one", "two"))
+_TENANT: Final = st.sampled_from(("one", "one", "one", "two"))
 
 
 class DriverMachine(RuleBasedStateMachine):
@@ -251,6 +251,11 @@ class DriverMachine(RuleBasedStateMachine):
     def edit(self, tenant: str, id: str, edit: str) -> None:
         """One edit, with nothing demanded."""
         self.write(tenant=tenant, steps=[("patch", id, edit, None)], keyed=False)
+
+    @rule(tenant=_TENANT, id=_ID)
+    def drop(self, tenant: str, id: str) -> None:
+        """One delete, with nothing demanded."""
+        self.write(tenant=tenant, steps=[("delete", id, None)], keyed=False)
 
     @rule(data=st.data())
     def repeat(self, data: st.DataObject) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from holdfast.core.filter import (
@@ -32,6 +33,20 @@ FACTOR: Final = int(os.environ.get("HOLDFAST_EXAMPLES", "1"))
 """How many times as many examples as a plain run: raise it to soak."""
 
 
+_phases: tuple[Phase, ...] = (Phase.explicit, Phase.generate, Phase.shrink)
+
+
+@contextmanager
+def unshrunk() -> Iterator[None]:
+    """Inside, a failing example is as good as any: saboteurs need no small one."""
+    global _phases
+    before, _phases = _phases, (Phase.explicit, Phase.generate)
+    try:
+        yield
+    finally:
+        _phases = before
+
+
 def examples(count: int) -> settings:
     """Settings for so many examples; the same ones each run, unless it is a soak."""
     return settings(
@@ -39,6 +54,7 @@ def examples(count: int) -> settings:
         deadline=None,
         database=None,
         derandomize=FACTOR == 1,
+        phases=_phases,
         suppress_health_check=list(HealthCheck),
     )
 

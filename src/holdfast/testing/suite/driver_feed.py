@@ -160,18 +160,22 @@ class TestDriverFeed:
             return
         stands = _follow(handles[0])
 
+        finished: list[int] = []
+
         def work(caller: int) -> list[FeedEntry]:
             entries: list[FeedEntry] = []
-            if caller == WRITERS:
-                after = stands
-                while len(entries) < WRITERS * EACH * 2:
-                    more = handles[caller].feed("f", after=after, limit=7)
-                    entries.extend(more)
-                    after = more[-1].position if more else after
-                return entries
-            for n in range(EACH):
-                pair = [put(JOBS, job(f"{caller}-{n}")), put(JOBS, job(f"own-{caller}"))]
-                handles[caller].apply("t", pair)
+            after, over = stands, False
+            while caller == WRITERS and not over:
+                over = len(finished) == WRITERS
+                more = handles[caller].feed("f", after=after, limit=7)
+                entries.extend(more)
+                after = more[-1].position if more else after
+                over = over and not more
+            if caller < WRITERS:
+                for n in range(EACH):
+                    pair = [put(JOBS, job(f"{caller}-{n}")), put(JOBS, job(f"own-{caller}"))]
+                    handles[caller].apply("t", pair)
+                finished.append(caller)
             return entries
 
         entries = at_once(WRITERS + 1, work)[WRITERS]

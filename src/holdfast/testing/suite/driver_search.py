@@ -313,7 +313,7 @@ class TestDriverSearchFreshness:
     def test_b29_nothing_of_the_old_text_or_vector_is_left(self, driver: Driver, how: str) -> None:
         driver.setup(SHAPES)
         old = note("a", "secret", title="hidden", embedding=vector(1, 0))
-        driver.apply("t", [put(NOTES, old), put(NOTES, note("b", "other"))])
+        driver.apply("t", [put(NOTES, old), put(NOTES, note("b", "banana"))])
         gone = {"body": "open", "title": None, "embedding": None}
         changes: dict[str, Change] = {
             "delete": Delete(NOTES.name, ("a",)),
@@ -326,8 +326,8 @@ class TestDriverSearchFreshness:
         if driver.capabilities.full_text:
             assert _text(driver, "secret") == _text(driver, *analyze("hidden")) == []
             assert _text(driver, "open") == ([] if how.startswith("delete") else ["a"])
-            leg = TextLeg(terms=("other",))
-            rest = [note("b", "other")] + [note("a", "open")] * (not how.startswith("delete"))
+            leg = TextLeg(terms=tuple(analyze("banana")))
+            rest = [note("b", "banana")] + [note("a", "open")] * (not how.startswith("delete"))
             found = driver.search("t", Search(collection=NOTES.name, text=leg)).text
             _assert_ranked(found, _text_scores(rest, leg), 10)
         if driver.capabilities.vectors:

@@ -1,0 +1,465 @@
+"""Engines broken on purpose, each with the case that must notice.
+
+A suite that passes on one of them is not worth running. Most are layers, so that they break any
+engine; what only an engine can get wrong is a subclass of the memory engine. To break another
+engine from within, give its subclass a harness in the tests of that engine and play the case.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from holdfast.backends.memory import MemoryDriver
+from holdfast.core.change import ABSENT, Change, Claim, Delete, Outcome, Patch, Put
+from holdfast.core.collection import Collection
+from holdfast.core.driver import Driver, FeedEntry, Report, Task
+from holdfast.core.errors import Conflict, SchemaNewer, Unavailable
+from holdfast.core.filter import EVERYTHING, And, Contains, Filter, JsonPath, Not, Or, Record
+from holdfast.core.query import Query, Rows, compare_positions, full_order, position
+from holdfast.core.scope import Tenant
+from holdfast.core.search import Hits, Search
+from holdfast.layers.check import Checked
+from holdfast.layers.layer import Layer
+from holdfast.testing import suite
+from holdfast.testing.harness import Harness
+from holdfast.testing.memory import MemoryHarness
+from holdfast.testing.stage import Stage
+from holdfast.testing.strategies import unshrunk
+
+
+class _Late(Layer):
+    """Acknowledges at once and commits at the handle's next call."""
+
+    def __init__(self, below: Driver) -> None:
+        super().__init__(below)
+        self._waiting: list[tuple[str, Sequence[Change], str | None]] = []
+
+    def apply(
+        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+    ) -> list[Outcome]:
+        self._commit()
+        self._waiting.append((tenant, changes, op_id))
+        return [Outcome(1)] * len(changes)
+
+    def get(
+        self, tenant: Tenant, collection: str, key: tuple[Any, ...], *, vectors: bool = False
+    ) -> Record | None:
+        self._commit()
+        return super().get(tenant, collection, key, vectors=vectors)
+
+    def _commit(self) -> None:
+        for tenant, changes, op_id in self._waiting:
+            super().apply(tenant, changes, op_id=op_id)
+        self._waiting.clear()
+
+
+class _EarlyGroup(_Late):
+    """A group that ends before its writes are done."""
+
+    def apply(
+        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+    ) -> list[Outcome]:
+        return Layer.apply(self, tenant, changes, op_id=op_id)
+
+    @contextmanager
+    def _postponed(self) -> Iterator[None]:
+        self.apply = super().apply  # type: ignore[method-assign]
+        yield
+
+    def group(self) -> Any:
+        return self._postponed()
+
+
+class _Each(Layer):
+    """Breaks each change of an apply; a subclass says how."""
+
+    def apply(
+        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+    ) -> list[Outcome]:
+        broken = [self._broken(change) for change in changes]
+        return self.below.apply(tenant, broken, op_id=op_id)
+
+    def _broken(self, change: Change) -> Change:
+        raise NotImplementedError
+
+
+class _NoConditions(_Each):
+    """Writes whatever the condition says."""
+
+    def _broken(self, change: Change) -> Change:
+        if isinstance(change, Put | Patch | Delete):
+            return msgspec.structs.replace(change, when=None)
+        return change
+
+
+class _OldVector(_Each):
+    """An edit of a vector never reaches the vector index."""
+
+    def _broken(self, change: Change) -> Change:
+        if not isinstance(change, Patch):
+            return change
+        kept = {k: v for k, v in change.edit.set.items() if k != "embedding"}
+        return msgspec.structs.replace(change, edit=msgspec.structs.replace(change.edit, set=kept))
+
+
+class _OneByOne(Layer):
+    """Each change is a transaction of its own."""
+
+    def apply(
+        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+    ) -> list[Outcome]:
+        return [outcome for c in changes for outcome in self.below.apply(tenant, [c])]
+
+
+class _NoOperations(Layer):
+    """Operation ids are taken and forgotten."""
+
+    def apply(
+        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+    ) -> list[Outcome]:
+        return self.below.apply(tenant, changes)
+
+
+class _OwnOperations(Layer):
+    """Operation ids are kept beside the transaction: in the handle, not in the store."""
+
+    def __init__(self, below: Driver) -> None:
+        super().__init__(below)
+        self._known: dict[tuple[str, str], list[Outcome]] = {}
+
+    def apply(
+        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+    ) -> list[Outcome]:
+        if op_id is None:
+            return self.below.apply(tenant, changes)
+        if (tenant, op_id) not in self._known:
+            self._known[tenant, op_id] = self.below.apply(tenant, changes)
+        return self._known[tenant, op_id]
+
+
+class _GlobalKey(Layer):
+    """The key lacks the tenant, and a put replaces whoever has it."""
+
+    def __init__(self, below: Driver) -> None:
+        super().__init__(below)
+        self._owners: dict[Any, str] = {}
+        self._shapes: dict[str, Collection] = {}
+
+    def setup(self, collections: Sequence[Collection]) -> None:
+        super().setup(collections)
+        self._shapes.update({c.name: c for c in collections})
+
+    def apply(
+        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+    ) -> list[Outcome]:
+        for change in changes:
+            if isinstance(change, Put):
+                key = self._shapes[change.collection].key_of(change.record)
+                owner = self._owners.setdefault((change.collection, key), tenant)
+                if owner != tenant:
+                    self.below.apply(owner, [Delete(change.collection, key)])
+        return self.below.apply(tenant, changes, op_id=op_id)
+
+
+class _ReadThenClaim(Layer):
+    """Claims by reading first and patching afterwards."""
+
+    meeting = threading.Barrier(2)
+
+    def apply(
+        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+    ) -> list[Outcome]:
+        [claim] = changes if isinstance(changes[0], Claim) else [None]
+        if not isinstance(claim, Claim):
+            return self.below.apply(tenant, changes, op_id=op_id)
+        query = Query(
+            collection=claim.collection, filter=claim.filter, order=claim.order, limit=claim.limit
+        )
+        found = self.below.query(tenant, query).records
+        self._meet()
+        patches = [Patch(claim.collection, (r["id"],), claim.edit) for r in found]
+        outcomes = self.below.apply(tenant, patches)
+        return [Outcome(len(found), tuple(outcome.record for outcome in outcomes))]
+
+    def _meet(self) -> None:
+        """Let two claimers read the same before either writes; alone, go on."""
+        try:
+            self.meeting.wait(0.2)
+        except threading.BrokenBarrierError:
+            return
+
+
+class _NodeIgnored(Layer):
+    """A kind of filter node that nobody compiled selects everything."""
+
+    def query(self, tenant: Tenant, query: Query) -> Rows:
+        where = _without(query.filter)
+        return self.below.query(tenant, msgspec.structs.replace(query, filter=where))
+
+
+def _without(part: Filter) -> Filter:
+    if isinstance(part, Contains | JsonPath):
+        return EVERYTHING
+    if isinstance(part, And | Or):
+        return type(part)(tuple(_without(inner) for inner in part.parts))
+    return Not(_without(part.part)) if isinstance(part, Not) else part
+
+
+class _TimeCursor(Layer):
+    """Pages continue after the order's values alone: ties at the border are lost."""
+
+    def query(self, tenant: Tenant, query: Query) -> Rows:
+        if query.after is None or not query.order:
+            return self.below.query(tenant, query)
+        whole = msgspec.structs.replace(query, after=None, limit=None)
+        after = query.after[: len(query.order)]
+        left = [
+            record
+            for record in self.below.query(tenant, whole).records
+            if compare_positions(position(record, query.order), after, query.order) > 0
+        ]
+        taken = left[: query.limit]
+        more = len(taken) < len(left)
+        order = full_order(query.order, ("id",))
+        return Rows(taken, position(taken[-1], order) if more and taken else None)
+
+
+class _NoLimitZero(Layer):
+    """Takes a limit of 0 for none."""
+
+    def query(self, tenant: Tenant, query: Query) -> Rows:
+        return self.below.query(tenant, msgspec.structs.replace(query, limit=query.limit or None))
+
+
+class _RawMatch(Layer):
+    """User text is grammar to the full-text index."""
+
+    def search(self, tenant: str, search: Search) -> Hits:
+        terms = search.text.terms if search.text else ()
+        if any(character in term for term in terms for character in "\"'*^:()-+"):
+            raise Unavailable("syntax error near the search text")
+        return self.below.search(tenant, search)
+
+
+class _LateFilter(Layer):
+    """Takes the k best first and filters them afterwards."""
+
+    def search(self, tenant: str, search: Search) -> Hits:
+        hits = self.below.search(tenant, msgspec.structs.replace(search, filter=EVERYTHING))
+        kept = {key for key, record in hits.records.items() if search.filter.matches(record)}
+        return msgspec.structs.replace(
+            hits,
+            text=tuple(hit for hit in hits.text if hit.key in kept),
+            vector=tuple(hit for hit in hits.vector if hit.key in kept),
+            records={key: hits.records[key] for key in hits.records if key in kept},
+        )
+
+
+class _SkippingFeed(Layer):
+    """Reads by number: what commits after a higher number was read is never told."""
+
+    def feed(self, follower: str, *, after: int, limit: int) -> list[FeedEntry]:
+        entries = self.below.feed(follower, after=after, limit=limit)
+        if len(entries) > 1:
+            del entries[-2]
+        return entries
+
+
+class _SweepEverything(Layer):
+    """Expiry without its cutoff."""
+
+    def maintain(self, task: Task, **options: Any) -> Report:
+        if task == "sweep":
+            options["now"] = datetime.max.replace(tzinfo=UTC)
+        return self.below.maintain(task, **options)
+
+
+class _SweepTooSoon(Layer):
+    """Takes "before" for "at or before"."""
+
+    def maintain(self, task: Task, **options: Any) -> Report:
+        if task == "sweep":
+            options["now"] += timedelta(microseconds=1)
+        return self.below.maintain(task, **options)
+
+
+class _NoGuard(Layer):
+    """Opens a newer store as if it were its own."""
+
+    def setup(self, collections: Sequence[Collection]) -> None:
+        try:
+            self.below.setup(collections)
+        except SchemaNewer:
+            return
+
+
+class _WholeUnique(Layer):
+    """Unique keys forget whom they select."""
+
+    def setup(self, collections: Sequence[Collection]) -> None:
+        self.below.setup(
+            [
+                replace(c, unique=tuple(replace(u, where=None) for u in c.unique))
+                for c in collections
+            ]
+        )
+
+
+class _Trusting(Checked):
+    """Passes every write on as it came."""
+
+    def apply(
+        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+    ) -> list[Outcome]:
+        return self.below.apply(tenant, changes, op_id=op_id)
+
+
+class _TrustingFilters(Checked):
+    """Passes every filter on as it came, names and all."""
+
+    def _filter(self, collection: Collection, part: Filter) -> Filter:
+        return part
+
+
+class _Reusing(MemoryDriver):
+    """Numbers a record one above the highest that is left."""
+
+    def apply(
+        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+    ) -> list[Outcome]:
+        self._sequences.clear()
+        for (owner, name), table in self._tables.items():
+            for sequence in self._collections[name].sequences:
+                for record in table.records.values():
+                    per = (owner, name, sequence.field, *(record[f] for f in sequence.per))
+                    highest = max(self._sequences.get(per, 0), record[sequence.field])
+                    self._sequences[per] = highest
+        return super().apply(tenant, changes, op_id=op_id)
+
+
+class _Ghosts(MemoryDriver):
+    """A delete leaves the text index as it was."""
+
+    def apply(
+        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+    ) -> list[Outcome]:
+        before = {name: dict(table.terms) for name, table in self._tables.items()}
+        outcomes = super().apply(tenant, changes, op_id=op_id)
+        for name, terms in before.items():
+            table = self._tables[name]
+            table.terms.update({k: v for k, v in terms.items() if k not in table.records})
+        return outcomes
+
+
+def _under_check(layer: type[Layer]) -> Callable[[Driver], Driver]:
+    return lambda driver: Checked(layer(driver))
+
+
+@dataclass(frozen=True)
+class Saboteur:
+    """What is broken, how, and the case that must fail on it."""
+
+    name: str
+    case: str
+    wrap: Callable[[Driver], Driver] = Checked
+    engine: type[MemoryDriver] | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def play(self, harness: Harness) -> None:
+        """Run the case on the broken engine; it should raise."""
+        stage = Stage(MemoryHarness(self.engine) if self.engine else harness, self.wrap)
+        with unshrunk():
+            stage.play(self._case(), **self.arguments)
+
+    def play_sound(self, harness: Harness) -> None:
+        """Run the case on the sound engine; it should not."""
+        Stage(harness).play(self._case(), **self.arguments)
+
+    def _case(self) -> Callable[..., Any]:
+        group, _, name = self.case.partition(".")
+        case: Callable[..., Any] = getattr(getattr(suite, group)(), name)
+        return case
+
+
+def _broken(
+    name: str,
+    case: str,
+    layer: type[Layer] = Layer,
+    engine: type[MemoryDriver] | None = None,
+    arguments: dict[str, Any] | None = None,
+) -> Saboteur:
+    return Saboteur(name, case, _under_check(layer), engine, arguments or {})
+
+
+_NO_TEXT: Final = {"typed": 'say "hi'}
+_NAN: Final = {"field": "score", "build": lambda: float("nan")}
+
+SABOTEURS: Final = (
+    _broken("acknowledge before commit",
+            "TestDriverDurability.test_b20_a_write_is_there_for_others_when_it_returns", _Late),
+    _broken("one key for all tenants",
+            "TestDriverTenants.test_b33_the_same_keys_live_apart", _GlobalKey),
+    _broken("raw text in MATCH",
+            "TestDriverTextSearch.test_b26_user_text_is_never_grammar", _RawMatch,
+            arguments=_NO_TEXT),
+    _broken("filter node ignored",
+            "TestDriverFilters.test_b21_query_selects_what_the_filters_truth_selects",
+            _NodeIgnored),
+    Saboteur("filter key spliced", "TestHostileWishes.test_b39_forged_filters_are_refused_everywhere",
+             _TrustingFilters, arguments={"name": "SQL as field"}),
+    _broken("filter after the limit",
+            "TestDriverVectorSearch.test_b28_k_means_k_behind_any_filter", _LateFilter),
+    _broken("feed that skips", "TestDriverFeed.test_b31_nothing_is_skipped_while_many_write",
+            _SkippingFeed),
+    _broken("timestamp-only cursor", "TestDriverPages.test_b23_pages_meet_every_record_once",
+            _TimeCursor),
+    _broken("limit 0 is none", "TestDriverPages.test_b24_limit_zero_returns_nothing", _NoLimitZero),
+    _broken("delete forgets the text index",
+            "TestDriverSearchFreshness.test_b29_nothing_of_the_old_text_or_vector_is_left",
+            engine=_Ghosts, arguments={"how": "delete"}),
+    _broken("edit forgets the vector",
+            "TestDriverSearchFreshness.test_b29_nothing_of_the_old_text_or_vector_is_left",
+            _OldVector, arguments={"how": "patch"}),
+    Saboteur("NaN accepted",
+             "TestHostileRecords.test_b39_hostile_values_are_refused_and_nothing_is_written",
+             _Trusting, arguments=_NAN),
+    _broken("conditions ignored",
+            "TestDriverApply.test_b10_a_condition_that_does_not_hold_is_a_conflict",
+            _NoConditions, arguments={"when": ABSENT, "kind": Conflict}),
+    _broken("changes one by one", "TestDriverApply.test_b07_apply_does_all_or_none", _OneByOne,
+            arguments={"spoiler": Delete("suite_parents", ("guarded",))}),
+    _broken("numbers reused",
+            "TestDriverSequences.test_b14_sequences_count_per_parent_without_gap_or_reuse",
+            engine=_Reusing),
+    _broken("unique key not partial",
+            "TestDriverApply.test_b13_partial_unique_keys_hold_only_among_what_they_select",
+            _WholeUnique),
+    _broken("claim by read and patch", "TestDriverClaims.test_b16_no_record_goes_to_two_threads",
+            _ReadThenClaim),
+    _broken("operation id ignored",
+            "TestDriverOperations.test_b18_a_repeat_returns_the_first_outcome_and_does_nothing",
+            _NoOperations),
+    _broken("operation id outside the transaction",
+            "TestDriverOperations.test_b18_a_repeat_returns_the_first_outcome_and_does_nothing",
+            _OwnOperations),
+    _broken("group acknowledges early",
+            "TestDriverGroups.test_b38_a_groups_writes_are_there_when_it_ends", _EarlyGroup),
+    _broken("sweep without cutoff",
+            "TestDriverUpkeep.test_b40_sweep_removes_what_expired_and_only_that", _SweepEverything),
+    _broken("sweep at the instant",
+            "TestDriverUpkeep.test_b40_sweep_removes_what_expired_and_only_that", _SweepTooSoon),
+    _broken("newer store opened",
+            "TestDriverSetup.test_b03_setup_refuses_a_newer_edition_and_writes_nothing", _NoGuard),
+    _broken("any history: conditions ignored",
+            "TestStateful.test_g9_any_history_agrees_with_the_model", _NoConditions),
+    _broken("any history: numbers reused",
+            "TestStateful.test_g9_any_history_agrees_with_the_model", engine=_Reusing),
+)  # fmt: skip
+"""Every one must be caught in every run: a dead harness is a red build."""
