@@ -254,10 +254,12 @@ class Conversations:
         room_id: str | None = None,
         metadata: dict[str, Any] | None = None,
         conversation_id: str | None = None,
+        created_at: datetime | None = None,
     ) -> Conversation:
         """Begin a conversation; with a ``key`` that the bound scope has used, the first one.
 
-        Raises Conflict for a ``conversation_id`` in use, NotFound for a ``room_id`` of no room.
+        ``created_at`` is now, unless it is brought along from elsewhere. Raises Conflict for a
+        ``conversation_id`` in use, NotFound for a ``room_id`` of no room.
         """
         return await self._calls.write(
             self._below.create,
@@ -266,6 +268,7 @@ class Conversations:
             room_id=room_id,
             metadata=metadata,
             conversation_id=conversation_id,
+            created_at=created_at,
         )
 
     async def get(self, conversation_id: str) -> Conversation | None:
@@ -785,7 +788,8 @@ class Memories:
         ``vector`` replaces the embedder's. ``near_duplicate`` looks for a memory of the scope
         that is almost the same (one search more): "hint" marks the new one, "coalesce" returns
         the old one, "supersede" closes the old one in favour of the new. Conflict for an id in
-        use; Invalid, InvalidVector, DimensionMismatch for what cannot be kept.
+        use; Invalid, InvalidVector, DimensionMismatch for what cannot be kept. In a unit of work,
+        content that is held already makes the commit fail with Conflict.
         """
         return await self._calls.run(
             self._below.remember,
@@ -796,13 +800,16 @@ class Memories:
             **fields,
         )
 
-    async def remember_many(self, entries: Sequence[str | NewMemory]) -> Kept:
+    async def remember_many(
+        self, entries: Sequence[str | NewMemory], *, imported: bool = False
+    ) -> Kept:
         """Keep many and return one memory per entry, in order.
 
         All entries are checked before anything is written. They are embedded and committed in
-        batches of 256, each wholly or not at all.
+        batches of 256, each wholly or not at all. ``imported`` says that they come from another
+        system: those without a confidence get the policy's ``confidence_imported``.
         """
-        return await self._calls.run(self._below.remember_many, entries)
+        return await self._calls.run(self._below.remember_many, entries, imported=imported)
 
     async def get(self, memory_id: str) -> Memory | None:
         """The memory, also a closed, expired or archived one; None when missing or forgotten."""
@@ -858,7 +865,8 @@ class Memories:
     async def forget(self, memory_id: str) -> bool:
         """Take the memory out of every search at once; whether there was a live one.
 
-        The row stays, unseen, until `lifecycle.purge`; `history.restore` brings it back.
+        The row stays, unseen, until `lifecycle.purge`; `history.restore` brings it back. An
+        archived memory is removed for good.
         """
         return await self._calls.run(self._below.forget, memory_id)
 
