@@ -144,7 +144,7 @@ class Storage:
         except BaseException:
             work.end()
             raise
-        work.commit(op_id)
+        work.commit(self._scope.operation(op_id))
 
     def follow(self, follower: Follower) -> Following:
         """Keep the tenant's changes for a follower from now on, such as a transcript mirror.

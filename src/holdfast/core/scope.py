@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from enum import Enum
 from typing import Final
 
 import msgspec
 
 from holdfast.core.errors import Invalid, InvalidText
+from holdfast.core.values import check_text
 
 
 class _EveryTenant(Enum):
@@ -51,6 +53,18 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         """The bound parts below the tenant, by field name."""
         parts = {part: getattr(self, part) for part in SCOPE_FIELDS}
         return {part: value for part, value in parts.items() if value is not None}
+
+    def operation(self, op_id: str | None) -> str | None:
+        """The operation id as the engine keeps it.
+
+        Engines keep one set of ids per tenant. That of a bound handle carries what is bound, so
+        that another agent with the same id neither gets this one's outcome nor loses its write.
+        """
+        if op_id is None or not self.bound():
+            return op_id
+        check_text("op_id", op_id, NAME_LIMIT)
+        parts = (self.agent, self.user, self.namespace, op_id)
+        return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
 
 def check_name(field: str, value: object) -> str:

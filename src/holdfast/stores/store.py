@@ -87,7 +87,8 @@ class Store:
         same, whatever ids and times it mints.
         """
         body = None if op_id is None else hashlib.sha256(msgspec.msgpack.encode(asked)).digest()
-        return self._driver.apply(self._scope.tenant, changes, op_id=op_id, op_body=body)
+        kept_id = self._scope.operation(op_id)
+        return self._driver.apply(self._scope.tenant, changes, op_id=kept_id, op_body=body)
 
     def _get(self, collection: Collection, *key: Any, vectors: bool = False) -> Record | None:
         """The record, or None when it is missing or outside the bound scope."""

@@ -15,7 +15,7 @@ import pytest
 
 from holdfast.core.clock import ManualClock
 from holdfast.core.driver import Driver
-from holdfast.core.errors import Conflict, HoldfastError
+from holdfast.core.errors import Conflict, HoldfastError, Invalid
 from holdfast.core.query import Query
 from holdfast.storage import Storage, all_collections
 from holdfast.stores.store import FACTS
@@ -176,3 +176,21 @@ class TestIsolation:
             other.rooms.create("other", room_id=room.id)
         assert mine.conversations.get(talk.id) == talk
         assert mine.rooms.get(room.id) == room
+
+    def test_b1_an_operation_id_belongs_to_the_scope_that_used_it(self, storage: Storage) -> None:
+        handles = [storage, storage.with_agent("a"), storage.with_agent("b")]
+        for _ in range(2):
+            entries = [handle.kv.set("k", "v", op_id="op") for handle in handles]
+            assert [(entry.agent, entry.version) for entry in entries] == [
+                ("", 1),
+                ("a", 1),
+                ("b", 1),
+            ]
+        for handle in handles:
+            with handle.unit(op_id="unit") as unit:
+                unit.kv.set("in unit", handle.scope.agent)
+        assert [handle.kv.get("in unit") for handle in handles] == [None, "a", "b"]
+        for bad in ("x\x00", "x" * 257, 1):
+            for handle in handles:
+                with pytest.raises(Invalid):
+                    handle.kv.set("k", "v", op_id=bad)  # type: ignore[arg-type]
