@@ -131,6 +131,10 @@ class Collection:
         values |= dict.fromkeys(self.vectors, (True, check_vector))
         object.__setattr__(self, "_value_checks", values)
 
+    def __hash__(self) -> int:
+        # Cheap, because shapes are keys of caches on hot paths; equality still compares all.
+        return hash((self.name, self.version))
+
     @staticmethod
     def of(struct: type[msgspec.Struct], name: str, **declared: Any) -> Collection:
         """The collection whose fields are those of a record struct.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from holdfast.backends.sql.dialect import Codec, Dialect, quoted
+from holdfast.backends.sql.edits import edit_shape, edit_text
 from holdfast.backends.sql.filters import FilterPlanner, Shape
 from holdfast.core.change import Claim, DeleteWhere, Edit
 from holdfast.core.collection import REVISION, Collection, Reference
@@ -33,6 +34,8 @@ class Columns:
     key_encoders: tuple[Codec | None, ...]
     listed: str
     """The columns of table t0, comma-separated."""
+    watched: frozenset[str]
+    """Fields with which more is due than writing them: text, vectors, references."""
 
     def encode(self, record: Record) -> list[Any]:
         """The field values to bind, in order, without revision."""
@@ -90,6 +93,13 @@ class Planner:
             decoders=tuple((name, decode) for name, decode in decoders if decode is not None),
             key_encoders=tuple(dialect.encoder(collection.by_name[n].kind) for n in collection.key),
             listed=", ".join(f"t0.{quoted(name)}" for name in names),
+            watched=frozenset(
+                (
+                    *collection.full_text,
+                    *collection.vectors,
+                    *(reference.field for reference in collection.references),
+                )
+            ),
         )
 
     def dependents(self, collection: str) -> list[tuple[Collection, Reference]]:
@@ -308,16 +318,36 @@ class Planner:
         """One statement that edits every match."""
         shape = self.collections[collection]
         values: list[Any] = []
-        sets = tuple(self._edits(shape, edit, values))
+        edits = edit_shape(self.dialect, shape, edit, values)
         where, bound = self.where(tenant, shape, part)
         values.extend(bound)
 
         def write() -> str:
-            assigned = ", ".join((*sets, "revision = revision + 1"))
+            assigned = edit_text(self.dialect, edits)
             table = self.dialect.table(shape)
             return f"UPDATE {table} AS t0 SET {assigned} WHERE {self.condition(where)}"
 
-        return self.text(("patch_where", collection, sets, where), write), values
+        return self.text(("patch_where", collection, edits, where), write), values
+
+    def patch(self, tenant: str, collection: str, key: tuple[Any, ...], edit: Edit) -> Statement:
+        """One statement that edits a record by key and returns it as it became."""
+        shape = self.collections[collection]
+        columns = self._columns[collection]
+        values: list[Any] = []
+        edits = edit_shape(self.dialect, shape, edit, values)
+        values.append(tenant)
+        values.extend(columns.encode_key(key))
+
+        def write() -> str:
+            mark = self.dialect.mark
+            where = " AND ".join(f"{quoted(name)} = {mark}" for name in ("tenant", *shape.key))
+            returned = ", ".join(quoted(name) for name in columns.names)
+            return (
+                f"UPDATE {self.dialect.table(shape)} SET {edit_text(self.dialect, edits)}"
+                f" WHERE {where} RETURNING {returned}"
+            )
+
+        return self.text(("patch", collection, edits), write), values
 
     def delete_where(self, tenant: str, change: DeleteWhere, row_id: str) -> Statement:
         """One statement that deletes every match, the first ones in order when limited."""
@@ -355,41 +385,6 @@ class Planner:
             )
 
         return self.text(("claim", shape.name, where, order, extra, suffix), write), values
-
-    def _edits(self, shape: Collection, edit: Edit, values: list[Any]) -> list[str]:
-        """SET expressions that say what `core.edit.edited` says."""
-        dialect, mark, sets = self.dialect, self.dialect.mark, []
-
-        def assign(name: str, expression: str, *bound: Any) -> None:
-            sets.append(f"{quoted(name)} = {expression}")
-            values.extend(bound)
-
-        for name, value in edit.set.items():
-            assign(name, mark, self.encode(shape, name, value))
-        for name, value in edit.default.items():
-            assign(name, f"coalesce({quoted(name)}, {mark})", self.encode(shape, name, value))
-        for name, value in edit.increment.items():
-            assign(name, f"coalesce({quoted(name)}, 0) + {mark}", value)
-        for extremum, operation in (
-            (dialect.greatest, edit.maximum),
-            (dialect.least, edit.minimum),
-        ):
-            for name, value in operation.items():
-                bound = self.encode(shape, name, value)
-                text = extremum(f"coalesce({quoted(name)}, {mark})", mark)
-                assign(name, text, bound, bound)
-        for name, held in edit.append.items():
-            assign(name, dialect.append(quoted(name)), self.encode(shape, name, held))
-        for name, patch in edit.merge.items():
-            assign(name, dialect.merge(quoted(name)), self.encode(shape, name, patch))
-        for name, scale in edit.scale.items():
-            text, bounds = f"({quoted(name)} * {mark} + {mark})", [scale.factor, scale.offset]
-            if scale.floor is not None:
-                text, bounds = dialect.greatest(text, mark), [*bounds, scale.floor]
-            if scale.ceiling is not None:
-                text, bounds = dialect.least(text, mark), [*bounds, scale.ceiling]
-            assign(name, text, *bounds)
-        return sets
 
 
 def _beyond(column: str, term: Order, null: bool, mark: str) -> str:

@@ -12,7 +12,7 @@ import msgspec
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.planner import Columns, Planner
 from holdfast.backends.sqlite.errors import constraint_conflict
-from holdfast.backends.sqlite.rows import Rows
+from holdfast.backends.sqlite.rows import Rows, decoded
 from holdfast.backends.sqlite.schema import terms_table, vector_table
 from holdfast.backends.sqlite.terms import Packed, pack
 from holdfast.core.change import (
@@ -135,6 +135,8 @@ class Transaction:
 
     def _patch(self, patch: Patch) -> Outcome:
         collection = self._planner.collections[patch.collection]
+        if patch.when is None and self._is_plain_edit(collection, patch.edit):
+            return self._patch_at_once(collection, patch)
         found = self._rows.get(collection, patch.key)
         if found is None:
             raise NotFound("There is no such record.")
@@ -142,6 +144,15 @@ class Transaction:
         self._present.add((patch.collection, patch.key))
         check_condition(patch.when, held, subselect=self._rows.subselect)
         return Outcome(1, (self._update(collection, row, held, edited(held, patch.edit)),))
+
+    def _patch_at_once(self, collection: Collection, patch: Patch) -> Outcome:
+        text, values = self._planner.patch(self._tenant, patch.collection, patch.key, patch.edit)
+        rows = self._execute(collection, text, values).fetchall()
+        if not rows:
+            raise NotFound("There is no such record.")
+        decode = self._planner.columns(patch.collection).decode
+        self._present.add((patch.collection, patch.key))
+        return Outcome(1, (decoded(collection, decode, rows[0]),))
 
     def _delete(self, delete: Delete) -> Outcome:
         collection = self._planner.collections[delete.collection]
@@ -335,10 +346,12 @@ class Transaction:
 
     def _is_plain_edit(self, collection: Collection, edit: Edit) -> bool:
         """Whether one UPDATE says it all: nothing is derived, referred to or journaled."""
-        if self._journaled or collection.references:
+        if self._journaled:
             return False
-        touched = {name for values in msgspec.structs.asdict(edit).values() for name in values}
-        return touched.isdisjoint((*collection.full_text, *collection.vectors))
+        watched = self._planner.columns(collection.name).watched
+        return not watched or all(
+            watched.isdisjoint(getattr(edit, operation)) for operation in edit.__struct_fields__
+        )
 
     def _execute(self, collection: Collection, text: str, values: Sequence[Any]) -> apsw.Cursor:
         try:

@@ -36,13 +36,21 @@ class _Turn(Generic[T]):
         self.result: T | None = None
         self.error: BaseException | None = None
         self.leads = False
+        self._woken: threading.Lock | None = None
+
+    def queue(self) -> None:
+        """Make ready to be waited on."""
         self._woken = threading.Lock()
         self._woken.acquire()
 
     def wait(self) -> None:
+        """Until another thread has run the unit, or lets this one lead."""
+        assert self._woken is not None
         self._woken.acquire()
 
     def wake(self) -> None:
+        """End the wait."""
+        assert self._woken is not None
         self._woken.release()
 
 
@@ -106,6 +114,7 @@ class Writer:
                 self._busy = True
                 return None
             turn = _Turn(cast("Work[T]", work))
+            turn.queue()
             self._waiting.append(turn)
             return turn
 

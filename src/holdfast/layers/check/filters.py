@@ -1,0 +1,140 @@
+"""Filters and orders: declared fields, values of their kind, bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from holdfast.core.collection import REVISION, Collection
+from holdfast.core.errors import Invalid, InvalidJson
+from holdfast.core.filter import (
+    And,
+    Compare,
+    Contains,
+    Filter,
+    In,
+    InSelect,
+    IsNull,
+    JsonExists,
+    JsonPath,
+    Not,
+    Or,
+    Prefix,
+)
+from holdfast.core.query import Order
+from holdfast.core.values import check_count, check_json, check_text
+from holdfast.layers.check.expect import expect_kind, expect_list, expect_word, present
+
+FILTER_NODE_LIMIT: Final = 64
+"""Most nodes of one filter."""
+IN_LIMIT: Final = 10_000
+"""Most values of one In."""
+JSON_KEY_LIMIT: Final = 128
+COMPARE_OPS: Final = ("eq", "ne", "lt", "le", "gt", "ge")
+ORDERED: Final = {"text", "int", "float", "bool", "time"}
+"""Kinds of field that have an order."""
+
+Lookup = Callable[[str], Collection]
+"""The collection that was set up under a name, or Invalid."""
+
+
+def check_order(collection: Collection, order: tuple[Order, ...]) -> None:
+    """Refuse what cannot be sorted by."""
+    expect_list("order", order)
+    for term in order:
+        if not isinstance(term, Order):
+            raise Invalid("order", expected="an Order", got=term)
+        if term.field == REVISION:
+            continue
+        kind = collection.field(term.field).kind
+        if kind not in ORDERED:
+            raise Invalid(term.field, expected="a field that can be sorted by", got=kind)
+
+
+def check_filter(collection: Collection, part: Filter, lookup: Lookup) -> Filter:
+    """The filter with its values in canonical form, or Invalid."""
+    if isinstance(part, And) and not part.parts:
+        return part
+    return _node(collection, part, lookup, [FILTER_NODE_LIMIT])
+
+
+def _node(collection: Collection, part: Filter, lookup: Lookup, left: list[int]) -> Filter:
+    left[0] -= 1
+    if left[0] < 0:
+        raise Invalid("filter", expected=f"at most {FILTER_NODE_LIMIT} parts", got="more")
+    if isinstance(part, And | Or):
+        expect_list("filter", part.parts)
+        return type(part)(tuple(_node(collection, p, lookup, left) for p in part.parts))
+    if isinstance(part, Not):
+        return Not(_node(collection, part.part, lookup, left))
+    if isinstance(part, InSelect):
+        inner = lookup(part.collection)
+        kind, found = collection.field(part.field).kind, inner.field(part.select).kind
+        if kind in ("json", "texts") or kind != found:
+            raise Invalid(part.select, expected=f"a field that {part.field} can equal", got=found)
+        return msgspec.structs.replace(part, where=_node(inner, part.where, lookup, left))
+    return _leaf(collection, part)
+
+
+def _leaf(collection: Collection, part: Filter) -> Filter:
+    if isinstance(part, Compare):
+        expect_word("op", part.op, COMPARE_OPS)
+        kind = "int" if part.field == REVISION else collection.field(part.field).kind
+        if kind in ("json", "texts") or (kind == "bytes" and part.op not in ("eq", "ne")):
+            raise Invalid(part.field, expected=f"a field that compares with {part.op}", got=kind)
+        if part.value is None:
+            raise Invalid(part.field, expected="a value", got="null", hint="Use is_null.")
+        value = collection.check_value(part.field, part.value)
+        return part if value is part.value else Compare(part.field, part.op, value)
+    if isinstance(part, In):
+        expect_list("values", part.values)
+        check_count("values", len(part.values), 0, IN_LIMIT)
+        if collection.field(part.field).kind in ("json", "texts"):
+            raise Invalid(part.field, expected="a field with one value", got="another kind")
+        return In(part.field, tuple(present(collection, part.field, v) for v in part.values))
+    if isinstance(part, IsNull):
+        if part.field not in collection.vectors:
+            collection.field(part.field)
+        return part
+    if isinstance(part, Prefix):
+        expect_kind(collection, part.field, ("text",))
+        check_text(part.field, part.text)
+        return part
+    if isinstance(part, Contains):
+        expect_kind(collection, part.field, ("texts",))
+        expect_list("values", part.values)
+        check_count("values", len(part.values), 0, IN_LIMIT)
+        expect_word("mode", part.mode, ("all", "any"))
+        for value in part.values:
+            check_text(part.field, value)
+        return part
+    if isinstance(part, JsonPath | JsonExists):
+        expect_kind(collection, part.field, ("json",))
+        _check_path(part.field, part.path)
+        if isinstance(part, JsonPath):
+            _check_json_scalar(part)
+        return part
+    raise Invalid("filter", expected="a Filter", got=part)
+
+
+def _check_path(field: str, path: tuple[str, ...]) -> None:
+    expect_list(f"{field} path", path)
+    if not 1 <= len(path) <= 16:
+        raise Invalid(field, expected="a path of 1 to 16 keys", got=f"{len(path)} keys")
+    for key in path:
+        check_text(f"{field} path", key, JSON_KEY_LIMIT)
+        if not key or not all(c.isalnum() or c in "_-. " for c in key):
+            raise Invalid(
+                f"{field} path", expected="keys of letters, digits, '_', '-', '.'", got="others"
+            )
+
+
+def _check_json_scalar(part: JsonPath) -> None:
+    expect_word("op", part.op, COMPARE_OPS)
+    if not isinstance(part.value, str | int | float):
+        raise InvalidJson(part.field, expected="text, a number or a bool", got=part.value)
+    check_json(part.field, part.value)
+    if isinstance(part.value, bool) and part.op not in ("eq", "ne"):
+        raise Invalid(part.field, expected="a number or text to compare", got="bool")
