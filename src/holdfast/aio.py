@@ -860,7 +860,7 @@ class Memories:
 
         Moves ``last_accessed_at``, and the expiry of those that have one; never ``updated_at``.
         """
-        return await self._calls.run(self._below.reinforce, ids)
+        return await self._calls.write(self._below.reinforce, ids)
 
     async def forget(self, memory_id: str) -> bool:
         """Take the memory out of every search at once; whether there was a live one.
@@ -868,11 +868,11 @@ class Memories:
         The row stays, unseen, until `lifecycle.purge`; `history.restore` brings it back. An
         archived memory is removed for good.
         """
-        return await self._calls.run(self._below.forget, memory_id)
+        return await self._calls.write(self._below.forget, memory_id)
 
     async def delete(self, memory_id: str) -> None:
         """Remove the memory, its vectors and chunks for good. NotFound when there is none."""
-        await self._calls.run(self._below.delete, memory_id)
+        await self._calls.write(self._below.delete, memory_id)
 
     async def update(
         self,
@@ -908,11 +908,11 @@ class Memories:
 
     async def pin(self, memory_id: str, *, by: str | None = None) -> Memory:
         """Keep it from expiry, sweep, eviction, merging and decay. NotFound."""
-        return await self._calls.run(self._below.pin, memory_id, by=by)
+        return await self._calls.write(self._below.pin, memory_id, by=by)
 
     async def unpin(self, memory_id: str) -> Memory:
         """Let it age again; who pinned it and when stays noted. NotFound."""
-        return await self._calls.run(self._below.unpin, memory_id)
+        return await self._calls.write(self._below.unpin, memory_id)
 
     async def find_by_prefix(self, prefix: str) -> Memory | None:
         """The one memory whose id begins with exactly ``prefix``; None when none does.
@@ -1430,7 +1430,7 @@ class Lifecycle:
 
     async def retier(self, memory_id: str, tier: str) -> Memory:
         """Move a memory to another tier; its expiry follows, nothing else changes. NotFound."""
-        return await self._calls.run(self._below.retier, memory_id, tier)
+        return await self._calls.write(self._below.retier, memory_id, tier)
 
     async def promote(self) -> int:
         """Move short-term memories with enough accesses within a day to semantic; how many."""
@@ -1550,14 +1550,14 @@ class History:
         NotFound for either; Conflict when the first is closed already, or the successor is
         itself superseded: so no chain of successors ever comes back to its start.
         """
-        return await self._calls.run(self._below.supersede, memory_id, successor_id, at=at, by=by)
+        return await self._calls.write(self._below.supersede, memory_id, successor_id, at=at, by=by)
 
     async def restore(self, memory_id: str, *, by: str | None = None) -> Memory:
         """Reopen a memory that was superseded, contradicted or forgotten, as it was before.
 
         NotFound; Conflict when it is open, or a live memory holds the same content.
         """
-        return await self._calls.run(self._below.restore, memory_id, by=by)
+        return await self._calls.write(self._below.restore, memory_id, by=by)
 
     async def contradict(
         self, memory_id: str, *, by: str, confidence: float = 0.1, at: datetime | None = None
@@ -1567,7 +1567,7 @@ class History:
         ``by`` names who or which memory says so; it and the previous confidence are kept.
         NotFound; Conflict when it is closed already.
         """
-        return await self._calls.run(
+        return await self._calls.write(
             self._below.contradict, memory_id, by=by, confidence=confidence, at=at
         )
 
@@ -1578,14 +1578,14 @@ class History:
 
         NotFound; Conflict when the memory is closed. NaN is Invalid.
         """
-        return await self._calls.run(self._below.set_confidence, memory_id, confidence, by=by)
+        return await self._calls.write(self._below.set_confidence, memory_id, confidence, by=by)
 
     async def corroborate(self, memory_id: str) -> bool:
         """Grow confidence by a share of what is missing to 1; whether it grew.
 
         Once within ``corroborate_hours`` for each memory. NotFound.
         """
-        return await self._calls.run(self._below.corroborate, memory_id)
+        return await self._calls.write(self._below.corroborate, memory_id)
 
     async def predecessors(self, memory_id: str) -> list[Memory]:
         """What this memory has replaced, directly and further back; nearest first, then by id."""

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from holdfast.core.change import Edit, Patch, PatchWhere, Scale, When
 from holdfast.core.errors import Invalid, NotFound
 from holdfast.core.filter import Filter, Record, among, both, either, eq, is_null, le
+from holdfast.core.marks import grouped
 from holdfast.core.query import Order, asc
 from holdfast.core.values import check_float, check_text, check_time
 from holdfast.stores.memory.fields import check_fraction, check_name
@@ -22,6 +23,7 @@ CHAIN_LIMIT = 1_000
 class History(Keeping):
     """Succession, contradiction and confidence of the bound scope's memories."""
 
+    @grouped
     def supersede(
         self,
         memory_id: str,
@@ -46,6 +48,7 @@ class History(Keeping):
         outcomes = self._apply(*closing, Patch(MEMORIES.name, (new["id"],), opened, current))
         return self._memory(outcomes[0].record)
 
+    @grouped
     def restore(self, memory_id: str, *, by: str | None = None) -> Memory:
         """Reopen a memory that was superseded, contradicted or forgotten, as it was before.
 
@@ -68,6 +71,7 @@ class History(Keeping):
         note = self._event(row, "restored", author, detail)
         return self._memory(self._apply(patch, note)[0].record)
 
+    @grouped
     def contradict(
         self,
         memory_id: str,
@@ -93,6 +97,7 @@ class History(Keeping):
         note = self._event(row, "contradicted", author, detail)
         return self._memory(self._apply(patch, note)[0].record)
 
+    @grouped
     def set_confidence(self, memory_id: str, confidence: float, *, by: str | None = None) -> Memory:
         """Set how sure it is; what lies outside 0 to 1 becomes the nearer end.
 
@@ -105,6 +110,7 @@ class History(Keeping):
         note = self._event(row, "confidence", author, {"confidence": row["confidence"]})
         return self._memory(self._apply(patch, note)[0].record)
 
+    @grouped
     def corroborate(self, memory_id: str) -> bool:
         """Grow confidence by a share of what is missing to 1; whether it grew.
 

@@ -23,6 +23,7 @@ from holdfast.core.filter import (
     lt,
     not_null,
 )
+from holdfast.core.marks import grouped
 from holdfast.core.query import Aggregate, asc
 from holdfast.core.values import check_bool, check_count, check_texts, check_time
 from holdfast.stores.memory.base import MemoryStore
@@ -78,6 +79,7 @@ class Lifecycle(MemoryStore):
         )
         return self._apply(PatchWhere(MEMORIES.name, due, lowered))[0].count
 
+    @grouped
     def retier(self, memory_id: str, tier: str) -> Memory:
         """Move a memory to another tier; its expiry follows, nothing else changes. NotFound."""
         edit = self._tier_edit(check_tier("tier", tier))

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Unpack
 from holdfast.core.change import Change, DeleteWhere, Edit, Patch, PatchWhere, When
 from holdfast.core.errors import Ambiguous, Conflict, Invalid
 from holdfast.core.filter import Prefix, Record, among, both, eq, is_null
+from holdfast.core.marks import grouped
 from holdfast.core.query import Order, asc
 from holdfast.core.ranker import Ranker
 from holdfast.core.values import check_bool, check_text, check_texts
@@ -188,6 +189,7 @@ class Memories(Facets):
             self.reinforce([item.memory.id for item in found])
         return found
 
+    @grouped
     def reinforce(self, ids: Sequence[str]) -> int:
         """Count an access of each live memory; how many there were.
 
@@ -199,6 +201,7 @@ class Memories(Facets):
         also = self.lifecycle.access_changes(live, now)
         return self._apply(PatchWhere(MEMORIES.name, live, counted), *also)[0].count
 
+    @grouped
     def forget(self, memory_id: str) -> bool:
         """Take the memory out of every search at once; whether there was a live one.
 
@@ -215,6 +218,7 @@ class Memories(Facets):
         )
         return outcomes[0].count > 0 or self.archive.discard(memory_id)
 
+    @grouped
     def delete(self, memory_id: str) -> None:
         """Remove the memory, its vectors and chunks for good. NotFound when there is none."""
         mine = self._within(MEMORIES, eq("id", check_name("id", memory_id)))
@@ -280,12 +284,14 @@ class Memories(Facets):
             raise Conflict("Another memory holds this content.", unique="content")
         return kept
 
+    @grouped
     def pin(self, memory_id: str, *, by: str | None = None) -> Memory:
         """Keep it from expiry, sweep, eviction, merging and decay. NotFound."""
         author = None if by is None else check_name("by", by)
         noted = {"pinned": True, "pinned_at": self._now(), "pinned_by": author}
         return self._edit_row(memory_id, Edit(set=noted), is_null("forgotten_at"))
 
+    @grouped
     def unpin(self, memory_id: str) -> Memory:
         """Let it age again; who pinned it and when stays noted. NotFound."""
         return self._edit_row(memory_id, Edit(set={"pinned": False}), is_null("forgotten_at"))

@@ -48,6 +48,7 @@ K_LIMIT: Final = 1_000
 TERM_LIMIT: Final = 128
 """Terms of a query that are looked up; a longer one is flagged "query_terms_cut"."""
 SPEAKER_LIMIT: Final = 1_000
+"""Known speakers that a query is read with; more are flagged "speakers_cut"."""
 CREDITED: Final = 50
 """Best hits of each leg whose neighbours are looked up, or k if that is more: what a weaker hit
 lends lifts no turn into the results (LoCoMo's public part: the same R@10 as with all hits)."""
@@ -155,6 +156,8 @@ class Recalling:
         if self._ask.mode == "hybrid" and self._ask.ranker is not None and query:
             rows = self._store._all(SPEAKERS, order=asc("name"), limit=SPEAKER_LIMIT)
             speakers = [row["name"] for row in rows]
+            if len(rows) == SPEAKER_LIMIT:
+                self._flags.append("speakers_cut")
         return self._ranker.prepare(query, speakers, self._ask.now)
 
     def _terms(self, prepared: PreparedQuery) -> tuple[str, ...]:

@@ -320,8 +320,8 @@ class Recollection(list[Recalled]):
     """What was recalled, best first.
 
     ``flags`` says what was not as usual: "rerank_failed", "query_embedding_failed",
-    "query_terms_cut", "vector_unusable". ``stages`` holds, with ``explain``, the numbers of each
-    stage and why rows were cut.
+    "query_terms_cut", "speakers_cut", "vector_unusable". ``stages`` holds, with ``explain``, the
+    numbers of each stage and why rows were cut.
     """
 
     flags: tuple[str, ...] = ()

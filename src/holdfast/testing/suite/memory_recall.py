@@ -448,3 +448,12 @@ class TestMemoryRecall:
         for item in found:
             assert {"text", "vector", "bm25", "cosine"} <= item.parts.keys()
         assert storage.memory.recall("pear").stages == {}
+
+    def test_n8_results_can_be_looked_at(self, storage: Storage) -> None:
+        storage.memory.remember("pear <b>tree</b>\nof the garden")
+        shown = storage.memory.recall("pear")
+        for part in ("text+vector", "█", "pear <b>tree</b> of the garden"):
+            assert part in str(shown)
+        page = shown._repr_html_()
+        assert "&lt;b&gt;tree" in page
+        assert "<b>" not in page
