@@ -42,14 +42,19 @@ class _Late(Layer):
         self._waiting: list[tuple[str, Sequence[Change], str | None]] = []
 
     def apply(
-        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
     ) -> list[Outcome]:
         self._commit()
         self._waiting.append((tenant, changes, op_id))
         return [Outcome(1)] * len(changes)
 
     def get(
-        self, tenant: Tenant, collection: str, key: tuple[Any, ...], *, vectors: bool = False
+        self, tenant: str, collection: str, key: tuple[Any, ...], *, vectors: bool = False
     ) -> Record | None:
         self._commit()
         return super().get(tenant, collection, key, vectors=vectors)
@@ -64,9 +69,14 @@ class _EarlyGroup(_Late):
     """A group that ends before its writes are done."""
 
     def apply(
-        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
     ) -> list[Outcome]:
-        return Layer.apply(self, tenant, changes, op_id=op_id)
+        return Layer.apply(self, tenant, changes, op_id=op_id, op_body=op_body)
 
     @contextmanager
     def _postponed(self) -> Iterator[None]:
@@ -81,10 +91,15 @@ class _Each(Layer):
     """Breaks each change of an apply; a subclass says how."""
 
     def apply(
-        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
     ) -> list[Outcome]:
         broken = [self._broken(change) for change in changes]
-        return self.below.apply(tenant, broken, op_id=op_id)
+        return self.below.apply(tenant, broken, op_id=op_id, op_body=op_body)
 
     def _broken(self, change: Change) -> Change:
         raise NotImplementedError
@@ -113,7 +128,12 @@ class _OneByOne(Layer):
     """Each change is a transaction of its own."""
 
     def apply(
-        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
     ) -> list[Outcome]:
         return [outcome for c in changes for outcome in self.below.apply(tenant, [c])]
 
@@ -122,7 +142,12 @@ class _NoOperations(Layer):
     """Operation ids are taken and forgotten."""
 
     def apply(
-        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
     ) -> list[Outcome]:
         return self.below.apply(tenant, changes)
 
@@ -135,7 +160,12 @@ class _OwnOperations(Layer):
         self._known: dict[tuple[str, str], list[Outcome]] = {}
 
     def apply(
-        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
     ) -> list[Outcome]:
         if op_id is None:
             return self.below.apply(tenant, changes)
@@ -157,7 +187,12 @@ class _GlobalKey(Layer):
         self._shapes.update({c.name: c for c in collections})
 
     def apply(
-        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
     ) -> list[Outcome]:
         for change in changes:
             if isinstance(change, Put):
@@ -165,7 +200,7 @@ class _GlobalKey(Layer):
                 owner = self._owners.setdefault((change.collection, key), tenant)
                 if owner != tenant:
                     self.below.apply(owner, [Delete(change.collection, key)])
-        return self.below.apply(tenant, changes, op_id=op_id)
+        return self.below.apply(tenant, changes, op_id=op_id, op_body=op_body)
 
 
 class _ReadThenClaim(Layer):
@@ -174,11 +209,16 @@ class _ReadThenClaim(Layer):
     meeting = threading.Barrier(2)
 
     def apply(
-        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
     ) -> list[Outcome]:
         [claim] = changes if isinstance(changes[0], Claim) else [None]
         if not isinstance(claim, Claim):
-            return self.below.apply(tenant, changes, op_id=op_id)
+            return self.below.apply(tenant, changes, op_id=op_id, op_body=op_body)
         query = Query(
             collection=claim.collection, filter=claim.filter, order=claim.order, limit=claim.limit
         )
@@ -316,9 +356,14 @@ class _Trusting(Checked):
     """Passes every write on as it came."""
 
     def apply(
-        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
     ) -> list[Outcome]:
-        return self.below.apply(tenant, changes, op_id=op_id)
+        return self.below.apply(tenant, changes, op_id=op_id, op_body=op_body)
 
 
 class _TrustingFilters(Checked):
@@ -332,7 +377,12 @@ class _Reusing(MemoryDriver):
     """Numbers a record one above the highest that is left."""
 
     def apply(
-        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
     ) -> list[Outcome]:
         self._sequences.clear()
         for (owner, name), table in self._tables.items():
@@ -341,17 +391,22 @@ class _Reusing(MemoryDriver):
                     per = (owner, name, sequence.field, *(record[f] for f in sequence.per))
                     highest = max(self._sequences.get(per, 0), record[sequence.field])
                     self._sequences[per] = highest
-        return super().apply(tenant, changes, op_id=op_id)
+        return super().apply(tenant, changes, op_id=op_id, op_body=op_body)
 
 
 class _Ghosts(MemoryDriver):
     """A delete leaves the text index as it was."""
 
     def apply(
-        self, tenant: str, changes: Sequence[Change], *, op_id: str | None = None
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
     ) -> list[Outcome]:
         before = {name: dict(table.terms) for name, table in self._tables.items()}
-        outcomes = super().apply(tenant, changes, op_id=op_id)
+        outcomes = super().apply(tenant, changes, op_id=op_id, op_body=op_body)
         for name, terms in before.items():
             table = self._tables[name]
             table.terms.update({k: v for k, v in terms.items() if k not in table.records})
@@ -412,7 +467,8 @@ SABOTEURS: Final = (
     _broken("filter node ignored",
             "TestDriverFilters.test_b21_query_selects_what_the_filters_truth_selects",
             _NodeIgnored),
-    Saboteur("filter key spliced", "TestHostileWishes.test_b39_forged_filters_are_refused_everywhere",
+    Saboteur("filter key spliced",
+             "TestHostileWishes.test_b39_forged_filters_are_refused_everywhere",
              _TrustingFilters, arguments={"name": "SQL as field"}),
     _broken("filter after the limit",
             "TestDriverVectorSearch.test_b28_k_means_k_behind_any_filter", _LateFilter),

@@ -294,7 +294,8 @@ class TestDriverApply:
 class TestDriverEdits:
     @pytest.mark.parametrize("edit, before, after", [
         (Edit(set={"name": "x", "note": None}), {"note": "y"}, {"name": "x", "note": None}),
-        (Edit(set={"blob": b"\x00", "tags": ["b", "a"]}), {}, {"blob": b"\x00", "tags": ["b", "a"]}),
+        (Edit(set={"blob": b"\x00", "tags": ["b", "a"]}), {},
+         {"blob": b"\x00", "tags": ["b", "a"]}),
         (Edit(set={"at": NOON + timedelta(microseconds=1)}), {},
          {"at": NOON + timedelta(microseconds=1)}),
         (Edit(set={"data": None, "maybe_data": {"a": None}}), {}, None),

@@ -115,6 +115,16 @@ class TestDriverOperations:
         driver.apply("t", changes, op_id="op")[0].record["state"] = "changed by the caller"
         assert driver.apply("t", changes, op_id="op")[0].record["state"] == "waiting"
 
+    def test_b18_a_body_says_what_a_repeat_has_in_common(self, driver: Driver) -> None:
+        driver.setup(SHAPES)
+        first = driver.apply("t", [put(JOBS, job("a"))], op_id="op", op_body=b"add")
+        again = driver.apply("t", [put(JOBS, job("minted anew"))], op_id="op", op_body=b"add")
+        assert again == first
+        for changes, body in (([put(JOBS, job("a"))], b"other"), ([put(JOBS, job("a"))], None)):
+            with pytest.raises(IdempotencyMismatch):
+                driver.apply("t", changes, op_id="op", op_body=body)
+        assert len(driver.query("t", Query(collection=JOBS.name)).records) == 1
+
     def test_b19_a_used_id_with_another_body_is_refused(self, driver: Driver) -> None:
         driver.setup(SHAPES)
         driver.apply("t", [put(JOBS, job("a"))], op_id="op")

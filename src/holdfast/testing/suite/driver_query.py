@@ -316,7 +316,8 @@ MEASURES = [
     *(Measure(f"kinds_{f}", "distinct", f) for f in ("note", "maybe_count", "maybe_at", "done")),
 ]
 GROUPS = ["name", "note", "maybe_count", "maybe_done", "maybe_score", "maybe_at",
-          *(Bucket("maybe_at", u) for u in ("hour", "day", "month")), Bucket("at", "day")]  # fmt: skip
+          *(Bucket("maybe_at", u) for u in ("hour", "day", "month")),
+          Bucket("at", "day")]  # fmt: skip
 
 
 def _group(record: Record, group: str | Bucket) -> Any:

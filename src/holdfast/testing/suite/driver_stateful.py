@@ -12,7 +12,7 @@ from holdfast.core.driver import Driver
 from holdfast.testing.stateful import DriverMachine
 from holdfast.testing.strategies import examples
 
-HISTORIES = 120
+HISTORIES = 80
 STEPS = 30
 
 

@@ -458,7 +458,7 @@ class TestHostileVectors:
 
 
 class TestHostileKeyValue:
-    @pytest.mark.parametrize("name", [n for n in hostile.HOSTILE_JSON])
+    @pytest.mark.parametrize("name", list(hostile.HOSTILE_JSON))
     def test_p6_hostile_json_is_refused_as_a_value(self, storage: Storage, name: str) -> None:
         storage.kv.set("k", "kept")
         with pytest.raises(Invalid):
