@@ -329,7 +329,8 @@ FRIENDLY_TEXTS: Final = (
 
 HOSTILE_QUERIES: Final = (
     '"', '""', "'", "*", "a*", "^a", "a:b", "title:a", "{title body}:a", "a AND", "AND", "OR",
-    "NOT", "NEAR(a b)", "a NEAR/2 b", "(", ")", "((a", "-a", "+a", "a - b", "pre-edit", "don't", 'say "hi',
+    "NOT", "NEAR(a b)", "a NEAR/2 b", "(", ")", "((a", "-a", "+a", "a - b", "pre-edit", "don't",
+    'say "hi',
     "foo AND bar", "\\", "%", "_", ";", "--", "/*", "a&b", "a|b", "!a", "a<->b", "a:*", "@a:{b}",
     "", " ", "\t", "the of and", "\U0001f642", "\u202e", "é" * 500, "a " * 3_000, "\uffff",
     "rowid:1", "suite_notes", "rank MATCH 'x'", "a^2", "a~", "[a TO b]", "?", "$$", "${x}", "\x01",
