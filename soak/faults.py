@@ -2,7 +2,8 @@
 
 While writers write, the log's syncs fail with EIO and its writes with EIO or ENOSPC, some after
 half the bytes; or checkpoints fail. That happens once, a few times, or until the disk is well
-again. The handle stays open all the while. The saboteur takes an error for a success.
+again. The handle stays open all the while, and reads go on. The saboteur takes an error for a
+success.
 """
 
 from __future__ import annotations
@@ -135,6 +136,8 @@ def _round(
     _write(workloads[0], told)
     for thread in crew:
         thread.join()
+    if not shrug:
+        _reads(storage, told)
     struck = disk.lift()
     refused = len(told.refused) - before[1]
     for name, more in (
@@ -160,6 +163,15 @@ def _write(workload: Workload, told: Told) -> None:
         except Exception as error:  # noqa: BLE001 - any other error is what is looked for
             told.findings.append(f"a write raised {type(error).__name__}: {error}")
             told.refused.add(name)
+
+
+def _reads(storage: Storage, told: Told) -> None:
+    """Reading goes on while the disk refuses to be written."""
+    try:
+        storage.conversations.list(limit=1)
+        storage.kv.list(limit=1)
+    except HoldfastError as error:
+        told.findings.append(f"a read raised {type(error).__name__}: {error}")
 
 
 def _recovers(storage: Storage, workload: Workload, told: Told) -> None:
