@@ -7,12 +7,13 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
 import holdfast
-from holdfast.backends.sqlite import SqliteDriver
+from holdfast.backends.sqlite import SqliteDriver, connection
 from holdfast.backends.sqlite.maintenance import restore, salvage
 from holdfast.core.errors import Busy, Conflict, Corrupt, Forbidden, Invalid, ReadOnly, SchemaNewer
 
@@ -215,6 +216,31 @@ def test_a_fresh_schema_equals_a_migrated_one(path: str, tmp_path: Path) -> None
     assert objects(fresh) == objects(migrated)
     fresh.close()
     migrated.close()
+
+
+MAKE = "import holdfast, sys; holdfast.open(sys.argv[1]).close()"
+
+
+def test_a_file_that_another_process_makes_meanwhile_is_not_foreign(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entering = apsw.Connection(path)
+    assert entering.pragma("journal_mode", "wal") == "wal"
+    entering.close()
+    made: list[str] = []
+
+    class Slow(apsw.Connection):
+        """Lets the other process in between two looks at the header."""
+
+        def pragma(self, name: str, *arguments: Any, **options: Any) -> Any:
+            found = super().pragma(name, *arguments, **options)
+            if name == "application_id" and not made:
+                made.append(run(MAKE, path))
+            return found
+
+    monkeypatch.setattr(apsw, "Connection", Slow)
+    connection.check_header(path)
+    assert made == [""]
 
 
 def test_a_crash_while_the_file_was_made_does_not_lock_it_out(path: str) -> None:

@@ -165,6 +165,8 @@ def check_header(path: str, vfs: str | None = None) -> None:
         raise mapped(error) from error
     try:
         connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
+        # One state of the file: another process may be making it at this moment.
+        connection.execute("BEGIN")
         version = connection.pragma("user_version")
         application = connection.pragma("application_id")
         tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
