@@ -25,13 +25,18 @@ def keep(result: dict[str, Any]) -> None:
     (RESULTS / f"{result['name']}.json").write_text(text + "\n", encoding="utf-8")
 
 
-def write() -> None:
-    """Make the page from all kept results."""
+def page() -> str:
+    """The page that all kept results make."""
     results = [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))]
     lines = [_HEAD]
     for result in results:
         lines += [f"## {result['title']}", "", *table(result), ""]
-    PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def write() -> None:
+    """Make the page anew."""
+    PAGE.write_text(page(), encoding="utf-8")
 
 
 def table(result: dict[str, Any]) -> list[str]:

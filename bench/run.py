@@ -29,12 +29,12 @@ from bench.writes import Writes
 Make = Callable[[bool], Sheet]
 
 SHEETS: Final[dict[str, Make]] = {
-    "writes-full": lambda quick: Writes("full", quick=quick).sheet(1 if quick else 7),
-    "writes-normal": lambda quick: Writes("normal", quick=quick).sheet(1 if quick else 5),
-    "point-get": lambda quick: Reads(quick=quick).points(1 if quick else 7),
-    "page": lambda quick: Reads(quick=quick).pages(1 if quick else 7),
-    "start": lambda quick: start.sheet(1 if quick else 9),
-    "systems": lambda quick: Systems(quick=quick).sheet(1 if quick else 3),
+    "writes-full": lambda quick: Writes("full", quick=quick).sheet(1 if quick else 5),
+    "writes-normal": lambda quick: Writes("normal", quick=quick).sheet(1 if quick else 3),
+    "point-get": lambda quick: Reads(quick=quick).points(1 if quick else 5),
+    "page": lambda quick: Reads(quick=quick).pages(1 if quick else 5),
+    "start": lambda quick: start.sheet(1 if quick else 5),
+    "systems": lambda quick: Systems(quick=quick).sheet(1 if quick else 2),
 }
 
 

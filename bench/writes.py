@@ -42,9 +42,9 @@ class Writes:
 
     def __init__(self, durability: Durability, *, quick: bool) -> None:
         self._durability: Durability = durability
-        self._warm, self._count = (5, 20) if quick else (400, 1_000)
-        self._many = 128 if quick else 4_096
-        self._batches = 1 if quick else 5
+        self._warm, self._count = (5, 20) if quick else (150, 300)
+        self._many = 128 if quick else 2_048
+        self._batches = 1 if quick else 3
         self._batch = 20 if quick else BATCH
 
     def sheet(self, rounds: int) -> Sheet:
