@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from holdfast.stores.appending import Draft
 
 RAW_GET = "raw apsw select by key"
 RAW_PAGE = "raw apsw, 50 rows into dicts"
+READ_PAGE = "the same, times and JSON read"
 US = "us"
 
 
@@ -45,6 +48,7 @@ class Reads:
         )
 
     def pages(self, rounds: int) -> Sheet:
+        page = (Goal(2, RAW_PAGE, sense="at most"), Goal(2, READ_PAGE, sense="at most"))
         return Sheet(
             name="page",
             title="A page of 50 messages",
@@ -53,16 +57,17 @@ class Reads:
             rounds=rounds,
             notes="Each round gives its lower quartile: others share the machine.",
             contenders=(
-                Contender(RAW_PAGE, self._raw_page),
+                Contender(RAW_PAGE, lambda folder: self._raw_page(folder, read_values=False)),
+                Contender(READ_PAGE, lambda folder: self._raw_page(folder, read_values=True)),
                 Contender(
                     "holdfast messages.recent(50)",
                     self._page(lambda s, c: lambda: s.conversations.messages.recent(c, 50)),
-                    (Goal(2, RAW_PAGE, sense="at most"),),
+                    page,
                 ),
                 Contender(
                     "holdfast messages.page(limit=50)",
                     self._page(lambda s, c: lambda: s.conversations.messages.page(c, limit=50)),
-                    (Goal(2, RAW_PAGE, sense="at most"),),
+                    page,
                 ),
             ),
         )
@@ -73,7 +78,7 @@ class Reads:
         with store(folder, "normal") as storage:
             ids = [storage.conversations.create().id for _ in range(self._held)]
         connection = apsw.Connection(str(folder / "holdfast.db"))
-        columns = ", ".join(_columns(connection, "conversations"))
+        columns = ", ".join(f'"{name}"' for name in _columns(connection, "conversations"))
         text = f"SELECT {columns} FROM conversations WHERE tenant = ? AND id = ?"
         figures = self._timed(
             lambda key: connection.execute(text, ("default", key)).fetchone(), ids
@@ -130,7 +135,7 @@ class Reads:
 
     # --- pages
 
-    def _raw_page(self, folder: Path) -> Figures:
+    def _raw_page(self, folder: Path, *, read_values: bool) -> Figures:
         conversation = self._filled(folder)
         connection = apsw.Connection(str(folder / "holdfast.db"))
         names = _columns(connection, "messages")
@@ -141,7 +146,13 @@ class Reads:
 
         def read() -> list[dict[str, Any]]:
             rows = connection.execute(text, ("default", conversation)).fetchall()
-            return [dict(zip(names, row, strict=True)) for row in rows]
+            records: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in rows]
+            if read_values:
+                for record in records:
+                    record["metadata"] = json.loads(record["metadata"])
+                    at = record["created_at"]
+                    record["created_at"] = datetime.fromtimestamp(at / 1e6, UTC)
+            return records
 
         figures = self._repeated(read)
         connection.close()
@@ -188,4 +199,4 @@ def _undisturbed(read: Callable[[str], object], keys: list[str], stretch: int = 
 
 def _columns(connection: apsw.Connection, table: str) -> list[str]:
     listed = connection.execute(f"PRAGMA table_info({table})").fetchall()
-    return [f'"{row[1]}"' for row in listed if row[1] not in ("_row", "tenant")]
+    return [str(row[1]) for row in listed if row[1] not in ("_row", "tenant")]

@@ -21,7 +21,7 @@ from holdfast.backends.sqlite.connection import (
 from holdfast.backends.sqlite.dialect import SqliteDialect
 from holdfast.backends.sqlite.errors import mapped
 from holdfast.backends.sqlite.rows import Rows as RowReader
-from holdfast.backends.sqlite.rows import decoded
+from holdfast.backends.sqlite.rows import decoded, decoded_all
 from holdfast.backends.sqlite.schema import Schema
 from holdfast.backends.sqlite.terms import pack
 from holdfast.backends.sqlite.writer import Writer
@@ -125,9 +125,8 @@ class SqliteDriver(Driver):
                 reader.attach_vectors(collection, found)
                 records = [record for _, record in found]
             else:
-                decode = self._planner.columns(query.collection).decode
                 rows = connection.execute(text, values).fetchall()
-                records = [decoded(collection, decode, row) for row in rows]
+                records = decoded_all(collection, self._planner.columns(query.collection), rows)
                 if tenant is EVERY_TENANT:
                     for record, row in zip(records, rows, strict=True):
                         record["tenant"] = row[-1]

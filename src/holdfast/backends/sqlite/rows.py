@@ -7,7 +7,7 @@ from typing import Any
 
 import apsw
 
-from holdfast.backends.sql.planner import Planner
+from holdfast.backends.sql.planner import Columns, Planner
 from holdfast.backends.sqlite.connection import fetched
 from holdfast.backends.sqlite.schema import vector_table
 from holdfast.core.collection import Collection
@@ -55,7 +55,8 @@ class Rows:
         """The rows of a statement whose last column is the row number."""
         columns = self._planner.columns(collection.name)
         rows = fetched(self._connection, text, values)
-        return [(row[-1], decoded(collection, columns.decode, row)) for row in rows]
+        records = decoded_all(collection, columns, rows)
+        return [(row[-1], record) for row, record in zip(rows, records, strict=True)]
 
     def subselect(self, name: str, field: str, where: Filter) -> set[Any]:
         """The values of a field in the matching records, for `Filter.matches`."""
@@ -69,6 +70,16 @@ class Rows:
             for row, record in found:
                 held = self._connection.execute(text, (row,)).fetchone()
                 record[name] = None if held is None else Vector(*held)
+
+
+def decoded_all(
+    collection: Collection, columns: Columns, rows: Sequence[tuple[Any, ...]]
+) -> list[Record]:
+    """The records in rows, as `decoded` gives them."""
+    try:
+        return columns.decode_all(rows)
+    except (ValueError, OverflowError, TypeError):
+        return [decoded(collection, columns.decode, row) for row in rows]  # which names it
 
 
 def decoded(collection: Collection, decode: Any, row: tuple[Any, ...]) -> Record:
