@@ -9,6 +9,7 @@ from holdfast.cli.audit import audit
 from holdfast.cli.command import Root, shared_options
 from holdfast.cli.completion import completion
 from holdfast.cli.conversation import conversation
+from holdfast.cli.demo import demo
 from holdfast.cli.doctor import doctor
 from holdfast.cli.kv import kv
 from holdfast.cli.memory import memory
@@ -45,6 +46,7 @@ COMMANDS = (
     backup,
     completion,
     conversation,
+    demo,
     doctor,
     export_store,
     import_store,

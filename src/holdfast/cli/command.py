@@ -143,16 +143,20 @@ def opened(*, create: bool = False) -> Iterator[Storage]:
             f"There is no store at {path}.",
             hint="Name one with --store, or make it by writing: holdfast remember TEXT.",
         )
-    embedder = None if held.embedder == "none" else held.embedder
     with open_store(
         held.store,
         tenant=held.tenant,
         agent=held.agent,
         user=held.user,
         namespace=held.namespace,
-        embedder=cast("Any", embedder),
+        embedder=embedder_named(held.embedder),
     ) as storage:
         yield storage
+
+
+def embedder_named(name: str) -> Any:
+    """The embedder that an option names, as ``holdfast.open`` takes it."""
+    return None if name == "none" else name
 
 
 def confirm(what: str, *, yes: bool, dry_run: bool) -> bool:

@@ -10,6 +10,7 @@ import click
 
 from holdfast.cli import output
 from holdfast.cli.command import Leaf, settings
+from holdfast.core.driver import Report
 from holdfast.core.errors import HoldfastError, NotFound, SchemaNewer
 from holdfast.stores.memory.present import visible
 
@@ -153,7 +154,7 @@ def _page_damage(path: str) -> list[str]:
     return [str(text) for (text,) in found if text != "ok"]
 
 
-def _integrity(path: str, advice: list[str]) -> dict[str, Any]:
+def integrity(path: str) -> Report:
     """Open the sound file as a store, decode every record, compare what is derived."""
     from holdfast.core.clock import SystemClock
     from holdfast.open import open_driver
@@ -162,9 +163,13 @@ def _integrity(path: str, advice: list[str]) -> dict[str, Any]:
     driver = open_driver(path, SystemClock())
     try:
         driver.setup(all_collections())
-        report = driver.maintain("integrity")
+        return driver.maintain("integrity")
     finally:
         driver.close()
+
+
+def _integrity(path: str, advice: list[str]) -> dict[str, Any]:
+    report = integrity(path)
     if not report.ok:
         advice.append("Some records do not decode or are not found by search; see findings.")
     held = {name: count for name, count in report.counts.items() if count}
