@@ -14,7 +14,7 @@ import apsw
 
 from bench.measure import Contender, Figures, Goal, Sheet, percentile
 from bench.subjects import TEXT, shuffled, store
-from holdfast.stores.appending import Draft
+from holdfast.stores.conversations.appending import Draft
 
 RAW_GET = "raw apsw select by key"
 RAW_PAGE = "raw apsw, 50 rows into dicts"

@@ -28,7 +28,7 @@ from bench.subjects import (
     raw_sqlite3,
     store,
 )
-from holdfast.stores.appending import Draft
+from holdfast.stores.conversations.appending import Draft
 
 RAW = "raw sqlite3"
 AIOSQLITE_64 = "aiosqlite, 64 callers"

@@ -14,7 +14,7 @@ from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
 from holdfast.layers.check import Checked
 from holdfast.storage import Storage, all_collections
-from holdfast.stores.appending import Draft
+from holdfast.stores.conversations.appending import Draft
 
 TENANT: Final = "soak"
 THREAD_KEY: Final = "thread"

@@ -33,21 +33,17 @@ from holdfast.open import open as sync_open
 from holdfast.opening import Entered, Opening, opened
 from holdfast.storage import Storage as SyncStorage
 from holdfast.storage import StoreType
-from holdfast.stores.appending import Draft
-from holdfast.stores.audit import Audit as SyncAudit
-from holdfast.stores.audit import AuditEvent
-from holdfast.stores.audit_records import Anchor, AuditEntry
-from holdfast.stores.audit_verify import Verification
-from holdfast.stores.canonical import (
-    COMPACT_KEEP,
-    COMPACT_THRESHOLD,
-    MESSAGE_CHARACTERS,
-    SUMMARY_CHARACTERS,
-    WINDOW,
-    Window,
-)
-from holdfast.stores.canonical import Canonical as SyncCanonical
-from holdfast.stores.conversation_records import (
+from holdfast.stores.audit.audit import Audit as SyncAudit
+from holdfast.stores.audit.audit import AuditEvent
+from holdfast.stores.audit.records import Anchor, AuditEntry
+from holdfast.stores.audit.verify import Verification
+from holdfast.stores.conversations.appending import Draft
+from holdfast.stores.conversations.conversations import Conversations as SyncConversations
+from holdfast.stores.conversations.conversations import ListOrder, Overview
+from holdfast.stores.conversations.messages import Messages as SyncMessages
+from holdfast.stores.conversations.messages import PageDirection, Spoken
+from holdfast.stores.conversations.participants import Participants as SyncParticipants
+from holdfast.stores.conversations.records import (
     Conversation,
     ConversationStatus,
     Direction,
@@ -57,9 +53,7 @@ from holdfast.stores.conversation_records import (
     ParticipantType,
     Role,
 )
-from holdfast.stores.conversations import Conversations as SyncConversations
-from holdfast.stores.conversations import ListOrder, Overview
-from holdfast.stores.dependencies import Dependencies as SyncDependencies
+from holdfast.stores.conversations.search import FoundMessage
 from holdfast.stores.kv import Entry
 from holdfast.stores.kv import KeyValue as SyncKeyValue
 from holdfast.stores.memory.archive import Archive as SyncArchive
@@ -87,24 +81,30 @@ from holdfast.stores.memory.stats import MemoryStats
 from holdfast.stores.memory.transfer import Imported
 from holdfast.stores.memory.transfer import Progress as TransferProgress
 from holdfast.stores.memory.transfer import Transfer as SyncTransfer
-from holdfast.stores.message_search import FoundMessage
-from holdfast.stores.messages import Messages as SyncMessages
-from holdfast.stores.messages import PageDirection, Spoken
-from holdfast.stores.participants import Participants as SyncParticipants
-from holdfast.stores.projects import Progress
-from holdfast.stores.projects import Projects as SyncProjects
 from holdfast.stores.rooms import Actor, Room
 from holdfast.stores.rooms import Rooms as SyncRooms
-from holdfast.stores.session_records import Session, SessionStatus
-from holdfast.stores.sessions import Begun, NewParticipant
-from holdfast.stores.sessions import Sessions as SyncSessions
+from holdfast.stores.sessions.canonical import (
+    COMPACT_KEEP,
+    COMPACT_THRESHOLD,
+    MESSAGE_CHARACTERS,
+    SUMMARY_CHARACTERS,
+    WINDOW,
+    Window,
+)
+from holdfast.stores.sessions.canonical import Canonical as SyncCanonical
+from holdfast.stores.sessions.records import Session, SessionStatus
+from holdfast.stores.sessions.sessions import Begun, NewParticipant
+from holdfast.stores.sessions.sessions import Sessions as SyncSessions
 from holdfast.stores.store import Page
-from holdfast.stores.task_log import TaskLog as SyncTaskLog
-from holdfast.stores.task_records import LogLine, Project, Task, TaskDraft, TaskFilter
-from holdfast.stores.task_upkeep import RETENTION_SECONDS, Reclaimed
-from holdfast.stores.task_upkeep import TaskUpkeep as SyncTaskUpkeep
-from holdfast.stores.tasks import LEASE_SECONDS, TaskHit
-from holdfast.stores.tasks import Tasks as SyncTasks
+from holdfast.stores.tasks.dependencies import Dependencies as SyncDependencies
+from holdfast.stores.tasks.log import TaskLog as SyncTaskLog
+from holdfast.stores.tasks.projects import Progress
+from holdfast.stores.tasks.projects import Projects as SyncProjects
+from holdfast.stores.tasks.records import LogLine, Project, Task, TaskDraft, TaskFilter
+from holdfast.stores.tasks.tasks import LEASE_SECONDS, TaskHit
+from holdfast.stores.tasks.tasks import Tasks as SyncTasks
+from holdfast.stores.tasks.upkeep import RETENTION_SECONDS, Reclaimed
+from holdfast.stores.tasks.upkeep import TaskUpkeep as SyncTaskUpkeep
 from holdfast.stores.tool_events import IMPORTANCE_DEFAULT, Found, ToolEvent
 from holdfast.stores.tool_events import ToolEvents as SyncToolEvents
 

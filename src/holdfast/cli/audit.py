@@ -13,7 +13,7 @@ from holdfast.cli import output
 from holdfast.cli.command import Noun, opened, paged
 from holdfast.cli.values import given, json_of, text_of
 from holdfast.core.errors import Invalid
-from holdfast.stores.audit_records import Anchor
+from holdfast.stores.audit.records import Anchor
 from holdfast.stores.store import Page
 
 LISTED = ("seq", "?at", "?stream", "actor", "action", "subject", "data", "?hash")

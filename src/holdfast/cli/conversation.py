@@ -12,7 +12,7 @@ from holdfast.cli.command import Noun, confirm, destroys, opened, paged
 from holdfast.cli.values import INSTANT, given, pairs_of, text_of
 from holdfast.core.errors import NotFound
 from holdfast.storage import Storage
-from holdfast.stores.conversation_records import Conversation
+from holdfast.stores.conversations.records import Conversation
 
 COLUMNS = ("id", "key", "title", "?status", "message_count", "?updated_at")
 DETAILS = (*COLUMNS, "summary", "first_inbound", "head", "token_count", "metadata", "created_at")

@@ -12,7 +12,7 @@ from holdfast.cli.values import INSTANT, given, json_of, pairs_of
 from holdfast.core.errors import NotFound
 from holdfast.storage import Storage
 from holdfast.stores.store import Page
-from holdfast.stores.task_records import TaskDraft, TaskFilter
+from holdfast.stores.tasks.records import TaskDraft, TaskFilter
 
 LISTED = ("id", "?state", "?priority", "title", "?assignee", "?holder", "?due_at")
 CLAIMED = ("id", "lease_token", "title", "?lease_until", "?attempts")

@@ -21,8 +21,8 @@ from holdfast.cli.progress import counted, progress
 from holdfast.core.errors import Conflict, Invalid
 from holdfast.core.values import check_count
 from holdfast.storage import Storage
-from holdfast.stores.appending import Draft
-from holdfast.stores.conversation_records import Conversation, Message, Participant
+from holdfast.stores.conversations.appending import Draft
+from holdfast.stores.conversations.records import Conversation, Message, Participant
 
 FORMAT: Final = "holdfast.export"
 VERSION: Final = 1

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from holdfast.stores.audit import Audit
-from holdfast.stores.conversations import Conversations
+from holdfast.stores.audit.audit import Audit
+from holdfast.stores.conversations.conversations import Conversations
 from holdfast.stores.kv import KeyValue
 from holdfast.stores.memory.memories import Memories
-from holdfast.stores.projects import Projects
 from holdfast.stores.rooms import Rooms
-from holdfast.stores.sessions import Sessions
+from holdfast.stores.sessions.sessions import Sessions
 from holdfast.stores.store import Store
-from holdfast.stores.tasks import Tasks
+from holdfast.stores.tasks.projects import Projects
+from holdfast.stores.tasks.tasks import Tasks
 from holdfast.stores.tool_events import ToolEvents
 
 STORES: Final[dict[str, type[Store]]] = {

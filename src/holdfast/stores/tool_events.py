@@ -18,9 +18,9 @@ from holdfast.core.scope import check_name
 from holdfast.core.search import Search, TextLeg
 from holdfast.core.text import analyze
 from holdfast.core.values import check_count, check_text
-from holdfast.stores.message_search import K_LIMIT, TERM_LIMIT
+from holdfast.stores.conversations.search import K_LIMIT, TERM_LIMIT
 from holdfast.stores.owned import Owned, name_of
-from holdfast.stores.session_records import SESSIONS
+from holdfast.stores.sessions.records import SESSIONS
 from holdfast.stores.store import Page, builder, object_of
 
 IMPORTANCE_DEFAULT: Final = 5

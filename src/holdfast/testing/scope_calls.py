@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from holdfast.storage import Storage
 from holdfast.stores import STORES
-from holdfast.stores.appending import Draft
-from holdfast.stores.audit import AuditEvent
+from holdfast.stores.audit.audit import AuditEvent
+from holdfast.stores.conversations.appending import Draft
 from holdfast.stores.memory.policy import MemoryPolicy
 from holdfast.stores.memory.repair import RepairJob
 from holdfast.stores.store import Store
-from holdfast.stores.task_records import TaskDraft, TaskFilter
+from holdfast.stores.tasks.records import TaskDraft, TaskFilter
 
 LATER: Final = timedelta(days=400)
 """How long after the seed the strangers come: everything old, expired or idle is ripe then."""

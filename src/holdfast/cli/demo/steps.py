@@ -10,7 +10,7 @@ from typing import Final
 
 from holdfast.cli.demo.play import Scene
 from holdfast.storage import Storage
-from holdfast.stores.appending import Draft
+from holdfast.stores.conversations.appending import Draft
 from holdfast.stores.memory.fields import NewMemory
 
 K: Final = 10

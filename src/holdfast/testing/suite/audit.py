@@ -24,9 +24,9 @@ from holdfast.core.errors import (
 )
 from holdfast.core.filter import Record
 from holdfast.storage import Storage, all_collections
-from holdfast.stores.audit import AuditEvent
-from holdfast.stores.audit_records import AUDIT, GENESIS, HEADS, entry_hash
-from holdfast.stores.audit_verify import Fault
+from holdfast.stores.audit.audit import AuditEvent
+from holdfast.stores.audit.records import AUDIT, GENESIS, HEADS, entry_hash
+from holdfast.stores.audit.verify import Fault
 from holdfast.testing.harness import Cannot, Harness
 from holdfast.testing.processes import peers_on
 

@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.core.errors import Conflict, Invalid
 from holdfast.storage import Storage
-from holdfast.stores.appending import Draft
+from holdfast.stores.conversations.appending import Draft
 from holdfast.testing.threads import together
 
 

@@ -20,8 +20,8 @@ from holdfast.core.errors import (
 )
 from holdfast.core.values import KEYED_TEXT_LIMIT
 from holdfast.storage import Storage
-from holdfast.stores.conversation_records import CONVERSATIONS, MESSAGES
-from holdfast.stores.messages import Party
+from holdfast.stores.conversations.messages import Party
+from holdfast.stores.conversations.records import CONVERSATIONS, MESSAGES
 from holdfast.testing.harness import Harness
 from holdfast.testing.threads import together
 

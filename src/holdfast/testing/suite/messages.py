@@ -22,9 +22,9 @@ from holdfast.core.errors import (
 from holdfast.core.scope import Scope
 from holdfast.layers.layer import Layer
 from holdfast.storage import Storage
-from holdfast.stores.appending import Draft
-from holdfast.stores.conversation_records import Message
-from holdfast.stores.messages import PageDirection, Party
+from holdfast.stores.conversations.appending import Draft
+from holdfast.stores.conversations.messages import PageDirection, Party
+from holdfast.stores.conversations.records import Message
 from holdfast.testing.plugin import runtime
 from holdfast.testing.threads import together
 

@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.core.errors import Conflict, Invalid, NotFound
 from holdfast.storage import Storage
-from holdfast.stores.task_records import TaskDraft, TaskFilter
+from holdfast.stores.tasks.records import TaskDraft, TaskFilter
 
 
 class TestProjects:

@@ -11,8 +11,8 @@ import pytest
 from holdfast.core.clock import ManualClock
 from holdfast.core.errors import Conflict, Corrupt, HoldfastError, Invalid, NotFound
 from holdfast.storage import Storage
-from holdfast.stores.session_records import SESSIONS
-from holdfast.stores.sessions import NewParticipant
+from holdfast.stores.sessions.records import SESSIONS
+from holdfast.stores.sessions.sessions import NewParticipant
 from holdfast.testing.harness import Harness
 from holdfast.testing.threads import together
 

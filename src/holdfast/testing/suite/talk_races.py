@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.core.errors import Conflict, NotFound
 from holdfast.storage import Storage
-from holdfast.stores.appending import Draft
+from holdfast.stores.conversations.appending import Draft
 from holdfast.testing.races import Between
 
 

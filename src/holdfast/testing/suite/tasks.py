@@ -12,8 +12,8 @@ import pytest
 from holdfast.core.clock import ManualClock
 from holdfast.core.errors import Ambiguous, Conflict, Invalid, InvalidText, NotFound
 from holdfast.storage import Storage
-from holdfast.stores.task_records import Task, TaskDraft, TaskFilter
-from holdfast.stores.task_upkeep import Reclaimed
+from holdfast.stores.tasks.records import Task, TaskDraft, TaskFilter
+from holdfast.stores.tasks.upkeep import Reclaimed
 
 DAY = 86_400
 

@@ -16,7 +16,7 @@ from holdfast.core.collection import Collection
 from holdfast.core.errors import Closed, Conflict, Forbidden, Invalid, NotFound, Unsupported
 from holdfast.storage import Storage, all_collections
 from holdfast.stores.store import Store
-from holdfast.stores.task_records import TaskDraft
+from holdfast.stores.tasks.records import TaskDraft
 from holdfast.testing.harness import Harness
 
 

@@ -13,7 +13,7 @@ from holdfast.core.filter import among, eq
 from holdfast.core.query import Aggregate, asc
 from holdfast.core.values import check_count
 from holdfast.stores.store import Page, Store, builder
-from holdfast.stores.task_records import PROJECTS, STATES, TASKS, Project, TaskDraft, new_task
+from holdfast.stores.tasks.records import PROJECTS, STATES, TASKS, Project, TaskDraft, new_task
 
 CHILDREN_LIMIT = 1_000
 """Most tasks that a project may be created with."""

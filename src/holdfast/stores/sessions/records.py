@@ -9,7 +9,7 @@ import msgspec
 
 from holdfast.core.collection import Collection, Index, Reference, Unique
 from holdfast.core.filter import Record, eq, not_null
-from holdfast.stores.conversation_records import CONVERSATIONS
+from holdfast.stores.conversations.records import CONVERSATIONS
 from holdfast.stores.owned import name_of
 from holdfast.stores.store import object_of
 

@@ -17,7 +17,7 @@ from holdfast.core.errors import NotFound
 from holdfast.core.filter import among, eq, ge, le
 from holdfast.core.query import asc, desc
 from holdfast.core.values import check_count, check_time
-from holdfast.stores.conversation_records import (
+from holdfast.stores.conversations.records import (
     CONVERSATIONS,
     MESSAGES,
     PARTICIPANTS,

@@ -37,10 +37,10 @@ from holdfast.core.values import (
     check_text,
     check_texts,
 )
-from holdfast.stores.dependencies import BLOCKERS_LIMIT, TRIES, Dependencies, released_by
 from holdfast.stores.store import Page, Store
-from holdfast.stores.task_log import TaskLog
-from holdfast.stores.task_records import (
+from holdfast.stores.tasks.dependencies import BLOCKERS_LIMIT, TRIES, Dependencies, released_by
+from holdfast.stores.tasks.log import TaskLog
+from holdfast.stores.tasks.records import (
     DEPENDENCIES,
     FINAL,
     PROJECTS,
@@ -53,7 +53,7 @@ from holdfast.stores.task_records import (
     TaskFilter,
     new_task,
 )
-from holdfast.stores.task_upkeep import TaskUpkeep, ended, expiry, requeued, retry_delay_seconds
+from holdfast.stores.tasks.upkeep import TaskUpkeep, ended, expiry, requeued, retry_delay_seconds
 
 LEASE_SECONDS: Final = 600.0
 """How long a claim holds without `extend`."""

@@ -17,7 +17,7 @@ from holdfast.core.errors import Conflict, Invalid, NotFound, TooLarge
 from holdfast.core.filter import Filter, InSelect, Record, among, both, eq, ne
 from holdfast.core.query import asc
 from holdfast.stores.store import FACTS, Store
-from holdfast.stores.task_records import DEPENDENCIES, TASKS, WAITING, Task
+from holdfast.stores.tasks.records import DEPENDENCIES, TASKS, WAITING, Task
 
 TRIES: Final = 100
 """How often a change is repeated when tasks around it move."""

@@ -12,7 +12,7 @@ from holdfast.core.ranker import Candidate, PreparedQuery, Ranker
 from holdfast.core.search import Hits, Search, TextLeg
 from holdfast.core.text import analyze
 from holdfast.core.values import check_count, check_text, check_time
-from holdfast.stores.conversation_records import CONVERSATIONS, MESSAGES, Message, Role
+from holdfast.stores.conversations.records import CONVERSATIONS, MESSAGES, Message, Role
 from holdfast.stores.owned import Owned
 from holdfast.stores.store import builder, one_of
 

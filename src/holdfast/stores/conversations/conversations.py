@@ -20,8 +20,10 @@ from holdfast.core.filter import InSelect, Record, both, eq, gt
 from holdfast.core.marks import grouped
 from holdfast.core.query import desc
 from holdfast.core.values import check_count, check_time
-from holdfast.stores.appending import Appending
-from holdfast.stores.conversation_records import (
+from holdfast.stores.conversations.appending import Appending
+from holdfast.stores.conversations.messages import Messages
+from holdfast.stores.conversations.participants import Participants
+from holdfast.stores.conversations.records import (
     CONVERSATIONS,
     MESSAGES,
     PARTICIPANTS,
@@ -29,10 +31,8 @@ from holdfast.stores.conversation_records import (
     ConversationStatus,
     email_key,
 )
-from holdfast.stores.message_search import MessageSearch
-from holdfast.stores.messages import Messages
+from holdfast.stores.conversations.search import MessageSearch
 from holdfast.stores.owned import changes_of, name_of
-from holdfast.stores.participants import Participants
 from holdfast.stores.rooms import ROOMS
 from holdfast.stores.store import Page, builder, object_of, one_of
 

@@ -19,18 +19,18 @@ from holdfast.core.marks import grouped
 from holdfast.core.query import desc
 from holdfast.core.scope import check_name
 from holdfast.core.values import check_count, check_text
-from holdfast.stores.canonical import Canonical
-from holdfast.stores.conversation_records import (
+from holdfast.stores.conversations.conversations import conversation_record
+from holdfast.stores.conversations.participants import participant_record
+from holdfast.stores.conversations.records import (
     CONVERSATIONS,
     PARTICIPANTS,
     Conversation,
     Participant,
     ParticipantType,
 )
-from holdfast.stores.conversations import conversation_record
 from holdfast.stores.owned import Owned, name_of
-from holdfast.stores.participants import participant_record
-from holdfast.stores.session_records import SESSIONS, Session, SessionStatus, session_record
+from holdfast.stores.sessions.canonical import Canonical
+from holdfast.stores.sessions.records import SESSIONS, Session, SessionStatus, session_record
 from holdfast.stores.store import Page, builder, object_of, one_of
 
 LINEAGE_TRIES: Final = 100

@@ -12,7 +12,7 @@ from holdfast.core.filter import Filter, InSelect, Not, among, both, either, eq,
 from holdfast.core.query import asc
 from holdfast.core.values import check_count, check_seconds
 from holdfast.stores.store import Store
-from holdfast.stores.task_records import DEPENDENCIES, FINAL, RETRY_LIMIT, TASKS, UNFINISHED
+from holdfast.stores.tasks.records import DEPENDENCIES, FINAL, RETRY_LIMIT, TASKS, UNFINISHED
 
 RETENTION_SECONDS: Final = 7 * 86_400.0
 """How long finished tasks are kept before `prune` removes them."""

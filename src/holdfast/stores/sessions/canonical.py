@@ -20,11 +20,11 @@ from holdfast.core.filter import Record, both, eq, is_null, le
 from holdfast.core.marks import grouped
 from holdfast.core.query import asc, desc
 from holdfast.core.values import check_count, check_text
-from holdfast.stores.appending import Draft
-from holdfast.stores.conversation_records import CONVERSATIONS, MESSAGES, Message, Role
-from holdfast.stores.conversations import Conversations, conversation_record
+from holdfast.stores.conversations.appending import Draft
+from holdfast.stores.conversations.conversations import Conversations, conversation_record
+from holdfast.stores.conversations.records import CONVERSATIONS, MESSAGES, Message, Role
 from holdfast.stores.owned import Owned
-from holdfast.stores.session_records import SESSIONS, Session, session_record
+from holdfast.stores.sessions.records import SESSIONS, Session, session_record
 from holdfast.stores.store import builder
 
 COMPACT_THRESHOLD: Final = 100

@@ -17,7 +17,7 @@ from holdfast.core.errors import Conflict, IdempotencyMismatch, NotFound
 from holdfast.core.filter import Record, among, eq
 from holdfast.core.marks import grouped
 from holdfast.core.values import check_count, check_time
-from holdfast.stores.conversation_records import (
+from holdfast.stores.conversations.records import (
     CONVERSATIONS,
     MESSAGES,
     Direction,

@@ -12,7 +12,7 @@ from holdfast.core.filter import Record, eq
 from holdfast.core.marks import grouped
 from holdfast.core.query import asc
 from holdfast.core.values import check_text
-from holdfast.stores.conversation_records import (
+from holdfast.stores.conversations.records import (
     CONVERSATIONS,
     MESSAGES,
     PARTICIPANTS,

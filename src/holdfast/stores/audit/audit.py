@@ -21,7 +21,7 @@ from holdfast.core.errors import Conflict, Corrupt, IdempotencyMismatch, Invalid
 from holdfast.core.filter import Filter, Record, both, eq, gt, le
 from holdfast.core.query import Aggregate, Query, asc, desc
 from holdfast.core.values import check_count, check_json, check_keyed_text, check_text
-from holdfast.stores.audit_records import (
+from holdfast.stores.audit.records import (
     AUDIT,
     GENESIS,
     HEADS,
@@ -32,7 +32,7 @@ from holdfast.stores.audit_records import (
     canonical_json,
     entry_hash,
 )
-from holdfast.stores.audit_verify import TRIMMED, Fault, Verification, Walk
+from holdfast.stores.audit.verify import TRIMMED, Fault, Verification, Walk
 from holdfast.stores.store import Page, Store, builder
 
 APPEND_TRIES: Final = 1_000

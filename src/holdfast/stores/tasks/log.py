@@ -10,7 +10,7 @@ from holdfast.core.marks import grouped
 from holdfast.core.query import asc
 from holdfast.core.values import check_json, check_text
 from holdfast.stores.store import Page, Store, builder
-from holdfast.stores.task_records import TASK_LOGS, TASKS, LogLine
+from holdfast.stores.tasks.records import TASK_LOGS, TASKS, LogLine
 
 
 class TaskLog(Store):

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from holdfast.core.filter import Record
-from holdfast.stores.audit_records import canonical_json, entry_hash
+from holdfast.stores.audit.records import canonical_json, entry_hash
 
 FaultKind = Literal[
     "edited", "removed", "inserted", "reordered", "tail missing", "head missing", "rewritten"

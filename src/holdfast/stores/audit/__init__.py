@@ -1,0 +1,1 @@
+"""Audit: an append-only log whose records betray any change to them."""

@@ -1,0 +1,1 @@
+"""Conversations: who takes part, what was said, and finding it again."""

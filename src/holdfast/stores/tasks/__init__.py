@@ -1,0 +1,1 @@
+"""Tasks: work that is posted, leased, ended, and waits for other work."""
