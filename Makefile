@@ -60,7 +60,8 @@ format: dev
 	$(PY) -m ruff format $(FOLDERS)
 
 generated: dev
-	@if [ -f tools/generate_aio.py ]; then $(PY) tools/generate_aio.py --check; fi
+	@$(PY) tools/generate_aio.py --check
+	@$(PY) tools/generate_cli_docs.py --check
 
 tidy: dev
 	$(PY) -m tests.tidy

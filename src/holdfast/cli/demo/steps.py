@@ -11,6 +11,7 @@ from typing import Final
 from holdfast.cli.demo.play import Scene
 from holdfast.storage import Storage
 from holdfast.stores.conversations.appending import Draft
+from holdfast.stores.memory import Recalled
 from holdfast.stores.memory.fields import NewMemory
 
 K: Final = 10
@@ -73,22 +74,26 @@ class Ingested:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What recall put first for a question, and where the words that answer it came."""
+class Row:
+    """A result of a recall: which row, how it scored, and which legs found it."""
 
-    question: str
-    gold: str
-    gold_speaker: str
-    gold_scene: str
-    gold_rank: int | None
-    """1 is first; None when they are not among the first ten."""
-    gold_legs: tuple[str, ...]
-    row: str
-    speaker: str
-    scene: str
+    rank: int
+    id: str
     score: float
     legs: tuple[str, ...]
+    speaker: str
+    scene: str
     content: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What recall gave for a question."""
+
+    question: Question
+    known: Row | None
+    """The row with the words that are known to answer; None when not among the first ten."""
+    first: Row
     milliseconds: float
 
 
@@ -141,28 +146,22 @@ def ingest(storage: Storage, scenes: list[Scene], advance: Callable[[int], None]
 def ask(storage: Storage, question: Question) -> Answer:
     """Recall an answer, and look for the words that are known to give it."""
     started = time.perf_counter()
-    found = storage.memory.recall(question.text, k=K, explain=True)
+    found = storage.memory.recall(question.text, k=K)
     spent = (time.perf_counter() - started) * 1_000
-    rank, gold_legs = None, tuple[str, ...]()
-    for number, item in enumerate(found, 1):
-        if question.gold in " ".join(item.memory.content.split()):
-            rank, gold_legs = number, item.legs
-            break
-    first = found[0]
-    return Answer(
-        question=question.text,
-        gold=question.gold,
-        gold_speaker=question.speaker.title(),
-        gold_scene=question.scene,
-        gold_rank=rank,
-        gold_legs=gold_legs,
-        row=first.memory.id,
-        speaker=first.memory.speaker or "",
-        scene=first.memory.session or "",
-        score=first.score,
-        legs=first.legs,
-        content=first.memory.content,
-        milliseconds=spent,
+    rows = [_row(rank, item) for rank, item in enumerate(found, 1)]
+    known = next((row for row in rows if question.gold in row.content), None)
+    return Answer(question=question, known=known, first=rows[0], milliseconds=spent)
+
+
+def _row(rank: int, item: Recalled) -> Row:
+    return Row(
+        rank=rank,
+        id=item.memory.id,
+        score=round(item.score, 4),
+        legs=item.legs,
+        speaker=item.memory.speaker or "",
+        scene=item.memory.session or "",
+        content=" ".join(item.memory.content.split()),
     )
 
 
@@ -180,11 +179,11 @@ def supersede(storage: Storage, now: datetime) -> Change:
     )
     question = "Where does Rosalind live?"
     return Change(
-        what="supersede, and recall as of the day before yesterday",
+        what="superseded, then asked as of before",
         question=question,
         before=_first(notes, question, as_of=now - timedelta(hours=36)),
         after=_first(notes, question),
-        call="memory.history.supersede(old, new); memory.recall(query, as_of=instant)",
+        call="memory.history.supersede(old, new), recall(query, as_of=instant)",
     )
 
 
@@ -196,11 +195,11 @@ def forget(storage: Storage) -> Change:
     before = _first(notes, question, mode="keyword")
     notes.memory.forget(secret.id)
     return Change(
-        what="forget",
+        what="forgotten",
         question=question,
         before=before,
         after=_first(notes, question, mode="keyword"),
-        call="memory.forget(id); memory.recall(query)",
+        call="memory.forget(id)",
     )
 
 

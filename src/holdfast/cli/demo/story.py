@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +30,6 @@ from holdfast.cli.demo.steps import (
 from holdfast.cli.progress import progress
 from holdfast.open import open as open_store
 from holdfast.storage import Storage
-from holdfast.stores.memory.present import bar
 
 WIDTH: Final = 80
 RANKS: Final = (1, 3, 10)
@@ -54,20 +56,22 @@ class Story:
     @property
     def found(self) -> dict[str, int]:
         """How many answers came at rank 1, within 3 and within 10."""
-        ranks = [answer.gold_rank for answer in self.answers]
-        return {f"at_{k}": sum(r is not None and r <= k for r in ranks) for k in RANKS}
+        known = [answer.known for answer in self.answers]
+        return {f"at_{k}": sum(row is not None and row.rank <= k for row in known) for k in RANKS}
 
     @property
     def next_commands(self) -> list[str]:
-        """What to type next; each works on the store that the demo leaves behind."""
-        store = f"--store {shlex.quote(self.path)}"
+        """What to type next, line by line, on the store that the demo leaves behind."""
+        name = _own_name()
+        named = f"export HOLDFAST_STORE={shlex.quote(self.path)}"
         if self.embedder != "hash":
-            store += f" --embedder {self.embedder}"
+            named += f" HOLDFAST_EMBEDDER={self.embedder}"
         return [
-            f'holdfast {store} recall "Who is in love?" -k 3 --explain',
-            f"holdfast {store} conversation messages as-you-like-it/2.7 --limit 5",
-            f"holdfast {store} memory stats",
-            f"holdfast doctor {shlex.quote(self.path)}",
+            named,
+            f'{name} recall "Who is in love?" -k 3 --explain',
+            f"{name} conversation messages as-you-like-it/2.7 --limit 5",
+            f"{name} memory stats",
+            f"{name} doctor",
         ]
 
     def told(self, heading: Heading = str) -> Iterator[str]:
@@ -122,8 +126,8 @@ class Story:
             yield from _answer_lines(answer)
         found = self.found
         yield (
-            f"\n   The line that answers came first for {found['at_1']}, within three for"
-            f" {found['at_3']}, within ten for {found['at_10']} of {len(self.answers)}."
+            f"\n   Of {len(self.answers)} known answers: {found['at_1']} at rank 1,"
+            f" {found['at_3']} within 3, {found['at_10']} within 10."
         )
 
     def _changed(self, storage: Storage, heading: Heading) -> Iterator[str]:
@@ -134,6 +138,7 @@ class Story:
             yield f"   {change.what}: {change.question}"
             yield f"     before  {change.before}"
             yield f"     after   {change.after}"
+            yield f"     by      {change.call}"
 
     def _crashed(self, storage: Storage, heading: Heading) -> Iterator[str]:
         yield heading("\n4. Kill a writer in the middle of its work")
@@ -154,30 +159,35 @@ class Story:
 
 def _answer_lines(answer: Answer) -> Iterator[str]:
     yield ""
-    yield f"   {answer.question}"
-    where = f"{answer.speaker}, {answer.scene}"
-    legs = "+".join(answer.legs) or "neighbour"
-    yield f"   {bar(min(1.0, answer.score))} {answer.score:.3f}  {legs}  {where}"
-    yield from _wrapped(" ".join(answer.content.split()), lines=2)
-    yield f"     row {answer.row}"
-    if answer.gold_rank == 1:
-        yield f'     found at rank 1: "{answer.gold}"'
-        return
-    yield f'     the known answer is "{answer.gold}"'
-    said = f"{answer.gold_speaker}, {answer.gold_scene}"
-    if answer.gold_rank is None:
-        yield f"     ({said}): NOT among the first {K}"
+    yield f"   {answer.question.text}"
+    row, first = answer.known, answer.first
+    if row is None:
+        said = f"{answer.question.speaker.title()}, {answer.question.scene}"
+        yield f'     NOT within {K}: "{answer.question.gold}" ({said})'
     else:
-        by = "+".join(answer.gold_legs) or "neighbour"
-        yield f"     ({said}): found at rank {answer.gold_rank} by {by}"
+        legs = "+".join(row.legs) or "neighbour"
+        yield f"     rank {row.rank}  score {row.score:.3f}  by {legs}  {row.speaker}, {row.scene}"
+        yield from _wrapped(f'"{row.content}"', lines=2, indent=5)
+        yield f"     row {row.id}"
+    if first is not row:
+        told = f'first came {first.speaker}, {first.scene}: "{first.content}"'
+        yield from _wrapped(told, lines=1, indent=5)
 
 
-def _wrapped(text: str, lines: int = 9) -> list[str]:
+def _own_name() -> str:
+    """How to call this command here: by its name, or by its path where that is not found."""
+    if shutil.which("holdfast") or not os.path.exists(sys.argv[0]):
+        return "holdfast"
+    path = os.path.relpath(sys.argv[0])
+    return shlex.quote(sys.argv[0] if path.startswith(os.pardir) else path)
+
+
+def _wrapped(text: str, lines: int = 9, indent: int = 3) -> list[str]:
     return textwrap.wrap(
         text,
         WIDTH,
-        initial_indent="   ",
-        subsequent_indent="   ",
+        initial_indent=" " * indent,
+        subsequent_indent=" " * indent,
         max_lines=lines,
         placeholder=" …",
     )
