@@ -71,7 +71,8 @@ from holdfast.stores.memory.namespaces import NamespaceCount
 from holdfast.stores.memory.namespaces import Namespaces as SyncNamespaces
 from holdfast.stores.memory.policy import MemoryPolicy
 from holdfast.stores.memory.recall import Mode
-from holdfast.stores.memory.records import Memory, MemoryEvent, NamespaceLink, Recollection, Space
+from holdfast.stores.memory.recollection import Recollection
+from holdfast.stores.memory.records import Memory, MemoryEvent, NamespaceLink, Space
 from holdfast.stores.memory.repair import Repair as SyncRepair
 from holdfast.stores.memory.repair import RepairJob, RepairStats
 from holdfast.stores.memory.spaces import BATCH as SPACES_BATCH

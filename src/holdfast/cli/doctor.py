@@ -12,7 +12,7 @@ from holdfast.cli import output
 from holdfast.cli.command import Leaf, settings
 from holdfast.core.driver import Report
 from holdfast.core.errors import HoldfastError, NotFound, SchemaNewer
-from holdfast.stores.memory.present import visible
+from holdfast.core.visible import visible
 
 
 @click.command(cls=Leaf)

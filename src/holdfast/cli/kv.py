@@ -8,7 +8,7 @@ from holdfast.cli import output
 from holdfast.cli.command import Noun, confirm, destroys, opened, paged, settings
 from holdfast.cli.values import json_of, text_of
 from holdfast.core.errors import NotFound
-from holdfast.stores.memory.present import visible
+from holdfast.core.visible import visible
 
 COLUMNS = ("key", "value", "version", "?updated_at", "expires_at")
 

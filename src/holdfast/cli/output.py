@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from holdfast.cli.command import settings
-from holdfast.stores.memory.present import visible
+from holdfast.core.visible import visible
 from holdfast.stores.store import Page
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import click
 from holdfast.cli import output
 from holdfast.cli.command import Leaf, opened, settings
 from holdfast.cli.values import INSTANT, given, pairs_of, text_of
+from holdfast.core.visible import visible
 from holdfast.stores.memory import Recollection
-from holdfast.stores.memory.present import legs_text, recollection_text, visible
+from holdfast.stores.memory.recollection import legs_text, recollection_text
 
 COLUMNS = ("id", "kind", "content")
 TIERS = click.Choice(["working", "episodic", "semantic", "procedural"])

@@ -32,12 +32,12 @@ from holdfast.stores.memory.fields import (
 from holdfast.stores.memory.filters import MemoryFilters, filter_of, present_at, seen
 from holdfast.stores.memory.policy import MemoryPolicy
 from holdfast.stores.memory.recall import Mode, Recalling, ask
+from holdfast.stores.memory.recollection import Recollection
 from holdfast.stores.memory.records import (
     CHUNKS,
     COLLECTIONS,
     MEMORIES,
     Memory,
-    Recollection,
 )
 from holdfast.stores.memory.stats import MemoryStats, stats_of
 from holdfast.stores.store import Page

@@ -32,12 +32,11 @@ from holdfast.stores.memory.base import MemoryStore, given_space
 from holdfast.stores.memory.fields import check_one_of, place_of
 from holdfast.stores.memory.filters import present_at
 from holdfast.stores.memory.fusion import PlainRanker, SingleLeg
+from holdfast.stores.memory.recollection import Recalled, Recollection
 from holdfast.stores.memory.records import (
     CHUNKS,
     MEMORIES,
     SPEAKERS,
-    Recalled,
-    Recollection,
     Space,
 )
 

@@ -9,7 +9,6 @@ import msgspec
 
 from holdfast.core.collection import Collection, Index, Reference, Unique
 from holdfast.core.filter import both, eq, is_null, not_null
-from holdfast.stores.memory.present import recollection_html, recollection_text
 
 Tier = Literal["working", "episodic", "semantic", "procedural"]
 TIERS: Final[tuple[Tier, ...]] = ("working", "episodic", "semantic", "procedural")
@@ -296,50 +295,3 @@ COLLECTIONS: Final = (
     ARCHIVE,
     LINKS,
 )
-
-
-class Recalled(msgspec.Struct, frozen=True, kw_only=True):
-    """A memory that answers a query."""
-
-    memory: Memory
-    score: float
-    """Cosine in vector mode, BM25 in keyword mode, the ranker's blend in hybrid mode."""
-    legs: tuple[str, ...] = ()
-    """Which legs found it: "text", "vector"; empty when only its neighbours brought it."""
-    parts: dict[str, float] = {}
-    """With ``explain``: what each stage added, and the raw score of each leg."""
-    rerank_score: float | None = None
-    """The reranker's own score, where one read it; such results come first, best first."""
-    chunk: str | None = None
-    """The stretch of a long memory that matched best."""
-    neighbours: tuple[str, ...] = ()
-    """Ids of the turns before and after it in its session, as far as they are eligible."""
-
-
-class Recollection(list[Recalled]):
-    """What was recalled, best first.
-
-    ``flags`` says what was not as usual: "rerank_failed", "query_embedding_failed",
-    "query_terms_cut", "speakers_cut", "vector_unusable". ``stages`` holds, with ``explain``, the
-    numbers of each stage and why rows were cut.
-    """
-
-    flags: tuple[str, ...] = ()
-    stages: dict[str, Any]
-
-    def __init__(
-        self,
-        items: list[Recalled],
-        flags: tuple[str, ...] = (),
-        stages: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(items)
-        self.flags = flags
-        self.stages = stages or {}
-
-    def __str__(self) -> str:
-        return recollection_text(self, self.flags)
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        return recollection_html(self)

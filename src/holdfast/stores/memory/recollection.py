@@ -1,41 +1,70 @@
-"""How results read: score bars, which leg found what, on a terminal and in a notebook.
+"""What recall answers, and how it reads: score bars and which leg found what.
 
-Pure text; the command line prints the same. What is stored is shown, never interpreted: markup is
-escaped for a notebook, and what would act on a terminal is written as an escape.
+What is stored is shown, never interpreted: markup is escaped for a notebook, and what would act
+on a terminal is written as an escape.
 """
 
 from __future__ import annotations
 
 import html
 import textwrap
-import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from holdfast.stores.memory.records import Memory, Recalled
+import msgspec
 
-BAR: Final = 8
-"""Characters of a full bar."""
+from holdfast.core.visible import bar, visible
+from holdfast.stores.memory.records import Memory
+
 LINES: Final = 3
 """Most lines of a content."""
-_EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
-_JOINERS: Final = frozenset("\u200c\u200d")
-"""Zero-width joiners: scripts and emoji need them, and they move nothing."""
 
 
-def visible(text: str, *, lines: bool = False) -> str:
-    """The text with what acts on a terminal, instead of being read, as an escape."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c if _harmless(c, lines) else _escape(c) for c in text)
+class Recalled(msgspec.Struct, frozen=True, kw_only=True):
+    """A memory that answers a query."""
+
+    memory: Memory
+    score: float
+    """Cosine in vector mode, BM25 in keyword mode, the ranker's blend in hybrid mode."""
+    legs: tuple[str, ...] = ()
+    """Which legs found it: "text", "vector"; empty when only its neighbours brought it."""
+    parts: dict[str, float] = {}
+    """With ``explain``: what each stage added, and the raw score of each leg."""
+    rerank_score: float | None = None
+    """The reranker's own score, where one read it; such results come first, best first."""
+    chunk: str | None = None
+    """The stretch of a long memory that matched best."""
+    neighbours: tuple[str, ...] = ()
+    """Ids of the turns before and after it in its session, as far as they are eligible."""
 
 
-def bar(share: float, width: int = BAR) -> str:
-    """A bar of ``width`` characters for a share from 0 to 1, to an eighth of a character."""
-    eighths = round(min(1.0, max(0.0, share)) * width * 8)
-    full, rest = divmod(eighths, 8)
-    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
+class Recollection(list[Recalled]):
+    """What was recalled, best first.
+
+    ``flags`` says what was not as usual: "rerank_failed", "query_embedding_failed",
+    "query_terms_cut", "speakers_cut", "vector_unusable". ``stages`` holds, with ``explain``, the
+    numbers of each stage and why rows were cut.
+    """
+
+    flags: tuple[str, ...] = ()
+    stages: dict[str, Any]
+
+    def __init__(
+        self,
+        items: list[Recalled],
+        flags: tuple[str, ...] = (),
+        stages: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(items)
+        self.flags = flags
+        self.stages = stages or {}
+
+    def __str__(self) -> str:
+        return recollection_text(self, self.flags)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return recollection_html(self)
 
 
 def legs_text(item: Recalled) -> str:
@@ -100,13 +129,3 @@ def _html_row(number: int, item: Recalled, top: float) -> str:
         html.escape(origin_of(item.memory)),
     )
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-
-
-def _harmless(character: str, lines: bool) -> bool:
-    if character == "\n":
-        return lines
-    return character in _JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl")
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode()
