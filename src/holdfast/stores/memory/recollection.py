@@ -6,7 +6,6 @@ on a terminal is written as an escape.
 
 from __future__ import annotations
 
-import html
 import textwrap
 from collections.abc import Sequence
 from typing import Any, Final
@@ -119,6 +118,8 @@ def recollection_html(items: Sequence[Recalled]) -> str:
 
 
 def _html_row(number: int, item: Recalled, top: float) -> str:
+    import html  # its table of entities is large, and only notebooks come here
+
     share = item.score / top if top > 0 else 0.0
     score = f"<meter min=0 max=1 value={min(1.0, max(0.0, share)):.3f}></meter> {item.score:.3f}"
     cells = (
