@@ -9,13 +9,21 @@ system: the share of evidence turns among the first five and ten, with the inter
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-SYSTEMS = ("Plain", "RecipeWithRrf", "Convex", "Rrf")
+SYSTEMS = {
+    "Stored": "stored.py",
+    "StoredRrf": "stored.py",
+    "Plain": "plain.py",
+    "RecipeWithRrf": "plain.py",
+    "Convex": "plain.py",
+    "Rrf": "plain.py",
+}
 
 
 def _embedder(name: str) -> Any:
@@ -62,14 +70,37 @@ def main() -> None:
     parser.add_argument("--embedder", default="hashed", choices=list(recall_lib.EMBEDDERS))
     parser.add_argument("--data", default="locomo_public,beam100k_public")
     parser.add_argument("--system", action="append", help=f"one of {', '.join(SYSTEMS)}")
+    parser.add_argument("--out", help="a file for the results as JSON")
     arguments = parser.parse_args()
+    kept: list[dict[str, Any]] = []
+    answers: dict[tuple[str, str], list[float]] = {}
     for data in arguments.data.split(","):
         for system in arguments.system or SYSTEMS:
-            result, _ = run.evaluate(
-                f"{HERE / 'plain.py'}:{system}", data, "public", arguments.embedder, quiet=True
+            path = HERE / SYSTEMS[system]
+            result, rows = run.evaluate(
+                f"{path}:{system}", data, "public", arguments.embedder, quiet=True
             )
             result["system"] = f"{system}/{arguments.embedder}"
             print(run.line(result), flush=True)
+            kept.append(result)
+            answers[data, system] = [row["R@10"] for row in rows if _counts(run, data, row)]
+            _print_difference(recall_lib, answers, data, system)
+    if arguments.out:
+        Path(arguments.out).write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+
+
+def _counts(run: Any, data: str, row: dict[str, Any]) -> bool:
+    return row["cat"] not in run.NOT_MAIN.get(data, ())
+
+
+def _print_difference(
+    recall_lib: Any, answers: dict[tuple[str, str], list[float]], data: str, system: str
+) -> None:
+    """The paired interval of the first system's lead over this one."""
+    first = next(name for known, name in answers if known == data)
+    if system != first:
+        low, high = recall_lib.bootstrap_ci(answers[data, first], answers[data, system])
+        print(f"  {first} - {system}: R@10 difference in [{low:+.3f}, {high:+.3f}]", flush=True)
 
 
 if __name__ == "__main__":
