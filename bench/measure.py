@@ -8,7 +8,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
 
 Figures = dict[str, float]
 """What one round of one contender gave, by the name of the figure."""
@@ -40,7 +42,7 @@ class Contender:
     """
 
     name: str
-    run: Callable[[Path], Figures]
+    run: Callable[[Path], Figures] = lambda _: {}
     goals: tuple[Goal, ...] = ()
     missing: str = ""
 
@@ -56,6 +58,8 @@ class Sheet:
     """The row that counts as 1."""
     contenders: tuple[Contender, ...]
     rounds: int = 5
+    together: Callable[[Path], dict[str, Figures]] | None = None
+    """Measures all rows of a round at once, by name, when they take turns call by call."""
     notes: str = field(default="", compare=False)
 
 
@@ -64,17 +68,14 @@ def measure(sheet: Sheet, folder: Path, say: Callable[[str], None]) -> dict[str,
     samples: dict[str, list[Figures]] = {c.name: [] for c in sheet.contenders}
     present = [c for c in sheet.contenders if not c.missing]
     for round_number in range(sheet.rounds):
-        # Each round begins one contender later, so that none always follows the same one.
-        shift = round_number % len(present)
-        for contender in present[shift:] + present[:shift]:
-            place = folder / f"{sheet.name}-{round_number}"
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir(parents=True)
-            gc.collect()
-            try:
-                samples[contender.name].append(contender.run(place))
-            finally:
-                shutil.rmtree(place, ignore_errors=True)
+        if sheet.together is not None:
+            for name, figures in _in_fresh_folder(sheet.together, folder).items():
+                samples[name].append(figures)
+        else:
+            # Each round begins one contender later, so that none always follows the same one.
+            shift = round_number % len(present)
+            for contender in present[shift:] + present[:shift]:
+                samples[contender.name].append(_in_fresh_folder(contender.run, folder))
         say(f"{sheet.name}: round {round_number + 1} of {sheet.rounds}")
     return {
         "name": sheet.name,
@@ -85,6 +86,16 @@ def measure(sheet: Sheet, folder: Path, say: Callable[[str], None]) -> dict[str,
         "rounds": sheet.rounds,
         "rows": [_row(sheet, contender, samples) for contender in sheet.contenders],
     }
+
+
+def _in_fresh_folder(run: Callable[[Path], T], folder: Path) -> T:
+    place = folder / "round"
+    place.mkdir(parents=True)
+    gc.collect()
+    try:
+        return run(place)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _row(sheet: Sheet, contender: Contender, samples: dict[str, list[Figures]]) -> dict[str, Any]:

@@ -73,7 +73,9 @@ def shown(value: float | None) -> str:
 
 
 def _goal(goal: dict[str, Any]) -> str:
-    against = f" x {goal['of']}" if goal["of"] else f" {goal['figure']}"
+    against = f" {goal['figure']}"
+    if goal["of"]:
+        against = f" x {goal['of']} in {goal['figure']}"
     text = f"{goal['sense']} {shown(goal['limit'])}{against}"
     if goal["met"] is None:
         return f"{text}: not compared"

@@ -23,12 +23,15 @@ import apsw
 from bench import peers, report, start
 from bench.measure import Sheet, measure
 from bench.reads import Reads
+from bench.single import Single
 from bench.systems import Systems
 from bench.writes import Writes
 
 Make = Callable[[bool], Sheet]
 
 SHEETS: Final[dict[str, Make]] = {
+    "single-full": lambda quick: Single("full", quick=quick).sheet(1 if quick else 5),
+    "single-normal": lambda quick: Single("normal", quick=quick).sheet(1 if quick else 3),
     "writes-full": lambda quick: Writes("full", quick=quick).sheet(1 if quick else 5),
     "writes-normal": lambda quick: Writes("normal", quick=quick).sheet(1 if quick else 3),
     "point-get": lambda quick: Reads(quick=quick).points(1 if quick else 5),
