@@ -18,7 +18,7 @@ def test_a_quick_run_gives_rows_and_ratios(
     arguments = ["--quick", "--json", "--only", "point-get", "--only", "single-normal"]
     assert main([*arguments, "--folder", str(tmp_path)]) == 0
     results = json.loads(capsys.readouterr().out)
-    assert [result["name"] for result in results] == ["point-get", "single-normal"]
+    assert [result["name"] for result in results] == ["single-normal", "point-get"]
     for result in results:
         rows = {row["name"]: row for row in result["rows"]}
         assert rows[result["base"]]["ratio"] == 1.0
