@@ -91,6 +91,7 @@ def _file(
         driver = SqliteDriver(path, vfs=disk.name if kinds is OF_LOG else None)
         checked: Checked = Checked(driver)
         storage = storage_on(checked)
+        _prime(storage)
         if shrug:
             storage = Storage(TakesErrorsForSuccess(checked), storage.scope, storage._runtime)
         try:
@@ -163,6 +164,13 @@ def _write(workload: Workload, told: Told) -> None:
         except Exception as error:  # noqa: BLE001 - any other error is what is looked for
             told.findings.append(f"a write raised {type(error).__name__}: {error}")
             told.refused.add(name)
+
+
+def _prime(storage: Storage) -> None:
+    """Turn a first page: it stores the key that signs cursors, which later reads only read."""
+    storage.kv.set("first", 1)
+    storage.kv.set("second", 2)
+    storage.kv.list(limit=1)
 
 
 def _reads(storage: Storage, told: Told) -> None:

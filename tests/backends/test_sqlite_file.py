@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -287,3 +288,45 @@ def test_another_programs_unfinished_write_is_left_alone(path: str) -> None:
     with pytest.raises(ReadOnly):
         holdfast.open(path)
     assert {name: Path(name).read_bytes() for name in left} == left
+
+
+def most_log_bytes(path: str, writes: int) -> int:
+    """How long the log got while at every commit a reader was reading what was before it."""
+    over, committed = threading.Event(), threading.Event()
+
+    def read() -> None:
+        ending, beginning = apsw.Connection(path), apsw.Connection(path)
+        ending.execute("BEGIN")
+        ending.execute("SELECT count(*) FROM entries").fetchall()
+        while not over.is_set():
+            beginning.execute("BEGIN")
+            beginning.execute("SELECT count(*) FROM entries").fetchall()
+            ending.execute("COMMIT")
+            committed.wait(timeout=0.05)
+            committed.clear()
+            ending, beginning = beginning, ending
+        ending.close()
+        beginning.close()
+
+    with holdfast.open(path) as storage:
+        reader = threading.Thread(target=read)
+        reader.start()
+        sizes = []
+        for n in range(writes):
+            storage.kv.set(str(n % 10), "x" * 40_000)
+            sizes.append(os.path.getsize(f"{path}-wal"))
+            committed.set()
+        over.set()
+        reader.join()
+    return max(sizes)
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_readers_that_always_overlap_do_not_keep_the_log_growing(
+    path: str, monkeypatch: pytest.MonkeyPatch, bounded: bool
+) -> None:
+    monkeypatch.setattr(connection, "CHECKPOINT_PAGES", 50)
+    monkeypatch.setattr(connection, "RESTART_PAGES", 200 if bounded else 1_000_000)
+    holdfast.open(path).close()
+    most = most_log_bytes(path, 120)
+    assert (most < 400 * 4096) is bounded

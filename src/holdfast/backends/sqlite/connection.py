@@ -28,6 +28,13 @@ BUSY_SECONDS: Final = 10.0
 BUSY_SECONDS_LIMIT: Final = 3600
 WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """What the write-ahead log shrinks back to after a checkpoint."""
+CHECKPOINT_PAGES: Final = 1_000
+"""From so many pages on, each commit moves the log into the file as far as readers let it."""
+RESTART_PAGES: Final = 8_000
+"""From so many pages on, about 32 MiB, a commit may wait for readers to begin the log anew."""
+RESTART_WAIT_MS: Final = 1_000
+"""How long it waits for them; again only when the log has grown by an eighth, so that a reader who
+stays costs little."""
 POOL_SIZE: Final = 16
 """Idle read connections that are kept."""
 _STATEMENT_CACHE: Final = 512
@@ -72,8 +79,9 @@ class ConnectionPool:
             if not os.path.exists(self.path):
                 _create(self.path)
             self._mark = guard.hold(self.path)
+        self._restart_tried_at = 0
         try:
-            self.writer = self.connect()
+            self.writer = self._connect_writer()
         except BaseException:
             guard.release(self._mark)
             raise
@@ -92,6 +100,34 @@ class ConnectionPool:
             connection.close()
             raise mapped(error) from error
         return connection
+
+    def _connect_writer(self) -> apsw.Connection:
+        connection = self.connect()
+        connection.set_wal_hook(self._checkpoint)
+        return connection
+
+    def _checkpoint(self, connection: apsw.Connection, _: str, pages: int) -> int:
+        """After a commit: move a long log into the file, and begin it anew.
+
+        Beginning anew takes a moment without a reader of the log. Readers that overlap never leave
+        one, so beyond `RESTART_PAGES` it is made: new readers read the file alone, and the commit
+        waits, shortly, for those that are under way.
+        """
+        if pages < CHECKPOINT_PAGES:
+            return apsw.SQLITE_OK
+        mode = apsw.SQLITE_CHECKPOINT_PASSIVE
+        recently = 0 <= pages - self._restart_tried_at < pages // 8
+        if pages >= RESTART_PAGES and not recently:
+            self._restart_tried_at = pages
+            mode = apsw.SQLITE_CHECKPOINT_RESTART
+        try:
+            connection.set_busy_timeout(RESTART_WAIT_MS)
+            connection.wal_checkpoint(mode=mode)
+        except apsw.Error:
+            pass  # the commit stands whatever becomes of the log; the next one tries again
+        finally:
+            connection.set_busy_timeout(int(self.busy_seconds * 1000))
+        return apsw.SQLITE_OK
 
     def _configure(self, connection: apsw.Connection) -> None:
         connection.set_busy_timeout(int(self.busy_seconds * 1000))
@@ -136,7 +172,7 @@ class ConnectionPool:
     def reopen_writer(self) -> None:
         """Replace the write connection after a failed sync: its page cache is not to be trusted."""
         self.writer.close(force=True)
-        self.writer = self.connect()
+        self.writer = self._connect_writer()
 
     def close(self) -> None:
         """Close every connection; the last one out checkpoints the log."""
