@@ -25,7 +25,7 @@ from holdfast.layers.layer import Layer
 from holdfast.storage import Storage
 from soak.campaign import Result, Saboteur, Tick, chances, folder, ignore, timed
 from soak.faulty import OF_CHECKPOINTS, OF_LOG, FailingCheckpoints, Fault, FaultyDisk, faulty
-from soak.workload import Held, Workload, judge, names_of, read, storage_on
+from soak.workload import Held, Workload, content, judge, names_of, read, storage_on
 
 ROUNDS_PER_FILE: Final = 10
 WRITES_PER_THREAD: Final = 6
@@ -168,8 +168,8 @@ def _write(workload: Workload, told: Told) -> None:
 
 def _prime(storage: Storage) -> None:
     """Turn a first page: it stores the key that signs cursors, which later reads only read."""
-    storage.kv.set("first", 1)
-    storage.kv.set("second", 2)
+    for name in ("first", "second"):
+        storage.kv.set(name, {"text": content(name)})
     storage.kv.list(limit=1)
 
 
