@@ -11,12 +11,14 @@ from __future__ import annotations
 import random
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from holdfast.backends.sqlite import SqliteDriver
+from holdfast.backends.sqlite import connection as connections
 from holdfast.backends.sqlite.connection import Durability
 from holdfast.core.errors import HoldfastError
 from holdfast.layers.check import Checked
@@ -154,14 +156,13 @@ def _record(series: Series, chain: Chain, place: Path, chance: random.Random) ->
     """Open the chain's files on a recording disk and write; the close is recorded as well."""
     store(chain.image, place)
     threads = chance.choice((1, 1, 4))
-    with recording(f"holdfast-{series.durability}-{place.parent.name}") as recorder:
+    recorder_name = f"holdfast-{series.durability}-{place.parent.name}"
+    with recording(recorder_name) as recorder, _log_of(chance.choice((1_000, 100, 20))):
         durability: Durability = "full" if series.durability == "full" else "normal"
         driver = SqliteDriver(str(place / FILE), durability=durability, vfs=recorder.name)
         try:
             if series.durability == OFF:
                 driver._pool.writer.execute("PRAGMA synchronous=OFF")
-            # The default leaves checkpoints to long runs; small logs put them between the cuts.
-            driver._pool.writer.wal_autocheckpoint(chance.choice((1_000, 100, 20)))
             storage = storage_on(Checked(driver))
             prefix = f"{place.parent.name}"
             workers = [Workload(storage, f"{prefix}.{n}") for n in range(threads)]
@@ -182,3 +183,14 @@ def _record(series: Series, chain: Chain, place: Path, chance: random.Random) ->
         finally:
             driver.close()
         return recorder.events
+
+
+@contextmanager
+def _log_of(pages: int) -> Iterator[None]:
+    """Checkpoint from so few pages on: the default leaves that to runs longer than these."""
+    usual = connections.CHECKPOINT_PAGES, connections.RESTART_PAGES
+    connections.CHECKPOINT_PAGES, connections.RESTART_PAGES = pages, 4 * pages
+    try:
+        yield
+    finally:
+        connections.CHECKPOINT_PAGES, connections.RESTART_PAGES = usual
