@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 import click
 
-from holdfast.cli.errors import guarded
+from holdfast.cli.errors import PipeClosed, guarded, json_asked
 from holdfast.core.errors import NotFound
 from holdfast.storage import Storage
 
@@ -127,8 +127,16 @@ class Root(Noun):
         """Run and exit: 0 ok, 1 error, 2 usage, 3 not found, 4 conflict, 5 unavailable."""
         kwargs["standalone_mode"] = False
         kwargs.setdefault("prog_name", "holdfast")
+        given = sys.argv[1:] if args is None else list(args)
         run = super().main
-        sys.exit(guarded(lambda: run(args, *rest, **kwargs)))
+        sys.exit(guarded(lambda: run(given, *rest, **kwargs), as_json=json_asked(given)))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise PipeClosed from error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import click
@@ -20,7 +20,11 @@ PIPE_CLOSED: Final = 128 + (signal.SIGPIPE.value if hasattr(signal, "SIGPIPE") e
 FAILED: Final = 1
 
 
-def guarded(run: Callable[[], Any]) -> int:
+class PipeClosed(Exception):
+    """Whoever read the answer went away. No OSError, which click would end by itself."""
+
+
+def guarded(run: Callable[[], Any], *, as_json: bool = False) -> int:
     """Run the command; the exit status. Errors become text on stderr, never a traceback."""
     try:
         status = run()
@@ -39,9 +43,9 @@ def guarded(run: Callable[[], Any]) -> int:
         error.show()
         return error.exit_code
     except HoldfastError as error:
-        show(error)
+        show(error, as_json=as_json)
         return error.exit_status
-    except BrokenPipeError:
+    except (BrokenPipeError, PipeClosed):
         # Nobody reads on; the interpreter must not complain when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
@@ -50,9 +54,9 @@ def guarded(run: Callable[[], Any]) -> int:
         return FAILED
 
 
-def show(error: HoldfastError) -> None:
-    """Print an error on stderr: as an object where the command line asks for JSON."""
-    if json_asked(sys.argv[1:]):
+def show(error: HoldfastError, *, as_json: bool) -> None:
+    """Print an error on stderr: as text for a person, or as an object."""
+    if as_json:
         told = {
             "code": error.code,
             "message": error.message,
@@ -66,9 +70,12 @@ def show(error: HoldfastError) -> None:
         click.echo(f"hint: {error.hint}", err=True)
 
 
-def json_asked(arguments: list[str]) -> bool:
+def json_asked(arguments: Sequence[str]) -> bool:
     """Whether the arguments ask for JSON; also where they could not be parsed."""
-    return any(argument in ("--json", "--jsonl") for argument in arguments)
+    options = list(arguments)
+    if "--" in options:
+        options = options[: options.index("--")]
+    return "--json" in options or "--jsonl" in options
 
 
 def _told(error: OSError) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import click
@@ -28,7 +28,7 @@ FORMAT: Final = "holdfast.export"
 VERSION: Final = 1
 BATCH: Final = 500
 KINDS: Final = ("conversation", "participant", "message")
-REPORT: Final = ("conversations", "messages", "memories", "unchanged", "refused")
+REPORT: Final = ("conversations", "messages", "memory_records", "unchanged", "refused")
 
 
 @click.command("export", cls=Leaf)
@@ -49,15 +49,7 @@ def export_store(file: str, force: bool) -> None:
             raise Conflict(
                 "The target of the export exists.", hint="Choose a new path, or --force."
             )
-        count = 0
-        partial = f"{file}.partial"
-        with open(partial, "w", encoding="utf-8", newline="\n") as target:
-            for line in counted(exported(storage), advance):
-                target.write(line + "\n")
-                count += 1
-            target.flush()
-            os.fsync(target.fileno())
-        os.replace(partial, file)
+        count = _written(file, counted(exported(storage), advance))
     output.one({"target": os.path.abspath(file), "lines": count}, ("target", "lines"))
 
 
@@ -84,7 +76,7 @@ def import_store(file: str, dry_run: bool) -> int:
     told = {
         "conversations": taking.conversations,
         "messages": taking.messages,
-        "memories": done.written,
+        "memory_records": done.written,
         "unchanged": taking.unchanged + done.unchanged,
         "refused": done.refused,
     }
@@ -108,6 +100,24 @@ def exported(storage: Storage) -> Iterator[str]:
         if cursor is None:
             break
     yield from storage.memory.transfer.export_lines()
+
+
+def _written(file: str, lines: Iterable[str]) -> int:
+    """Write the lines; the file has its name only when it is complete. How many there were."""
+    partial, count = f"{file}.partial", 0
+    try:
+        with open(partial, "w", encoding="utf-8", newline="\n") as target:
+            for line in lines:
+                target.write(line + "\n")
+                count += 1
+            target.flush()
+            os.fsync(target.fileno())
+        os.replace(partial, file)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise
+    return count
 
 
 class Taking:

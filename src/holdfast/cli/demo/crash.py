@@ -40,12 +40,18 @@ def crash(storage: Storage, path: str) -> Crash:
     conversation = storage.conversations.create(key=KEY, title="A writer that is killed").id
     command = [sys.executable, "-m", __name__, path, storage.scope.tenant, conversation]
     acknowledged: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+    # A session of its own: Ctrl-C is for the demo, which then ends its writer.
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as writer:
         assert writer.stdout is not None
-        for line in writer.stdout:
-            acknowledged.append(line)
-            if len(acknowledged) == ENOUGH:
-                writer.kill()
+        try:
+            for line in writer.stdout:
+                acknowledged.append(line)
+                if len(acknowledged) == ENOUGH:
+                    writer.kill()
+        finally:
+            writer.kill()
     said = whole(acknowledged)
     stored = [m.text for m in storage.conversations.messages.recent(conversation, 0)]
     return Crash(

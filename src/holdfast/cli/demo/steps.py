@@ -157,7 +157,7 @@ def _row(rank: int, item: Recalled) -> Row:
     return Row(
         rank=rank,
         id=item.memory.id,
-        score=round(item.score, 4),
+        score=item.score,
         legs=item.legs,
         speaker=item.memory.speaker or "",
         scene=item.memory.session or "",

@@ -1,0 +1,94 @@
+"""The doctor tells what is wrong, what can be saved and what to do, and harms nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tests.cli.conftest import Shell
+
+
+@pytest.fixture
+def filled(shell: Shell) -> Shell:
+    for number in range(60):
+        shell.ok("kv", "set", f"k{number}", "value " * 400)
+    return shell
+
+
+def test_a_sound_store_is_said_to_be_sound(filled: Shell) -> None:
+    report = filled.json("doctor", filled.store)
+    assert report["ok"] is True
+    assert report["records"]["entries"] == 60
+    assert report["file"]["made_by"] == "holdfast"
+    assert report["file"]["mode"] == "0o600"
+    assert report["versions"]["sqlite"] == apsw.sqlite_lib_version()
+    assert [copy["library"] for copy in report["sqlite_copies"]] == ["apsw", "sqlite3"]
+    assert report["advice"] == ["Nothing is wrong."]
+    text = filled.ok("doctor")
+    assert "Nothing is wrong." in text
+    assert "entries  60" in text
+
+
+def test_without_a_store_it_looks_at_the_installation(shell: Shell) -> None:
+    report = shell.json("doctor")
+    assert report["ok"] is True
+    assert "no store" in report["advice"][0]
+    assert not Path(shell.store).exists()
+    shell.refused(3, "doctor", str(shell.folder / "none.db"))
+
+
+def test_a_damaged_store_is_only_read_and_its_rows_are_counted(filled: Shell) -> None:
+    path = Path(filled.store)
+    content = bytearray(path.read_bytes())
+    middle = len(content) * 3 // 4 // 4096 * 4096
+    content[middle : middle + 4 * 4096] = b"\xaa" * (4 * 4096)
+    path.write_bytes(content)
+    done = filled.run("doctor", "--json")
+    assert done.exit_code == 1
+    assert path.read_bytes() == bytes(content)
+    text = filled.run("doctor")
+    assert text.exit_code == 1
+    assert "holdfast restore BACKUP" in text.stdout
+    assert "salvage" in text.stdout
+
+
+@pytest.mark.parametrize("content", [b"not a database at all " * 400, b"SQLite format 3\x00" * 300])
+def test_what_is_no_store_is_told(content: bytes, shell: Shell) -> None:
+    path = Path(shell.store)
+    path.write_bytes(content)
+    done = shell.run("doctor")
+    assert done.exit_code == 1
+    assert "Traceback" not in done.output
+    assert path.read_bytes() == content
+
+
+def test_a_file_of_another_program_is_told(shell: Shell) -> None:
+    with sqlite3.connect(shell.store) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    done = shell.run("doctor")
+    assert done.exit_code == 1
+    assert "another program" in done.stdout
+
+
+def test_a_newer_format_is_told_and_nothing_is_written(filled: Shell) -> None:
+    path = Path(filled.store)
+    content = bytearray(path.read_bytes())
+    content[60:64] = (99).to_bytes(4, "big")
+    path.write_bytes(content)
+    done = filled.run("doctor")
+    assert done.exit_code == 1
+    assert "Upgrade holdfast" in done.stdout
+    assert path.read_bytes() == bytes(content)
+
+
+def test_a_record_that_does_not_decode_is_found(filled: Shell) -> None:
+    connection = apsw.Connection(filled.store)
+    connection.execute("UPDATE entries SET value = '{' WHERE key = 'k1'")
+    connection.close()
+    done = filled.run("doctor")
+    assert done.exit_code == 1
+    assert "see findings" in done.stdout
