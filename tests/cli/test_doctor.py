@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -49,6 +50,10 @@ def test_a_damaged_store_is_only_read_and_its_rows_are_counted(filled: Shell) ->
     done = filled.run("doctor", "--json")
     assert done.exit_code == 1
     assert path.read_bytes() == bytes(content)
+    report = json.loads(done.stdout)
+    assert report["integrity"]["findings"]
+    assert 0 < report["salvage"]["records"]["entries"] <= 60
+    assert set(report["salvage"]["records"]) <= {"entries", "facts"}
     text = filled.run("doctor")
     assert text.exit_code == 1
     assert "holdfast restore BACKUP" in text.stdout

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 import holdfast
 from holdfast.cli.output import _field
+from holdfast.core.visible import bar, visible
 from holdfast.stores.memory import Recollection
-from holdfast.stores.memory.present import bar, recollection_text, visible
+from holdfast.stores.memory.recollection import recollection_text
 
 
 def recalled(*texts: str) -> Recollection:

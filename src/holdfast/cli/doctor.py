@@ -124,18 +124,23 @@ def _examined(path: str, advice: list[str]) -> dict[str, Any]:
         return {"integrity": {"ok": False, "findings": [error.message]}}
     except HoldfastError as error:
         damage = [error.message]
-        if error.hint:
-            advice.append(error.hint)
     report = salvage(path)
-    readable = sum(report.counts.values())
+    counts = {name: count for name, count in report.counts.items() if count and _is_told(name)}
+    readable = sum(counts.values())
     advice.append("Keep a copy of the file and of its -wal before anything else.")
     advice.append("If there is a backup: holdfast restore BACKUP NEW-PATH.")
     if readable:
-        advice.append(f"{readable} rows can still be read; see salvage.")
+        advice.append(f"{readable} records can still be read, by kind under salvage; what")
+        advice.append("`holdfast export` gets out of a copy is whole, up to where it fails.")
     return {
         "integrity": {"ok": False, "findings": damage},
-        "salvage": {"counts": report.counts, "findings": report.findings},
+        "salvage": {"records": counts, "findings": report.findings},
     }
+
+
+def _is_told(table: str) -> bool:
+    """Whether a table holds records: not the engine's own, nor what is derived from records."""
+    return not table.startswith("holdfast_") and "__" not in table
 
 
 def _page_damage(path: str) -> list[str]:
@@ -190,10 +195,16 @@ def _print(report: dict[str, Any]) -> None:
 
 
 def _lines(content: Any) -> list[str]:
-    if isinstance(content, dict):
-        width = max((len(name) for name in content), default=0)
-        return [f"{name:<{width}}  {_told(value)}" for name, value in content.items()]
-    return [_told(each) for each in content] or ["none"]
+    """Names and values in columns; a list's items below each other."""
+    if not isinstance(content, dict):
+        return [_told(each) for each in content] or ["none"]
+    width = max((len(name) for name in content), default=0)
+    lines = []
+    for name, value in content.items():
+        first, *more = value if isinstance(value, list) and value else [value]
+        lines.append(f"{name:<{width}}  {_told(first)}")
+        lines += [f"{'':<{width}}  {_told(each)}" for each in more]
+    return lines
 
 
 def _told(value: Any) -> str:
