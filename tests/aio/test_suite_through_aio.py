@@ -12,9 +12,9 @@ from holdfast import aio
 from holdfast.storage import Storage
 from holdfast.testing import Harness
 from holdfast.testing.memory import MemoryHarness
+from holdfast.testing.sqlite import SqliteHarness
 from holdfast.testing.suite import *  # noqa: F403
 from tests.aio.plain import LoopThread, Plain
-from tests.backends.test_sqlite import SqliteHarness
 
 
 @pytest.fixture(params=["memory", "sqlite"])
