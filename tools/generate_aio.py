@@ -347,6 +347,7 @@ class Writer:
             ("holdfast.calls", "Calls"),
             ("holdfast.calls", "P"),
             ("holdfast.calls", "T"),
+            ("holdfast.calls", "group_of"),
         ):
             self.names.use(Source(module, name))
 
@@ -383,7 +384,7 @@ class Writer:
             return [
                 f"    def __init__(self, below: {sync}, calls: Calls | None = None) -> None:",
                 "        self._below = below",
-                "        self._calls = calls or Calls(below._driver.group)",
+                "        self._calls = calls or Calls(group_of(below._driver))",
             ]
         return [
             f"    def __init__(self, below: {sync}, calls: Calls) -> None:",
@@ -553,7 +554,7 @@ class Writer:
                 "",
                 "    async def make() -> Storage:",
                 wrapped(f"below = await {opened}", arguments, "", "        "),
-                "        return Storage(below, Calls(below._driver.group, workers))",
+                "        return Storage(below, Calls(group_of(below._driver), workers))",
                 "",
                 f"    return {opening}(make)",
             ]

@@ -19,7 +19,7 @@ from typing import Any, Literal, Unpack
 
 from msgspec import UNSET, UnsetType
 
-from holdfast.calls import Calls, P, T
+from holdfast.calls import Calls, P, T, group_of
 from holdfast.core.change import Change
 from holdfast.core.clock import Clock, Ids
 from holdfast.core.driver import Health, Report
@@ -1886,7 +1886,7 @@ class Storage:
 
     def __init__(self, below: SyncStorage, calls: Calls | None = None) -> None:
         self._below = below
-        self._calls = calls or Calls(below._driver.group)
+        self._calls = calls or Calls(group_of(below._driver))
 
     @cached_property
     def audit(self) -> Audit:
@@ -2065,6 +2065,6 @@ def open(
             ids=ids,
             setup=setup,
         )
-        return Storage(below, Calls(below._driver.group, workers))
+        return Storage(below, Calls(group_of(below._driver), workers))
 
     return Opening(make)

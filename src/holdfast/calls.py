@@ -23,13 +23,14 @@ import weakref
 from asyncio import AbstractEventLoop, Future, get_running_loop
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context, copy_context
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, current_thread
 from time import monotonic, process_time
 from typing import Any, Final, ParamSpec, TypeVar
 
+from holdfast.core.driver import Driver
 from holdfast.core.errors import Conflict, NotFound, Unsupported
 from holdfast.core.values import check_count
 
@@ -99,6 +100,11 @@ class _Mailbox:
 _Job = tuple["Future[Any]", _Mailbox, Context, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 _Jobs = SimpleQueue[_Job | None]
 _Group = Callable[[], AbstractContextManager[None]]
+
+
+def group_of(driver: Driver) -> _Group:
+    """The driver's `group`; where it shares no commits each write has its own."""
+    return driver.group if driver.capabilities.shared_commits else nullcontext
 
 
 class Calls:
