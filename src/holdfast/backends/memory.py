@@ -50,6 +50,7 @@ from holdfast.core.query import (
     Order,
     Query,
     Rows,
+    checked_sum,
     compare_positions,
     full_order,
     position,
@@ -97,6 +98,7 @@ class MemoryDriver(Driver):
         self._journal: list[FeedEntry] = []
         self._last_position = 0
         self._undo: list[Callable[[], object]] = []
+        self._removing: set[tuple[str, Key]] = set()
 
     def setup(self, collections: Sequence[Collection]) -> None:
         with self._lock:
@@ -209,6 +211,8 @@ class MemoryDriver(Driver):
                 self._followers.pop(options["follower"], None)
                 return self._trim(task)
             if task == "trim":
+                if options["follower"] not in self._followers:
+                    raise NotFound("There is no such follower.", hint="Register it first.")
                 self._followers[options["follower"]] = options["position"]
                 return self._trim(task)
             return Report(
@@ -335,9 +339,22 @@ class _Write:
         return _copy(self._shape, record, False)
 
     def remove(self, records: Sequence[Record]) -> int:
+        """Remove each and what hangs on it; one that hangs on another may be gone before its turn.
+
+        A ring of references comes back to where it began, which is then left to its first visit.
+        """
+        removing = self._driver._removing
         for record in records:
-            self._follow_references(record)
-            self._replace(self._shape.key_of(record), None)
+            key = self._shape.key_of(record)
+            visit = (self._shape.name, key)
+            if visit in removing or key not in self._table.records:
+                continue
+            removing.add(visit)
+            try:
+                self._follow_references(record)
+            finally:
+                removing.discard(visit)
+            self._replace(key, None)
         return len(records)
 
     def _replace(self, key: Key, record: Record | None) -> None:
@@ -470,7 +487,7 @@ def _measure(measure: Measure, records: list[Record]) -> Any:
     if measure.kind == "distinct":
         return len(set(values))
     if measure.kind == "sum":
-        return sum(values)
+        return checked_sum(measure, sum(values))
     return (min if measure.kind == "min" else max)(values, default=None)
 
 

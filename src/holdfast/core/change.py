@@ -50,7 +50,8 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
 
     ``set`` replaces. ``default`` sets only where null. ``increment``, ``maximum`` and ``minimum``
     take null as the given number's neutral. ``append`` adds to a text list what it lacks, in
-    order. ``merge`` replaces the top-level keys of a json object; a null value removes the key.
+    order, and drops what the list already held twice. ``merge`` replaces the top-level keys of a
+    json object; a null value removes the key.
     ``scale`` is linear with limits.
     """
 

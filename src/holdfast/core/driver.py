@@ -160,7 +160,8 @@ class Driver(ABC):
     def maintain(self, task: Task, **options: Any) -> Report:
         """Run a maintenance task.
 
-        ``sweep(now, limit)`` deletes records whose ttl field is before ``now``;
+        ``sweep(now, limit)`` deletes records whose ttl field is before ``now``, the longest
+        expired first; ``limit`` counts for each tenant and collection;
         ``follow(follower)`` and ``unfollow(follower)`` start and stop a feed;
         ``trim(follower, position)`` says how far a follower is;
         ``integrity`` verifies what is stored; ``analyze``, ``vacuum``, ``reindex`` keep it fast.

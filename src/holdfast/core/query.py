@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from holdfast.core.filter import EVERYTHING, Filter, Record
+from holdfast.core.values import CHECKS
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -65,12 +66,21 @@ class Bucket(msgspec.Struct, frozen=True):
 class Measure(msgspec.Struct, frozen=True):
     """A figure per group. ``count`` without a field counts records; others leave nulls out.
 
-    ``sum`` of no values is 0; ``min`` and ``max`` of none are null.
+    ``sum`` of no values is 0, and Invalid when no field of its kind could hold it: beyond 64 bits,
+    or not finite. ``min`` and ``max`` of none are null.
     """
 
     name: str
     kind: Literal["count", "sum", "min", "max", "distinct"]
     field: str | None = None
+
+
+def checked_sum(measure: Measure, total: int | float) -> int | float:
+    """``total``, or Invalid naming the measure when it is beyond its kind."""
+    checked: int | float = CHECKS["float" if isinstance(total, float) else "int"](
+        measure.name, total
+    )
+    return checked
 
 
 COUNT = Measure("count", "count")

@@ -100,6 +100,13 @@ LINKS: Final = Collection(
     references=(Reference("parent", "suite_parents", "clear"),),
 )
 
+NODES: Final = Collection(
+    "suite_nodes",
+    (Field("id", "text"), Field("parent", "text", nullable=True)),
+    references=(Reference("parent", "suite_nodes", "cascade"),),
+)
+"""Records that refer to their own kind."""
+
 NOTES: Final = Collection(
     "suite_notes",
     (
@@ -177,6 +184,7 @@ SHAPES: Final = (
     TOYS,
     GUARDS,
     LINKS,
+    NODES,
     NOTES,
     JOBS,
     LEDGER,

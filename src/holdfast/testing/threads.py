@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -33,3 +34,8 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T]:
     if errors:
         raise errors[0]
     return [results[place] for place in range(len(calls))]
+
+
+def at_once(count: int, work: Callable[[int], T]) -> list[T]:
+    """`together` for ``work(0)``, ``work(1)`` and so on."""
+    return together([partial(work, n) for n in range(count)])

@@ -65,6 +65,14 @@ class Dialect(ABC):
         """The first instant of the calendar unit that a time column falls in."""
 
     @abstractmethod
+    def exact_sum(self, column: str) -> str:
+        """The sum of an int column, whatever its size, in a form that `read_sum` takes."""
+
+    @abstractmethod
+    def read_sum(self, value: Any) -> int:
+        """What `exact_sum` gave, as a number."""
+
+    @abstractmethod
     def append(self, column: str) -> str:
         """A text-list column with what it lacks of one bound list appended."""
 

@@ -15,7 +15,15 @@ from holdfast.backends.sql.filters import FilterPlanner, Shape
 from holdfast.core.change import Claim, DeleteWhere, Edit
 from holdfast.core.collection import REVISION, Collection, Reference
 from holdfast.core.filter import Filter, Record
-from holdfast.core.query import Aggregate, Bucket, Measure, Order, Query, full_order
+from holdfast.core.query import (
+    Aggregate,
+    Bucket,
+    Measure,
+    Order,
+    Query,
+    checked_sum,
+    full_order,
+)
 from holdfast.core.scope import EVERY_TENANT, Tenant
 
 Statement = tuple[str, list[Any]]
@@ -249,7 +257,7 @@ class Planner:
 
         def write() -> str:
             groups = [self._group(group) for group in aggregate.group_by]
-            selected = [*groups, *(self._measure(m) for m in aggregate.measures)]
+            selected = [*groups, *(self._measure(collection, m) for m in aggregate.measures)]
             text = (
                 f"SELECT {', '.join(selected)} FROM {self.dialect.table(collection)} AS t0"
                 f" WHERE {self.condition(where)}"
@@ -274,21 +282,32 @@ class Planner:
             read = None
             if measure.field is not None and measure.kind in ("min", "max"):
                 read = self.dialect.decoder(collection.by_name[measure.field].kind)
+            if measure.kind == "sum":
+                read = self._sum_reader(collection, measure)
             named.append((measure.name, read))
         return named
+
+    def _sum_reader(self, collection: Collection, measure: Measure) -> Codec:
+        if self._sums_exactly(collection, measure):
+            return lambda value: checked_sum(measure, self.dialect.read_sum(value))
+        return lambda value: checked_sum(measure, value)
+
+    @staticmethod
+    def _sums_exactly(collection: Collection, measure: Measure) -> bool:
+        return measure.field is not None and collection.by_name[measure.field].kind == "int"
 
     def _group(self, group: str | Bucket) -> str:
         if isinstance(group, Bucket):
             return self.dialect.bucket(f"t0.{quoted(group.field)}", group)
         return f"t0.{quoted(group)}"
 
-    @staticmethod
-    def _measure(measure: Measure) -> str:
+    def _measure(self, collection: Collection, measure: Measure) -> str:
         column = "*" if measure.field is None else f"t0.{quoted(measure.field)}"
         if measure.kind == "distinct":
             return f"count(DISTINCT {column})"
         if measure.kind == "sum":
-            return f"coalesce(sum({column}), 0)"
+            exact = self._sums_exactly(collection, measure)
+            return self.dialect.exact_sum(column) if exact else f"coalesce(sum({column}), 0)"
         return f"{measure.kind}({column})"
 
     # --- writing

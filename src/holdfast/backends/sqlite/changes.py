@@ -91,6 +91,7 @@ class Transaction:
         self._rows = Rows(connection, planner, tenant)
         # Records that this transaction has found; it alone writes, and its deletes forget them.
         self._present: set[tuple[str, Key]] = set()
+        self._removing: set[tuple[str, int]] = set()
         followed = connection.execute("SELECT 1 FROM holdfast_followers LIMIT 1").get
         self._journaled = followed is not None
 
@@ -232,13 +233,23 @@ class Transaction:
         return self._written(collection, record, held[REVISION] + 1)
 
     def _remove(self, collection: Collection, row: int, held: Record) -> None:
+        """Delete a row and what hangs on it, unless that was done or has begun.
+
+        A row that refers to its own kind may hang on one that was deleted before it, and a ring
+        of references comes back to where it began.
+        """
         self._present.clear()
+        visit = (collection.name, row)
+        if visit in self._removing:
+            return
+        self._removing.add(visit)
         for child, reference in self._planner.dependents(collection.name):
             self._follow_reference(child, reference, held[collection.key[0]])
-        text = f"DELETE FROM {quoted(collection.name)} WHERE _row = ?"
-        self._connection.execute(text, (row,))
-        if self._journaled:
-            self._journal(collection, collection.key_of(held), held[REVISION], None)
+        self._removing.discard(visit)
+        text = f"DELETE FROM {quoted(collection.name)} WHERE _row = ? RETURNING revision"
+        revision = self._connection.execute(text, (row,)).get
+        if self._journaled and revision is not None:
+            self._journal(collection, collection.key_of(held), revision, None)
 
     def _follow_reference(self, child: Collection, reference: Reference, value: Any) -> None:
         where: Filter = eq(reference.field, value)

@@ -82,6 +82,14 @@ class SqliteDialect(Dialect):
         unit = _MICROS[bucket.unit]
         return f"({column} - ({column} % {unit} + {unit}) % {unit})"
 
+    def exact_sum(self, column: str) -> str:
+        # sum() refuses as soon as a running sum passes 64 bits, so that the order would decide.
+        return f"coalesce(sum({column} >> 32) || ' ' || sum({column} & 4294967295), '0 0')"
+
+    def read_sum(self, value: Any) -> int:
+        high, low = value.split(" ")
+        return int(high) * 2**32 + int(low)
+
     def append(self, column: str) -> str:
         return f"holdfast_append({column}, ?)"
 

@@ -74,6 +74,10 @@ class Checked(Layer):
         self._check_open()
         if tenant is not EVERY_TENANT:
             _check_tenant(tenant)
+        elif query.limit is not None or query.after is not None:
+            # Two tenants may share a key, so that a position says too little to go on from.
+            name = "after" if query.limit is None else "limit"
+            raise Invalid(name, expected="one tenant to page through", got="every tenant")
         collection = self._collection(query.collection)
         check_order(collection, query.order)
         if query.limit is not None:

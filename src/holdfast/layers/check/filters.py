@@ -95,8 +95,9 @@ def _leaf(collection: Collection, part: Filter) -> Filter:
             raise Invalid(part.field, expected="a field with one value", got="another kind")
         return In(part.field, tuple(present(collection, part.field, v) for v in part.values))
     if isinstance(part, IsNull):
-        if part.field not in collection.vectors:
-            collection.field(part.field)
+        if part.field in collection.vectors:
+            raise Invalid(part.field, expected="a field that is no vector", got="a vector")
+        collection.field(part.field)
         return part
     if isinstance(part, Prefix):
         expect_kind(collection, part.field, ("text",))

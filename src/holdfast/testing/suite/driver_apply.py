@@ -25,7 +25,7 @@ from holdfast.core.change import (
 )
 from holdfast.core.driver import Driver
 from holdfast.core.errors import Conflict, NotFound
-from holdfast.core.filter import EVERYTHING, Filter, among, eq, ge, lt
+from holdfast.core.filter import EVERYTHING, Filter, In, among, eq, ge, lt
 from holdfast.core.query import Query, asc, desc
 from holdfast.core.search import Search, TextLeg
 from holdfast.testing.shapes import (
@@ -34,6 +34,7 @@ from holdfast.testing.shapes import (
     GUARDS,
     JOBS,
     LINKS,
+    NODES,
     NOON,
     NOTES,
     PAIRS,
@@ -420,6 +421,33 @@ class TestDriverReferences:
         if driver.capabilities.full_text:
             search = Search(collection=CHILDREN.name, text=TextLeg(terms=("orphan",)))
             assert [hit.key for hit in driver.search("t", search).text] == [("d",)]
+
+    def test_b17_records_of_one_kind_go_once_each(self, driver: Driver) -> None:
+        driver.setup(SHAPES)
+        stands = 0
+        if driver.capabilities.feed:
+            stands = driver.maintain("follow", follower="f").counts["position"]
+        nodes = {"a": None, "b": "a", "c": "b", "d": "c", "other": None}
+        driver.apply("t", [put(NODES, _link(k, v)) for k, v in nodes.items()])
+        [outcome] = driver.apply("t", [DeleteWhere(NODES.name, In("id", tuple("abc")))])
+        assert outcome.count == 3
+        assert _ids(driver, NODES.name) == ["other"]
+        if driver.capabilities.feed:
+            told = driver.feed("f", after=stands, limit=99)
+            gone = [entry.key[0] for entry in told if entry.record is None]
+            assert sorted(gone) == ["a", "b", "c", "d"]
+
+    def test_b17_a_ring_of_records_goes_whole(self, driver: Driver) -> None:
+        driver.setup(SHAPES)
+        driver.apply("t", [put(NODES, _link(k, None)) for k in "abc"])
+        for id, parent in (("a", "c"), ("b", "a"), ("c", "b")):
+            driver.apply("t", [Patch(NODES.name, (id,), Edit(set={"parent": parent}))])
+        driver.apply("t", [put(NODES, _link("self", None))])
+        driver.apply("t", [Patch(NODES.name, ("self",), Edit(set={"parent": "self"}))])
+        assert driver.apply("t", [Delete(NODES.name, ("b",))])[0].count == 1
+        assert _ids(driver, NODES.name) == ["self"]
+        assert driver.apply("t", [Delete(NODES.name, ("self",))])[0].count == 1
+        assert _ids(driver, NODES.name) == []
 
     def test_b17_replacing_a_parent_touches_no_child(self, driver: Driver) -> None:
         driver.setup(SHAPES)

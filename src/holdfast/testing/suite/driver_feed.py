@@ -35,7 +35,7 @@ from holdfast.testing.shapes import (
     put,
     vector,
 )
-from holdfast.testing.suite.threads import at_once
+from holdfast.testing.threads import at_once
 
 WRITERS = 4
 EACH = 15
@@ -192,6 +192,10 @@ class TestDriverFeed:
         driver.setup(SHAPES)
         if not driver.capabilities.feed:
             return
+        with pytest.raises(NotFound):
+            driver.feed("f", after=0, limit=9)
+        with pytest.raises(NotFound):
+            driver.maintain("trim", follower="f", position=0)
         with pytest.raises(NotFound):
             driver.feed("f", after=0, limit=9)
         driver.apply("t", [put(JOBS, job("a"))])

@@ -46,7 +46,7 @@ from holdfast.testing.shapes import (
     put,
     vector,
 )
-from holdfast.testing.suite.threads import at_once
+from holdfast.testing.threads import at_once
 
 STEP: list[Change] = [
     Patch(JOBS.name, ("a",), Edit(increment={"tries": 1})),
@@ -213,6 +213,12 @@ class TestDriverTenants:
         found = driver.query(EVERY_TENANT, query).records
         assert [r["id"] for r in found] == ["same", "same", "t", "u"]
         assert driver.aggregate(EVERY_TENANT, Aggregate(collection=JOBS.name)) == [{"count": 4}]
+        for paged in (
+            Query(collection=JOBS.name, limit=1),
+            Query(collection=JOBS.name, after=("",)),
+        ):
+            with pytest.raises(Invalid, match="one tenant"):
+                driver.query(EVERY_TENANT, paged)
         with pytest.raises(Invalid):
             driver.get(EVERY_TENANT, JOBS.name, ("same",))  # type: ignore[arg-type]
         for changes in ([put(JOBS, job("x"))], [DeleteWhere(JOBS.name, EVERYTHING)]):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from holdfast.core.change import Delete, DeleteWhere, Edit, PatchWhere, When
 from holdfast.core.change import Patch as PatchOne
 from holdfast.core.driver import Driver
-from holdfast.core.errors import Conflict
+from holdfast.core.errors import Conflict, Invalid
 from holdfast.core.filter import (
     EVERYTHING,
     Compare,
@@ -37,7 +38,7 @@ from holdfast.core.query import Aggregate, Bucket, Measure, Order, Query, asc, d
 from holdfast.testing.harness import Harness
 from holdfast.testing.shapes import NOON, PAIRS, SHAPES, THINGS, put, thing
 from holdfast.testing.strategies import FACTOR, examples, filters, leaves, paired, populated
-from holdfast.testing.suite.threads import at_once
+from holdfast.testing.threads import at_once
 
 PEOPLE = 45
 
@@ -389,6 +390,32 @@ class TestDriverAggregates:
         assert row == {m.name: None if m.kind in ("min", "max") else 0 for m in measures}
         asked = Aggregate(collection=THINGS.name, group_by=("name",), measures=measures)
         assert driver.aggregate("t", asked) == []
+
+    def test_b25_a_sum_is_exact_or_refused(self, driver: Driver) -> None:
+        driver.setup(SHAPES)
+        most = 2**63 - 1
+        counts = {"a": most, "b": 5, "c": -5, "d": -most - 1, "e": 1}
+        driver.apply("t", [put(THINGS, thing(k, count=n)) for k, n in counts.items()])
+        asked = Aggregate(collection=THINGS.name, measures=(Measure("total", "sum", "count"),))
+        assert driver.aggregate("t", asked) == [{"total": 0}]
+        for chosen, total in (
+            (("a", "b", "c"), most),
+            (("d", "e"), -most),
+            (("c", "d", "b"), ~most),
+        ):
+            some = msgspec.structs.replace(asked, filter=In("id", tuple(chosen)))
+            assert driver.aggregate("t", some) == [{"total": total}]
+        for chosen in ("ab", "cd"):
+            some = msgspec.structs.replace(asked, filter=In("id", tuple(chosen)))
+            with pytest.raises(Invalid, match="total"):
+                driver.aggregate("t", some)
+
+    def test_b25_a_sum_that_is_not_finite_is_refused(self, driver: Driver) -> None:
+        driver.setup(SHAPES)
+        driver.apply("t", [put(THINGS, thing(k, score=1.7e308)) for k in "ab"])
+        asked = Aggregate(collection=THINGS.name, measures=(Measure("total", "sum", "score"),))
+        with pytest.raises(Invalid, match="total"):
+            driver.aggregate("t", asked)
 
     def test_b25_figures_keep_their_kind(self, driver: Driver) -> None:
         driver.setup(SHAPES)

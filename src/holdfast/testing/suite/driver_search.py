@@ -23,7 +23,7 @@ from holdfast.core.text import analyze
 from holdfast.core.values import Vector
 from holdfast.testing.shapes import NOTES, SHAPES, note, put, vector
 from holdfast.testing.strategies import HOSTILE_QUERIES, examples
-from holdfast.testing.suite.threads import at_once
+from holdfast.testing.threads import at_once
 
 WORDS = ("apple", "plum", "pear", "fig", "kiwi", "lime", "melon", "grape", "日本語", "чай", "x1")
 SHADES = ("the", "and", "of")

@@ -32,7 +32,7 @@ from holdfast.testing.shapes import (
     thing,
     vector,
 )
-from holdfast.testing.suite.threads import at_once
+from holdfast.testing.threads import at_once
 
 OPENERS = 6
 

@@ -15,7 +15,7 @@ from holdfast.core.query import Aggregate, Query, asc, desc
 from holdfast.testing.harness import Cannot, Harness
 from holdfast.testing.processes import Peer, peers_on
 from holdfast.testing.shapes import EVENTS, JOBS, PAIRS, PARENTS, SHAPES, event, job, put
-from holdfast.testing.suite.threads import at_once
+from holdfast.testing.threads import at_once
 
 CALLERS = 4
 EACH = 12

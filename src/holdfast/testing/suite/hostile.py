@@ -104,6 +104,7 @@ def _forged_filters() -> dict[str, Any]:
         "In of a text": In("name", "abc"),  # type: ignore[arg-type]
         "In of too many": In("count", tuple(range(10_001))),
         "IsNull of nothing": IsNull("nope"),
+        "IsNull of a vector": InSelect("id", NOTES.name, "id", IsNull("embedding")),
         "Prefix of an int": Prefix("count", "1"),
         "Prefix with NUL": Prefix("name", "\x00"),
         "Prefix by a number": Prefix("name", 1),  # type: ignore[arg-type]
