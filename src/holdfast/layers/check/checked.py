@@ -14,7 +14,7 @@ from holdfast.core.change import Change, Outcome
 from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task
 from holdfast.core.errors import Closed, ForkedConnection, Invalid, Unsupported
-from holdfast.core.filter import Record
+from holdfast.core.filter import Filter, Record
 from holdfast.core.query import Aggregate, Query, Rows, full_order
 from holdfast.core.scope import EVERY_TENANT, NAME_LIMIT, Tenant
 from holdfast.core.search import Hits, Search
@@ -82,9 +82,7 @@ class Checked(Layer):
         check_order(collection, query.order)
         if query.limit is not None:
             check_count("limit", query.limit, 0, 2**31)
-        query = msgspec.structs.replace(
-            query, filter=check_filter(collection, query.filter, self._collection)
-        )
+        query = msgspec.structs.replace(query, filter=self._filter(collection, query.filter))
         if query.after is not None:
             order = full_order(query.order, collection.key)
             expect_list("after", query.after)
@@ -103,7 +101,7 @@ class Checked(Layer):
             _check_tenant(tenant)
         collection = self._collection(aggregate.collection)
         check_aggregate(collection, aggregate)
-        checked = check_filter(collection, aggregate.filter, self._collection)
+        checked = self._filter(collection, aggregate.filter)
         return self.below.aggregate(tenant, msgspec.structs.replace(aggregate, filter=checked))
 
     def search(self, tenant: str, search: Search) -> Hits:
@@ -124,7 +122,7 @@ class Checked(Layer):
             check_vector("vector", search.vector.vector)
         if search.minimum is not None:
             check_float("minimum", search.minimum)
-        checked = check_filter(collection, search.filter, self._collection)
+        checked = self._filter(collection, search.filter)
         return self.below.search(tenant, msgspec.structs.replace(search, filter=checked))
 
     def feed(self, follower: str, *, after: int, limit: int) -> list[FeedEntry]:
@@ -185,6 +183,9 @@ class Checked(Layer):
                 capability=name,
                 backend=self.name,
             )
+
+    def _filter(self, collection: Collection, part: Filter) -> Filter:
+        return check_filter(collection, part, self._collection)
 
     def _collection(self, name: str) -> Collection:
         found = self._collections.get(name) if isinstance(name, str) else None

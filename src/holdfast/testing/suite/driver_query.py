@@ -405,8 +405,8 @@ class TestDriverAggregates:
         ):
             some = msgspec.structs.replace(asked, filter=In("id", tuple(chosen)))
             assert driver.aggregate("t", some) == [{"total": total}]
-        for chosen in ("ab", "cd"):
-            some = msgspec.structs.replace(asked, filter=In("id", tuple(chosen)))
+        for pair in ("ab", "cd"):
+            some = msgspec.structs.replace(asked, filter=In("id", tuple(pair)))
             with pytest.raises(Invalid, match="total"):
                 driver.aggregate("t", some)
 
