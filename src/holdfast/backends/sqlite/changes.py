@@ -81,7 +81,9 @@ class Transaction:
         planner: Planner,
         tenant: str,
         now: datetime,
+        *,
         op_id: str | None,
+        journaled: bool,
     ) -> None:
         self._connection = connection
         self._planner = planner
@@ -92,8 +94,7 @@ class Transaction:
         # Records that this transaction has found; it alone writes, and its deletes forget them.
         self._present: set[tuple[str, Key]] = set()
         self._removing: set[tuple[str, int]] = set()
-        followed = connection.execute("SELECT 1 FROM holdfast_followers LIMIT 1").get
-        self._journaled = followed is not None
+        self._journaled = journaled
 
     def do(self, change: Change | Prepared) -> Outcome:
         """One change. Conflict or NotFound leave the transaction to be rolled back."""

@@ -240,7 +240,14 @@ class SqliteDriver(Driver):
                     raise IdempotencyMismatch("This operation id was used with another body.")
                 return _decode_outcomes(known[1])
         now = self._clock.now()
-        work = Transaction(connection, self._planner, tenant, now, op_id)
+        work = Transaction(
+            connection,
+            self._planner,
+            tenant,
+            now,
+            op_id=op_id,
+            journaled=self._writer.journaled(connection),
+        )
         outcomes = [work.do(change) for change in changes]
         if op_id is not None:
             connection.execute(

@@ -76,7 +76,14 @@ def _sweep(
     )
     count = 0
     for (tenant,) in fetched(connection, text, (to_micros(now),)):
-        work = Transaction(connection, desk.planner, tenant, desk.clock.now(), None)
+        work = Transaction(
+            connection,
+            desk.planner,
+            tenant,
+            desk.clock.now(),
+            op_id=None,
+            journaled=desk.writer.journaled(connection),
+        )
         count += work.do(expired).count
     return count
 
@@ -91,6 +98,7 @@ def follow(desk: Desk, *, follower: str) -> Report:
         connection.execute(
             "INSERT INTO holdfast_followers VALUES (?, ?) ON CONFLICT DO NOTHING", (follower, last)
         )
+        desk.writer.forget_followers()
         found = "SELECT position FROM holdfast_followers WHERE name = ?"
         return int(connection.execute(found, (follower,)).get)
 
@@ -102,6 +110,7 @@ def unfollow(desk: Desk, *, follower: str) -> Report:
 
     def work(connection: apsw.Connection) -> int:
         connection.execute("DELETE FROM holdfast_followers WHERE name = ?", (follower,))
+        desk.writer.forget_followers()
         return _drop_passed(connection)
 
     return Report("unfollow", True, {"dropped": desk.writer.run(work)})

@@ -63,6 +63,18 @@ class Writer:
         self._busy = False
         self._waiting: deque[_Turn[Any]] = deque()
         self._local = threading.local()
+        self._journaled: bool | None = None
+
+    def journaled(self, connection: apsw.Connection) -> bool:
+        """Whether anyone follows the store; asked once per transaction, inside it."""
+        if self._journaled is None:
+            followed = connection.execute("SELECT 1 FROM holdfast_followers LIMIT 1").get
+            self._journaled = followed is not None
+        return self._journaled
+
+    def forget_followers(self) -> None:
+        """Ask again: this transaction has changed who follows."""
+        self._journaled = None
 
     def run(self, work: Work[T]) -> T:
         """Run ``work`` in a transaction, durable when this returns."""
@@ -156,6 +168,7 @@ class Writer:
         connection = self._pool.writer
         try:
             connection.execute("BEGIN IMMEDIATE")
+            self._journaled = None
             if len(turns) == 1:
                 turns[0].result = turns[0].work(connection)
             else:
@@ -187,6 +200,7 @@ class Writer:
             try:
                 connection = self._pool.writer
                 connection.execute("BEGIN IMMEDIATE")
+                self._journaled = None
             except apsw.Error as error:
                 self._hand_over()
                 raise mapped(error) from error

@@ -140,11 +140,11 @@ MESSAGES: Final = Collection.of(
             where=not_null("external_id"),
         ),
     ),
-    # One index for pages and for time ranges: the time rides along, so that a range is read from
-    # the index alone and an append keeps one entry less.
+    # One index for pages and for time ranges: the id makes the order total without a sort, and
+    # the time rides along, so that a range is cut in the index and an append keeps one entry less.
     indexes=(
         Index(
-            ("conversation_id", "sequence", "created_at"),
+            ("conversation_id", "sequence", "id", "created_at"),
             serves="pages, the recent window and time ranges of one conversation",
         ),
     ),
