@@ -50,8 +50,8 @@ class NotesStore(Store):
 
     def write(self, topic: str, text: str, *, op_id: str | None = None) -> Note:
         """Open a note. Conflict while the topic has an open one."""
-        record = {"id": self._new_id(), "topic": topic, "text": text, "state": "open"}
-        record |= {"created_at": self._now(), "closed_at": None, **self._scope_fields()}
+        record = {"topic": topic, "text": text, "state": "open", "created_at": self._now()}
+        record |= {"id": self._new_id(), "closed_at": None, **self._scope_fields()}
         put, asked = Put(NOTES.name, record, ABSENT), ("notes.write", topic, text)
         return _build(self._apply(put, op_id=op_id, asked=asked)[0].record)
 

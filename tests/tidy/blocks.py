@@ -19,9 +19,13 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+from tests.tidy.source import REPOSITORY
+
 FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^`\n]*)$")
 RUNNER = Path(__file__).with_name("run_blocks.py")
 NETWORK_CUT = Path(__file__).with_name("network_cut")
+EXAMPLES = REPOSITORY / "examples"
+"""Pages import from there what they quote."""
 SKETCH = "sketch"
 
 
@@ -104,7 +108,7 @@ def environment(folder: Path) -> dict[str, str]:
     home.mkdir(exist_ok=True)
     path = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
     inherited = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    source = [str(NETWORK_CUT), *map(os.path.abspath, inherited)]
+    source = [str(NETWORK_CUT), str(EXAMPLES), *map(os.path.abspath, inherited)]
     return {
         "HOME": str(home),
         "PATH": os.pathsep.join(path),

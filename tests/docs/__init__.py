@@ -1,0 +1,1 @@
+"""What the guides tell people to do is done here."""
