@@ -62,6 +62,7 @@ format: dev
 generated: dev
 	@$(PY) tools/generate_aio.py --check
 	@$(PY) tools/generate_cli_docs.py --check
+	@$(PY) tools/generate_store_docs.py --check
 
 tidy: dev
 	$(PY) -m tests.tidy
