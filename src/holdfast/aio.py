@@ -25,6 +25,7 @@ from holdfast.core.clock import Clock, Ids
 from holdfast.core.driver import Health, Report
 from holdfast.core.embedding import Embedder, Reranker
 from holdfast.core.filter import Filter, Record
+from holdfast.core.observe import Sink
 from holdfast.core.ranker import Ranker
 from holdfast.core.scope import Scope
 from holdfast.journal.follow import Follower, Following
@@ -1982,9 +1983,12 @@ class Storage:
         """
         return await self._calls.run(self._below.follow, follower)
 
-    async def health(self) -> Health:
-        """Whether the store answers, and facts about it. Never raises."""
-        return await self._calls.run(self._below.health)
+    async def health(self, *, timeout_seconds: float = 5.0) -> Health:
+        """Whether the store answers and is ready, and facts about it. Never raises.
+
+        A store that has not answered after ``timeout_seconds`` (at most an hour) is not ok.
+        """
+        return await self._calls.run(self._below.health, timeout_seconds=timeout_seconds)
 
     async def backup(self, target: str) -> Report:
         """Write a consistent copy to the path ``target`` while others write."""
@@ -2030,6 +2034,7 @@ def open(
     busy_seconds: float | None = None,
     clock: Clock | None = None,
     ids: Ids | None = None,
+    observe: Sink | None = None,
     setup: bool = True,
     workers: int | None = None,
 ) -> Opening[Storage]:
@@ -2039,7 +2044,8 @@ def open(
     name, an object, or None for keyword recall alone; ``ranker`` is the recipe unless given.
     For a file, ``durability`` "full" (the default) syncs every commit, "normal" may lose the
     last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another process's
-    write. ``setup`` creates or upgrades tables.
+    write. ``observe`` is told of every call's count, time and error code, and never of content.
+    ``setup`` creates or upgrades tables.
 
     Raises Invalid, SchemaNewer, Corrupt, Busy, Unavailable; Unsupported names a missing extra.
 
@@ -2063,6 +2069,7 @@ def open(
             busy_seconds=busy_seconds,
             clock=clock,
             ids=ids,
+            observe=observe,
             setup=setup,
         )
         return Storage(below, Calls(group_of(below._driver), workers))

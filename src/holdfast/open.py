@@ -14,6 +14,7 @@ from holdfast.storage import Storage, all_collections
 if TYPE_CHECKING:
     from holdfast.core.driver import Driver
     from holdfast.core.embedding import Embedder, Reranker
+    from holdfast.core.observe import Sink
     from holdfast.core.ranker import Ranker
 
 EmbedderName = Literal["hash", "minilm", "static"]
@@ -35,6 +36,7 @@ def open(
     busy_seconds: float | None = None,
     clock: Clock | None = None,
     ids: Ids | None = None,
+    observe: Sink | None = None,
     setup: bool = True,
 ) -> Storage:
     """Open a store: a path or ``sqlite:///path`` for one file, ``memory:`` for none.
@@ -43,7 +45,8 @@ def open(
     name, an object, or None for keyword recall alone; ``ranker`` is the recipe unless given.
     For a file, ``durability`` "full" (the default) syncs every commit, "normal" may lose the
     last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another process's
-    write. ``setup`` creates or upgrades tables.
+    write. ``observe`` is told of every call's count, time and error code, and never of content.
+    ``setup`` creates or upgrades tables.
 
     Raises Invalid, SchemaNewer, Corrupt, Busy, Unavailable; Unsupported names a missing extra.
     """
@@ -58,9 +61,15 @@ def open(
         reranker=reranker,
         ranker=ranker or Recipe(),
     )
-    driver = Checked(
+    if observe is not None and not callable(getattr(observe, "operation", None)):
+        raise Invalid("observe", expected="a Sink, which has operation(seen)", got=observe)
+    driver: Driver = Checked(
         open_driver(url, clock, durability=durability, busy_seconds=busy_seconds),
     )
+    if observe is not None:
+        from holdfast.layers.observe import Observed
+
+        driver = Observed(driver, observe)
     if setup:
         driver.setup(all_collections())
     return Storage(driver, scope, runtime)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -11,9 +12,10 @@ import msgspec
 
 from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver, Health, Report
-from holdfast.core.errors import Forbidden
+from holdfast.core.errors import Forbidden, HoldfastError, Invalid
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
+from holdfast.core.values import check_float
 from holdfast.journal.follow import Follower, Following
 from holdfast.layers.check import Checked
 from holdfast.layers.unit import UnitOfWork
@@ -158,9 +160,14 @@ class Storage:
         following.start()
         return following
 
-    def health(self) -> Health:
-        """Whether the store answers, and facts about it. Never raises."""
-        return self._driver.health()
+    def health(self, *, timeout_seconds: float = 5.0) -> Health:
+        """Whether the store answers and is ready, and facts about it. Never raises.
+
+        A store that has not answered after ``timeout_seconds`` (at most an hour) is not ok.
+        """
+        if not 0 < check_float("timeout_seconds", timeout_seconds) <= 3600:
+            raise Invalid("timeout_seconds", expected="seconds above 0", got=repr(timeout_seconds))
+        return _asked_in_time(self._driver, timeout_seconds)
 
     def backup(self, target: str) -> Report:
         """Write a consistent copy to the path ``target`` while others write."""
@@ -186,3 +193,23 @@ class Storage:
 
     def __repr__(self) -> str:
         return f"<Storage {self._driver.name} tenant={self._scope.tenant!r}>"
+
+
+def _asked_in_time(driver: Driver, seconds: float) -> Health:
+    """The driver's health, or why it gave none; a late answer is left to its own thread."""
+    answers: list[Health] = []
+
+    def ask() -> None:
+        try:
+            answers.append(driver.health())
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, this is the answer to it
+            known = isinstance(error, HoldfastError)
+            reason = error.message if known else type(error).__name__  # type: ignore[attr-defined]
+            answers.append(Health(False, driver.name, reason, ready=False))
+
+    asking = threading.Thread(target=ask, name="holdfast-health", daemon=True)
+    asking.start()
+    asking.join(seconds)
+    if answers:
+        return answers[0]
+    return Health(False, driver.name, f"no answer within {seconds:g} seconds", ready=False)

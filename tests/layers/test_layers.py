@@ -15,10 +15,12 @@ from holdfast import layers
 from holdfast.core.capabilities import YES, Capabilities
 from holdfast.core.change import Delete
 from holdfast.core.driver import Driver, FeedEntry, Health, Report
+from holdfast.core.observe import Operation
 from holdfast.core.query import Aggregate, Query, Rows
 from holdfast.core.search import Hits, Search
 from holdfast.layers.check import Checked
 from holdfast.layers.layer import Layer
+from holdfast.layers.observe import Observed
 from holdfast.layers.unit import UnitOfWork
 from holdfast.testing import suite
 from holdfast.testing.memory import MemoryHarness
@@ -29,8 +31,16 @@ for _name in suite.__all__:
     if _name.startswith(("TestDriver", "TestHostile", "TestStateful")):
         globals()[_name] = getattr(suite, _name)
 
+
+class _RaisingSink:
+    """What the sink does must not show in any case."""
+
+    def operation(self, seen: Operation) -> None:
+        raise RuntimeError("the sink is broken")
+
+
 STACKS: dict[str, Callable[[Driver], Driver]] = {
-    "plain layers": lambda driver: Checked(Layer(Layer(driver))),
+    "plain layers": lambda driver: Observed(Checked(Layer(Layer(driver))), _RaisingSink()),
     "checked twice": lambda driver: Layer(Checked(Checked(driver))),
 }
 
@@ -45,6 +55,11 @@ def stage(request: pytest.FixtureRequest, harness: MemoryHarness) -> Iterator[St
 @pytest.fixture
 def harness() -> MemoryHarness:
     return MemoryHarness()
+
+
+class _QuietSink:
+    def operation(self, seen: Operation) -> None:
+        pass
 
 
 class _Listener(Driver):
@@ -143,7 +158,11 @@ def _layers() -> list[type[Layer]]:
 
 
 def _make(kind: type[Layer], listener: Driver) -> Layer:
-    made = UnitOfWork(listener, {}) if kind is UnitOfWork else kind(listener)
+    makers: dict[type[Layer], Callable[[], Layer]] = {
+        UnitOfWork: lambda: UnitOfWork(listener, {}),
+        Observed: lambda: Observed(listener, _QuietSink()),
+    }
+    made = makers.get(kind, lambda: kind(listener))()
     if kind is not UnitOfWork:
         made.setup(SHAPES)
     return made

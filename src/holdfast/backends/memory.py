@@ -35,6 +35,7 @@ from holdfast.core.collection import REVISION, Collection
 from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task
 from holdfast.core.edit import check_condition, edited
 from holdfast.core.errors import (
+    Closed,
     Conflict,
     IdempotencyMismatch,
     Invalid,
@@ -99,6 +100,7 @@ class MemoryDriver(Driver):
         self._last_position = 0
         self._undo: list[Callable[[], object]] = []
         self._removing: set[tuple[str, Key]] = set()
+        self._closed = False
 
     def setup(self, collections: Sequence[Collection]) -> None:
         with self._lock:
@@ -228,6 +230,7 @@ class MemoryDriver(Driver):
     def close(self) -> None:
         with self._lock:
             self._tables.clear()
+            self._closed = True
 
     def group(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -235,6 +238,8 @@ class MemoryDriver(Driver):
     # --- reading
 
     def _table(self, tenant: str, collection: str) -> _Table:
+        if self._closed:
+            raise Closed("The store is closed.", hint="Open it again.")
         return self._tables.setdefault((tenant, collection), _Table())
 
     def _of(self, tenant: Tenant, collection: str) -> Iterable[tuple[str, _Table]]:

@@ -80,12 +80,16 @@ class FeedEntry(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Whether the engine answers, and facts about it; ``reason`` says why not."""
+    """Whether the engine answers, and facts about it; ``reason`` says why not.
+
+    ``ready`` is false until the store was set up, and while it is being brought up.
+    """
 
     ok: bool
     backend: str
     reason: str = ""
     facts: dict[str, Any] = {}
+    ready: bool = True
 
 
 class Report(msgspec.Struct, frozen=True):

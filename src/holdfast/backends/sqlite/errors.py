@@ -10,6 +10,7 @@ import apsw
 from holdfast.core.collection import Collection
 from holdfast.core.errors import (
     Busy,
+    Closed,
     Conflict,
     Corrupt,
     HoldfastError,
@@ -35,6 +36,8 @@ def mapped(error: Exception) -> HoldfastError:
             "The file stayed locked by another writer until the deadline.",
             hint="Try again; nothing was written.",
         )
+    if isinstance(error, apsw.ConnectionClosedError):
+        return Closed("The store is closed.", hint="Open it again.")
     if isinstance(error, apsw.FullError):
         return StorageFull("The disk is full.", hint="Nothing was written; free some space.")
     if isinstance(error, apsw.ReadOnlyError):

@@ -16,7 +16,7 @@ import apsw
 
 from holdfast.backends.sqlite.connection import ConnectionPool
 from holdfast.backends.sqlite.errors import mapped
-from holdfast.core.errors import Unavailable
+from holdfast.core.errors import Closed, Unavailable
 
 T = TypeVar("T")
 
@@ -61,6 +61,7 @@ class Writer:
         self._pool = pool
         self._state = threading.Lock()
         self._busy = False
+        self._closed = False
         self._waiting: deque[_Turn[Any]] = deque()
         self._local = threading.local()
         self._journaled: bool | None = None
@@ -113,15 +114,25 @@ class Writer:
         return None
 
     def close(self) -> None:
-        """Wait for the writes under way."""
-        self._take_lead()
-        self._hand_over()
+        """Wait for the writes under way; those that come later say Closed."""
+        try:
+            self._take_lead()
+        except Closed:
+            return
+        with self._state:
+            self._closed = True
+            late, self._waiting = self._waiting, deque()
+        for turn in late:
+            turn.error = Closed("The store is closed.", hint="Open it again.")
+            turn.wake()
 
     # --- turns
 
     def _enter(self, work: Work[T] | None) -> _Turn[T] | None:
         """Take the lead (None), or queue up (the turn to wait on)."""
         with self._state:
+            if self._closed:
+                raise Closed("The store is closed.", hint="Open it again.")
             if not self._busy:
                 self._busy = True
                 return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -38,11 +39,17 @@ class Checked(Layer):
         super().__init__(below)
         self._collections: dict[str, Collection] = dict(collections or {})
         self._closed = False
+        self._setups = 0
+        self._setups_lock = threading.Lock()
         self._process_id = os.getpid()
 
     def setup(self, collections: Sequence[Collection]) -> None:
         self._check_open()
-        self.below.setup(collections)
+        self._count_setups(1)
+        try:
+            self.below.setup(collections)
+        finally:
+            self._count_setups(-1)
         self._collections.update({c.name: c for c in collections})
 
     def get(
@@ -149,8 +156,11 @@ class Checked(Layer):
 
     def health(self) -> Health:
         if self._closed:
-            return Health(False, self.name, "the store is closed")
-        return self.below.health()
+            return Health(False, self.name, "the store is closed", ready=False)
+        health = self.below.health()
+        if health.ok and not self._setups and self._collections:
+            return health
+        return msgspec.structs.replace(health, ready=False)
 
     def close(self) -> None:
         if not self._closed:
@@ -166,6 +176,10 @@ class Checked(Layer):
         self._check_open()
         self._offered("shared_commits", self.capabilities.shared_commits)
         return self.below.group()
+
+    def _count_setups(self, change: int) -> None:
+        with self._setups_lock:
+            self._setups += change
 
     def _check_open(self) -> None:
         if self._closed:

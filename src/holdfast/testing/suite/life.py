@@ -1,0 +1,232 @@
+"""What holds for a whole handle: opening, readiness, closing, time, secrets, many writers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from holdfast.core.clock import ManualClock
+from holdfast.core.collection import Collection
+from holdfast.core.driver import Driver, Health
+from holdfast.core.errors import Closed, Conflict, Invalid, NotFound
+from holdfast.core.observe import Operation, Sink
+from holdfast.core.query import Query
+from holdfast.layers.check import Checked
+from holdfast.layers.layer import Layer
+from holdfast.layers.observe import Observed
+from holdfast.storage import Storage, all_collections
+from holdfast.stores.kv import ENTRIES
+from holdfast.testing.harness import Harness
+from holdfast.testing.races import Between
+from holdfast.testing.stage import START
+from holdfast.testing.threads import at_once
+
+WRITERS = 8
+EACH = 25
+
+
+class _Slow(Layer):
+    """Stops in one verb until it is let go."""
+
+    def __init__(self, below: Driver, verb: str) -> None:
+        super().__init__(below)
+        self._verb = verb
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def _stop(self, verb: str) -> None:
+        if verb == self._verb:
+            self.begun.set()
+            self.go_on.wait()
+
+    def setup(self, collections: Sequence[Collection]) -> None:
+        self._stop("setup")
+        self.below.setup(collections)
+
+    def health(self) -> Health:
+        self._stop("health")
+        return self.below.health()
+
+
+class _Broken(Layer):
+    """A health call that raises, which the contract forbids."""
+
+    def health(self) -> Health:
+        raise OSError("/secret/path")
+
+
+class _Notes:
+    """A sink that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Operation] = []
+
+    def operation(self, seen: Operation) -> None:
+        self.told.append(seen)
+
+
+class _Raising:
+    """A sink that fails."""
+
+    def operation(self, seen: Operation) -> None:
+        raise RuntimeError("the sink is broken")
+
+
+def _observed(storage: Storage, sink: Sink) -> Storage:
+    ticks = iter(range(1_000_000))
+    driver = Observed(storage._driver, sink, lambda: float(next(ticks)))
+    driver.setup(all_collections())
+    return Storage(driver, storage.scope, storage._runtime)
+
+
+class TestObserve:
+    def test_a19_counts_errors_and_times_of_every_operation(self, storage: Storage) -> None:
+        notes = _Notes()
+        observed = _observed(storage, notes)
+        notes.told.clear()
+        observed.kv.get("k")
+        observed.kv.set("k", "v", expected_version=0)
+        observed.kv.list()
+        with pytest.raises(Conflict):
+            observed.kv.set("k", "v", expected_version=0)
+        entries = [(o.verb, o.count, o.error) for o in notes.told if ENTRIES.name in o.collections]
+        assert entries[:3] == [("get", 0, ""), ("get", 0, ""), ("apply", 1, "")]
+        assert ("query", 1, "") in entries
+        assert entries[-1] == ("apply", 0, "conflict")
+        assert all(o.seconds >= 1 for o in notes.told)
+
+    def test_a19_a_raising_sink_never_breaks_a_call(self, storage: Storage) -> None:
+        observed = _observed(storage, _Raising())
+        failures = observed.health().facts["sink_failures"]
+        assert observed.kv.set("k", 1).version == 1
+        with observed.unit() as unit:
+            unit.kv.set("l", 2)
+        assert (storage.kv.get("k"), storage.kv.get("l")) == (1, 2)
+        with pytest.raises(NotFound):
+            observed.memory.delete("missing")
+        assert observed.health().facts["sink_failures"] > failures
+
+    def test_a19_a_sink_is_told_no_content_no_id_and_no_tenant(
+        self, open_storage: Callable[..., Storage]
+    ) -> None:
+        notes = _Notes()
+        observed = _observed(open_storage(tenant="canary-tenant", user="canary-user"), notes)
+        kept = observed.memory.remember("canary content", op_id="canary-op")
+        observed.memory.recall("canary words")
+        observed.kv.set("canary-key", "canary-value")
+        observed.conversations.append(observed.conversations.create(key="canary").id, "canary")
+        with pytest.raises(Invalid):
+            observed._driver.query("canary-tenant", Query(collection="canary"))
+        shown = repr(notes.told)
+        assert "canary" not in shown
+        assert kept.id not in shown
+        assert {"get", "apply", "query", "search"} <= {o.verb for o in notes.told}
+
+
+class TestLife:
+    def test_a5_health_answers_within_its_timeout(self, storage: Storage) -> None:
+        slow = _Slow(storage._driver, "health")
+        handle = Storage(slow, storage.scope, storage._runtime)
+        try:
+            late = handle.health(timeout_seconds=0.01)
+        finally:
+            slow.go_on.set()
+        assert (late.ok, late.ready) == (False, False)
+        assert "0.01 seconds" in late.reason
+        assert handle.health().ok
+
+    def test_a5_health_never_raises_and_names_a_kind_not_a_content(self, storage: Storage) -> None:
+        broken = Storage(_Broken(storage._driver), storage.scope, storage._runtime)
+        told = broken.health()
+        assert (told.ok, told.ready, told.reason) == (False, False, "OSError")
+        storage.close()
+        assert not storage.health().ready
+
+    @pytest.mark.parametrize("seconds", [0, -1, float("nan"), True, "1", 1e9])
+    def test_a5_a_senseless_timeout_is_refused(self, storage: Storage, seconds: Any) -> None:
+        with pytest.raises(Invalid, match="timeout_seconds"):
+            storage.health(timeout_seconds=seconds)
+
+    def test_a5_a_store_is_not_ready_until_it_was_set_up(self, harness: Harness) -> None:
+        slow = _Slow(harness.open(ManualClock(START)), "setup")
+        driver = Checked(slow)
+        try:
+            assert not driver.health().ready
+            setting_up = threading.Thread(target=driver.setup, args=(all_collections(),))
+            setting_up.start()
+            slow.begun.wait()
+            assert not driver.health().ready
+            slow.go_on.set()
+            setting_up.join()
+            assert driver.health().ready
+        finally:
+            slow.go_on.set()
+            driver.close()
+
+    def test_a6_a_write_that_a_close_overtook_is_kept_or_says_closed(
+        self, harness: Harness, storage: Storage
+    ) -> None:
+        between = Between(harness.open(ManualClock(START)))
+        driver = Checked(between)
+        driver.setup(all_collections())
+        overtaken = Storage(driver, storage.scope, storage._runtime)
+        between.happens = overtaken.close
+        try:
+            overtaken.kv.set("k", 1)
+        except Closed:
+            assert storage.kv.get("k") is None
+        else:
+            assert storage.kv.get("k") == 1
+
+    def test_a6_closing_lets_writes_under_way_end_and_refuses_later_ones(
+        self, open_storage: Callable[..., Storage]
+    ) -> None:
+        closing, staying = open_storage(), open_storage()
+        begun = threading.Semaphore(0)
+
+        def work(caller: int) -> list[str]:
+            told: list[str] = []
+            if caller == WRITERS:
+                for _ in range(WRITERS):
+                    begun.acquire()
+                closing.close()
+                return told
+            with pytest.raises(Closed):
+                while True:
+                    told.append(closing.kv.set(f"{caller}-{len(told)}", caller).key)
+                    begun.release()
+            with pytest.raises(Closed):
+                closing.kv.get("0-0")
+            return told
+
+        told = at_once(WRITERS + 1, work)
+        assert all(staying.kv.get(key) is not None for keys in told for key in keys)
+        closing.close()
+
+    def test_a22_eight_writers_of_twenty_five_rows_leave_two_hundred(
+        self, open_storage: Callable[..., Storage]
+    ) -> None:
+        handles = [open_storage() for _ in range(WRITERS)]
+        made = handles[0].conversations.create().id
+
+        def work(caller: int) -> None:
+            storage = handles[caller]
+            for n in range(EACH):
+                name = f"{caller}-{n}"
+                storage.kv.set(name, n)
+                storage.memory.remember(f"note {name}")
+                storage.conversations.append(made, name)
+                storage.tasks.post(name)
+
+        at_once(WRITERS, work)
+        names = {f"{caller}-{n}" for caller in range(WRITERS) for n in range(EACH)}
+        reader = handles[0]
+        assert {entry.key for entry in reader.kv.list(limit=1_000)} == names
+        assert all(reader.kv.get(name) == int(name[2:]) for name in names)
+        kept = [m.content for m in reader.memory.list(limit=1_000)]
+        assert sorted(kept) == sorted(f"note {name}" for name in names)
+        said = [m.text for m in reader.conversations.messages.recent(made, 0)]
+        assert sorted(said) == sorted(names)
+        assert sorted(task.title for task in reader.tasks.list(limit=1_000)) == sorted(names)
