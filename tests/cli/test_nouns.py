@@ -55,7 +55,7 @@ def test_a_conversation_lives(shell: Shell) -> None:
     none = shell.json("conversation", "messages", "k", "--to", "2001-01-01")
     assert none == {"items": [], "next_cursor": None}
     [hit] = shell.json("conversation", "search", "kettle", "--in", "k")["items"]
-    assert hit["message"]["text"] == "the kettle is on"
+    assert (hit["text"], hit["sender"]) == ("the kettle is on", None)
     shell.refused(4, "conversation", "append", "k", "late", "--expected-head", "1")
     shell.ok("conversation", "update", "k", "--status", "closed", "--summary", "tea")
     assert shell.json("conversation", "show", "k")["summary"] == "tea"

@@ -21,6 +21,10 @@ from holdfast.cli.upkeep import backup, restore
 __all__ = ["main"]
 
 EPILOG = """\b
+Environment: HOLDFAST_STORE, HOLDFAST_TENANT, HOLDFAST_AGENT, HOLDFAST_USER,
+HOLDFAST_NAMESPACE and HOLDFAST_EMBEDDER stand for the options of these names.
+
+\b
 Exit status: 0 ok, 1 error, 2 usage, 3 not found, 4 conflict, 5 unavailable.
 """
 

@@ -27,7 +27,7 @@ KEY = click.option(
 )
 
 
-@click.group(cls=Noun)
+@click.group(cls=Noun, short_help="An append-only log that shows tampering.")
 def audit() -> None:
     """The audit log: entries chained by hash."""
 

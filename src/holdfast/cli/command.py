@@ -68,7 +68,6 @@ def shared_options(*, root: bool) -> list[click.Parameter]:
             help=text,
             type=kind,
             envvar=f"HOLDFAST_{name.upper()}" if root else None,
-            show_envvar=root,
             expose_value=False,
             callback=_note(name),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -12,15 +13,16 @@ from holdfast.cli.command import Noun, confirm, destroys, opened, paged
 from holdfast.cli.values import INSTANT, given, pairs_of, text_of
 from holdfast.core.errors import NotFound
 from holdfast.storage import Storage
-from holdfast.stores.conversations.records import Conversation
+from holdfast.stores.conversations.records import Conversation, Message
+from holdfast.stores.store import Page
 
 COLUMNS = ("id", "key", "title", "?status", "message_count", "?updated_at")
 DETAILS = (*COLUMNS, "summary", "first_inbound", "head", "token_count", "metadata", "created_at")
-MESSAGES = ("?id", "sequence", "role", "sender_id", "?created_at", "text")
+MESSAGES = ("?id", "sequence", "role", "sender", "?created_at", "text")
 ROLES = click.Choice(["user", "assistant", "system", "tool"])
 
 
-@click.group(cls=Noun)
+@click.group(cls=Noun, short_help="Conversations and their messages.")
 def conversation() -> None:
     """Conversations and their messages. A conversation is named by its id or its key."""
 
@@ -92,7 +94,8 @@ def append(conversation: str, text: str, meta: tuple[str, ...], **fields: Any) -
             metadata=pairs_of("meta", meta),
             **given(**fields),
         )
-    output.one(message, MESSAGES)
+        [answer] = _named(storage, [message])
+    output.one(answer, MESSAGES)
 
 
 @conversation.command("messages")
@@ -118,9 +121,11 @@ def messages(
 
         def page(n: int, after: str | None) -> Any:
             if start or end:
-                return reading.between(held, start, end, limit=n, cursor=after)
-            direction: Any = "backward" if backward else "forward"
-            return reading.page(held, direction=direction, limit=n, cursor=after)
+                found = reading.between(held, start, end, limit=n, cursor=after)
+            else:
+                direction: Any = "backward" if backward else "forward"
+                found = reading.page(held, direction=direction, limit=n, cursor=after)
+            return Page(_named(storage, found.items), found.next_cursor)
 
         output.pages(page, MESSAGES, limit=limit, cursor=cursor, everything=everything)
 
@@ -137,8 +142,12 @@ def search(query: str, k: int, conversation: str | None, **fields: Any) -> None:
     with opened() as storage:
         held = None if conversation is None else found(storage, conversation).id
         hits = storage.conversations.search(query, k=k, conversation_id=held, **given(**fields))
-    columns = ("?id", "score", "?conversation_id", "sequence", "sender_id", "text")
-    output.rows(hits, columns, row=_hit)
+        said = _named(storage, [hit.message for hit in hits])
+    columns = ("?id", "score", "?conversation_id", "sequence", "sender", "text")
+    answers = [
+        {**message, "score": round(hit.score, 3)} for hit, message in zip(hits, said, strict=True)
+    ]
+    output.rows(answers, columns)
 
 
 @conversation.command("update")
@@ -176,5 +185,11 @@ def found(storage: Storage, name: str) -> Conversation:
     return held
 
 
-def _hit(hit: Any) -> dict[str, Any]:
-    return {**output.plain(hit.message), "score": round(hit.score, 3)}
+def _named(storage: Storage, messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The messages with the name of who sent each, or the id where there is no name."""
+    answers = []
+    for spoken in storage.conversations.messages.named(messages):
+        sender = None if spoken.sender is None else spoken.sender.name or spoken.sender.id
+        told: dict[str, Any] = output.plain(spoken.message)
+        answers.append({**told, "sender": sender})
+    return answers

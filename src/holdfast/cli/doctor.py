@@ -15,7 +15,7 @@ from holdfast.core.errors import HoldfastError, NotFound, SchemaNewer
 from holdfast.core.visible import visible
 
 
-@click.command(cls=Leaf)
+@click.command(cls=Leaf, short_help="Look at the installation and at a store.")
 @click.argument("path", required=False)
 def doctor(path: str | None) -> int:
     """Look at the installation and at the store in PATH, and say what to do.
@@ -130,8 +130,8 @@ def _examined(path: str, advice: list[str]) -> dict[str, Any]:
     advice.append("Keep a copy of the file and of its -wal before anything else.")
     advice.append("If there is a backup: holdfast restore BACKUP NEW-PATH.")
     if readable:
-        advice.append(f"{readable} records can still be read, by kind under salvage; what")
-        advice.append("`holdfast export` gets out of a copy is whole, up to where it fails.")
+        advice.append(f"{readable} records can still be read, by kind under salvage. Without a")
+        advice.append("backup, SQLite's own shell gets them out of a copy: sqlite3 COPY .recover")
     return {
         "integrity": {"ok": False, "findings": damage},
         "salvage": {"records": counts, "findings": report.findings},

@@ -13,7 +13,7 @@ from holdfast.core.visible import visible
 COLUMNS = ("key", "value", "version", "?updated_at", "expires_at")
 
 
-@click.group(cls=Noun)
+@click.group(cls=Noun, short_help="Named values: any JSON under a key.")
 def kv() -> None:
     """Named values: any JSON under a key."""
 

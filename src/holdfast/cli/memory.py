@@ -29,7 +29,7 @@ SORTS = click.Choice(
 BY = click.option("--by", metavar="NAME", help="Who decided it.")
 
 
-@click.group(cls=Noun)
+@click.group(cls=Noun, short_help="What was remembered, one by one.")
 def memory() -> None:
     """Memories, named by their id or an unambiguous beginning of it."""
 

@@ -177,8 +177,18 @@ def _details(record: dict[str, Any], columns: Columns) -> None:
     table.add_column(overflow="fold")
     for name in (name.lstrip("?") for name in columns):
         if _says(record.get(name)):
-            table.add_row(name.replace("_", " "), Text(_cell(record[name])))
+            table.add_row(name.replace("_", " "), Text(_cell(_in_words(record[name]))))
     _console().print(table)
+
+
+def _in_words(value: object) -> object:
+    """A flat object as "name value, name value"; counts of nothing are left out."""
+    if not isinstance(value, dict) or any(isinstance(each, dict | list) for each in value.values()):
+        return value
+    told = {name or "(none)": each for name, each in value.items()}
+    if all(type(each) is int for each in told.values()):
+        told = {name: each for name, each in told.items() if each}
+    return ", ".join(f"{name} {each}" for name, each in told.items() if each is not None) or "none"
 
 
 def _listing(lines: list[dict[str, Any]], columns: Columns) -> None:

@@ -48,7 +48,7 @@ def filters_of(fields: dict[str, Any]) -> dict[str, Any]:
     return {**found, "metadata": metadata} if metadata else found
 
 
-@click.command(cls=Leaf)
+@click.command(cls=Leaf, short_help="Keep a text in memory.")
 @click.argument("text")
 @click.option("--kind", metavar="NAME", help="What it is: fact, preference, event, ...")
 @click.option("--tag", "tags", multiple=True, metavar="NAME", help="May be repeated.")
@@ -81,7 +81,7 @@ def remember(text: str, meta: tuple[str, ...], **fields: Any) -> None:
     output.one(memory, COLUMNS)
 
 
-@click.command(cls=Leaf)
+@click.command(cls=Leaf, short_help="Find what is remembered, best first.")
 @click.argument("query")
 @click.option("-k", "k", default=10, show_default=True, help="How many, up to 1000.")
 @click.option("--mode", type=MODES, default="hybrid", show_default=True)

@@ -14,7 +14,7 @@ from holdfast.storage import Storage
 from holdfast.stores.store import Page
 from holdfast.stores.tasks.records import TaskDraft, TaskFilter
 
-LISTED = ("id", "?state", "?priority", "title", "?assignee", "?holder", "?due_at")
+LISTED = ("id", "state", "?priority", "title", "?assignee", "?holder", "?due_at")
 CLAIMED = ("id", "lease_token", "title", "?lease_until", "?attempts")
 _DETAILS = (
     "id title description state priority assignee team tags due_at scheduled_at blocked_reason"
@@ -35,7 +35,7 @@ LEASE = click.option(
 )
 
 
-@click.group(cls=Noun)
+@click.group(cls=Noun, short_help="Work: posted, claimed under a lease, finished.")
 def task() -> None:
     """Tasks, named by their id or an unambiguous beginning of it."""
 

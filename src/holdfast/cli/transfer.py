@@ -31,7 +31,7 @@ KINDS: Final = ("conversation", "participant", "message")
 REPORT: Final = ("conversations", "messages", "memory_records", "unchanged", "refused")
 
 
-@click.command("export", cls=Leaf)
+@click.command("export", cls=Leaf, short_help="Write memories and conversations as JSON Lines.")
 @click.argument("file", default="-")
 @click.option("--force", is_flag=True, help="Write over FILE if it is there.")
 def export_store(file: str, force: bool) -> None:
@@ -53,7 +53,7 @@ def export_store(file: str, force: bool) -> None:
     output.one({"target": os.path.abspath(file), "lines": count}, ("target", "lines"))
 
 
-@click.command("import", cls=Leaf)
+@click.command("import", cls=Leaf, short_help="Read what export wrote.")
 @click.argument("file", default="-")
 @click.option("--dry-run", is_flag=True, help="Count and check the lines, and write nothing.")
 def import_store(file: str, dry_run: bool) -> int:

@@ -14,7 +14,7 @@ from holdfast.core.errors import Unsupported
 REPORT = ("target", "bytes", "sha256")
 
 
-@click.command(cls=Leaf)
+@click.command(cls=Leaf, short_help="Copy the whole store while others write.")
 @click.argument("target")
 @click.option("--dry-run", is_flag=True, help="Say what would be copied, and do nothing.")
 def backup(target: str, dry_run: bool) -> None:
@@ -31,7 +31,7 @@ def backup(target: str, dry_run: bool) -> None:
     output.one(_told(target, report.counts["bytes"], report.findings), REPORT)
 
 
-@click.command(cls=Leaf)
+@click.command(cls=Leaf, short_help="Make a store from a backup.")
 @click.argument("source")
 @click.argument("target")
 @click.option("--dry-run", is_flag=True, help="Say what would be made, and do nothing.")

@@ -13,7 +13,7 @@ from holdfast.cli.command import Leaf, settings
 from holdfast.core.errors import Conflict, Invalid
 
 
-@click.command(cls=Leaf)
+@click.command(cls=Leaf, short_help="See it work on a whole play.")
 def demo() -> int:
     """See it work on a whole play: recall, history, forgetting, and a crash.
 
