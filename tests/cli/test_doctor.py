@@ -77,6 +77,7 @@ def test_a_file_of_another_program_is_told(shell: Shell) -> None:
     done = shell.run("doctor")
     assert done.exit_code == 1
     assert "another program" in done.stdout
+    assert "restore" not in done.stdout
 
 
 def test_a_newer_format_is_told_and_nothing_is_written(filled: Shell) -> None:
@@ -88,6 +89,17 @@ def test_a_newer_format_is_told_and_nothing_is_written(filled: Shell) -> None:
     assert done.exit_code == 1
     assert "Upgrade holdfast" in done.stdout
     assert path.read_bytes() == bytes(content)
+
+
+def test_a_store_of_a_newer_edition_is_not_called_damaged(filled: Shell) -> None:
+    connection = apsw.Connection(filled.store)
+    connection.execute("UPDATE holdfast_collections SET version = 99 WHERE name = 'entries'")
+    connection.close()
+    done = filled.run("doctor", "--json")
+    assert done.exit_code == 1
+    report = json.loads(done.stdout)
+    assert "salvage" not in report
+    assert report["integrity"]["findings"]
 
 
 def test_a_record_that_does_not_decode_is_found(filled: Shell) -> None:

@@ -93,6 +93,9 @@ def test_a_memory_lives(shell: Shell) -> None:
     coffee = shell.json("remember", "-", stdin="Bob drinks coffee\n")
     assert coffee["content"] == "Bob drinks coffee"
     assert shell.json("memory", "get", tea["id"])["content"] == "Ada drinks tea"
+    beginning = next(tea["id"][:n] for n in range(36) if not coffee["id"].startswith(tea["id"][:n]))
+    assert shell.json("memory", "get", beginning)["id"] == tea["id"]
+    shell.refused(4, "memory", "get", tea["id"][:4])
     listed = shell.json("memory", "list", "--tag", "drink")["items"]
     assert [item["id"] for item in listed] == [tea["id"]]
     assert shell.json("memory", "list", "--meta", "cups=3")["items"] == []

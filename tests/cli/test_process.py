@@ -163,7 +163,31 @@ def test_nothing_found_is_said_beside_the_data(shell: Shell) -> None:
     assert shell.ok("memory", "list") == ""
 
 
-def screen(*args: str) -> str:
+def test_long_work_shows_how_far_it_is(shell: Shell, tmp_path: Path) -> None:
+    for number in range(30):
+        shell.ok("kv", "set", f"k{number}", "v" * 4_000)
+        shell.ok("remember", f"thing number {number}")
+    lines = str(tmp_path / "all.jsonl")
+    for title, args in (
+        ("export", ("--store", shell.store, "export", lines)),
+        ("import", ("--store", str(tmp_path / "copy.db"), "import", lines)),
+        ("backup", ("--store", shell.store, "backup", str(tmp_path / "saved.db"))),
+        ("restore", ("restore", str(tmp_path / "saved.db"), str(tmp_path / "again.db"))),
+    ):
+        assert f"{title} " in screen(*args)
+    assert (tmp_path / "again.db").exists()
+
+
+@pytest.mark.parametrize(("said", "left"), [("y", 0), ("n", 1)])
+def test_what_destroys_asks_a_person(said: str, left: int, shell: Shell) -> None:
+    shell.ok("kv", "set", "a", "1")
+    shown = screen("--store", shell.store, "kv", "delete", "a", typed=f"{said}\n")
+    assert "This will delete the key 'a'. Go on? [y/N]" in shown
+    assert ("Nothing was changed." in shown) == bool(left)
+    assert len(shell.json("kv", "list")["items"]) == left
+
+
+def screen(*args: str, typed: str = "") -> str:
     """What a person sees on a terminal of 80 columns, without colours."""
     env = environment(TERM="xterm", NO_COLOR="1")
     here, there = pty.openpty()
@@ -171,6 +195,7 @@ def screen(*args: str) -> str:
         [*COMMAND, *args], env=env, stdin=there, stdout=there, stderr=there, close_fds=True
     ) as process:
         os.close(there)
+        os.write(here, typed.encode())
         shown = bytearray()
         while True:
             ready, _, _ = select.select([here], [], [], 60)

@@ -175,7 +175,10 @@ def confirm(what: str, *, yes: bool, dry_run: bool) -> bool:
         return True
     if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError(f"This would {what}. Repeat it with --yes, or with --dry-run.")
-    return click.confirm(f"This will {what}. Go on?", err=True)
+    if click.confirm(f"This will {what}. Go on?", err=True):
+        return True
+    click.echo("Nothing was changed.", err=True)
+    return False
 
 
 Command = Callable[..., Any]

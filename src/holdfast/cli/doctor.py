@@ -11,7 +11,7 @@ import click
 from holdfast.cli import output
 from holdfast.cli.command import Leaf, settings
 from holdfast.core.driver import Report
-from holdfast.core.errors import HoldfastError, NotFound, SchemaNewer
+from holdfast.core.errors import Corrupt, HoldfastError, NotFound
 from holdfast.core.visible import visible
 
 
@@ -20,8 +20,9 @@ from holdfast.core.visible import visible
 def doctor(path: str | None) -> int:
     """Look at the installation and at the store in PATH, and say what to do.
 
-    A damaged file is only read: the rows that can still be read are counted. The exit status is 1
-    when something is wrong.
+    A damaged file is only read: the records that can still be read are counted. A sound one is
+    opened as by any command, so an older edition is brought up to date. The exit status is 1 when
+    something is wrong.
     """
     held = settings()
     if path is not None:
@@ -119,11 +120,14 @@ def _examined(path: str, advice: list[str]) -> dict[str, Any]:
         damage = _page_damage(path)
         if not damage:
             return _integrity(path, advice)
-    except SchemaNewer as error:
-        advice.append(error.hint)
-        return {"integrity": {"ok": False, "findings": [error.message]}}
-    except HoldfastError as error:
+    except Corrupt as error:
         damage = [error.message]
+        if file_facts(path).get("made_by") == "another program":
+            advice.append(error.hint)
+            return {"integrity": {"ok": False, "findings": damage}}
+    except HoldfastError as error:
+        advice += [error.hint] if error.hint else []
+        return {"integrity": {"ok": False, "findings": [error.message]}}
     report = salvage(path)
     counts = {name: count for name, count in report.counts.items() if count and _is_told(name)}
     readable = sum(counts.values())
