@@ -112,7 +112,26 @@ def test_a_message_without_its_conversation_is_refused(filled: Shell) -> None:
     lines = filled.ok("export").splitlines(keepends=True)
     orphan = next(line for line in lines if '"kind":"message"' in line)
     told = filled.refused(2, "--store", "memory:", "import", "-", stdin=lines[0] + orphan)
-    assert "line 2: expected a message below its conversation" in told
+    assert "line 2: expected a record below its conversation" in told
+
+
+def test_a_participant_without_its_conversation_is_refused(filled: Shell) -> None:
+    lines = filled.ok("export").splitlines(keepends=True)
+    orphan = next(line for line in lines if '"kind":"participant"' in line)
+    told = filled.refused(2, "--store", "memory:", "import", "-", stdin=orphan)
+    assert "line 1: expected a record below its conversation" in told
+
+
+def test_a_conversation_whose_key_another_has_is_refused_and_said_so(filled: Shell) -> None:
+    copy = str(filled.folder / "copy.db")
+    mine = filled.json("--store", copy, "conversation", "create", "--key", "k")["id"]
+    filled.ok("--store", copy, "conversation", "append", "k", "mine")
+    done = filled.run("--store", copy, "import", "-", "--json", stdin=filled.ok("export"))
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    assert (told["refused"], told["conversations"], told["messages"]) == (1, 1, 0)
+    [only] = filled.json("--store", copy, "conversation", "messages", "k")["items"]
+    assert (only["conversation_id"], only["text"]) == (mine, "mine")
 
 
 def test_a_dry_run_counts_and_writes_nothing(filled: Shell) -> None:

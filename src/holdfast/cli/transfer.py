@@ -78,10 +78,10 @@ def import_store(file: str, dry_run: bool) -> int:
         "messages": taking.messages,
         "memory_records": done.written,
         "unchanged": taking.unchanged + done.unchanged,
-        "refused": done.refused,
+        "refused": taking.refused + done.refused,
     }
     output.one(told, REPORT)
-    return 1 if done.refused else 0
+    return 1 if told["refused"] else 0
 
 
 def exported(storage: Storage) -> Iterator[str]:
@@ -129,9 +129,11 @@ class Taking:
         self._drafts: list[Draft] = []
         self._of = ""
         self._known: set[str] = set()
+        self._refused = False
         self.conversations = 0
         self.messages = 0
         self.unchanged = 0
+        self.refused = 0
 
     def memories(self, lines: Iterable[str]) -> Iterator[str]:
         """What is left for the memories; an empty line for each that was taken out.
@@ -157,7 +159,7 @@ class Taking:
             if kind == "conversation":
                 self._conversation(msgspec.convert(record, Conversation))
             elif kind == "participant":
-                self._participant(msgspec.convert(record, Participant))
+                self._participant(number, msgspec.convert(record, Participant))
             else:
                 self._message(number, msgspec.convert(record, Message))
         except msgspec.ValidationError:
@@ -173,14 +175,19 @@ class Taking:
         handle = self._storage.scoped(**{part: value or None for part, value in scope.items()})
         self._of, self._known = held.id, set()
         self._handles = {held.id: handle}
+        self._refused = False
         if handle.conversations.get(held.id) is None:
-            handle.conversations.create(
+            made = handle.conversations.create(
                 key=held.key,
                 title=held.title,
                 metadata=held.metadata,
                 conversation_id=held.id,
                 created_at=held.created_at,
             )
+            if made.id != held.id:  # another one has its key, and keeps it
+                self._refused = True
+                self.refused += 1
+                return
             self.conversations += 1
         else:
             self.unchanged += 1
@@ -189,9 +196,11 @@ class Taking:
         if held.summary is not None or held.status != "open":
             handle.conversations.update(held.id, summary=held.summary, status=held.status)
 
-    def _participant(self, held: Participant) -> None:
+    def _participant(self, number: int, held: Participant) -> None:
+        if held.conversation_id != self._of:
+            raise _out_of_place(number)
         participants = self._handles[self._of].conversations.participants
-        if participants.get(held.id) is None:
+        if not self._refused and participants.get(held.id) is None:
             participants.add(
                 held.conversation_id,
                 external_id=held.external_id,
@@ -204,9 +213,9 @@ class Taking:
 
     def _message(self, number: int, held: Message) -> None:
         if held.conversation_id != self._of:
-            raise Invalid(
-                f"line {number + 1}", expected="a message below its conversation", got="another"
-            )
+            raise _out_of_place(number)
+        if self._refused:
+            return
         if held.id in self._known:
             self.unchanged += 1
             return
@@ -236,6 +245,12 @@ def parsed(number: int, line: str) -> tuple[str, Any]:
 
 def _strange(number: int) -> Invalid:
     return Invalid(f"line {number + 1}", expected="a record of an export", got="something else")
+
+
+def _out_of_place(number: int) -> Invalid:
+    return Invalid(
+        f"line {number + 1}", expected="a record below its conversation", got="another's"
+    )
 
 
 def _counts(lines: Iterable[str]) -> dict[str, int]:
