@@ -58,6 +58,19 @@ class TestConversations:
         assert len(made) == 3
         assert storage.conversations.get_by_key(None) is None
 
+    def test_c2_what_is_brought_along_keeps_its_time_and_its_place(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        new = storage.conversations.create()
+        then = clock.now() - timedelta(days=400)
+        old = storage.conversations.create(created_at=then)
+        assert (old.created_at, old.updated_at) == (then, then)
+        assert storage.conversations.get(old.id) == old
+        assert [c.id for c in storage.conversations.list()] == [new.id, old.id]
+        with pytest.raises(Invalid):
+            storage.conversations.create(created_at=then.replace(tzinfo=None))
+        assert len(storage.conversations.list()) == 2
+
     def test_b6_a_used_id_is_refused_and_the_row_untouched(
         self, open_storage: Callable[..., Storage]
     ) -> None:
