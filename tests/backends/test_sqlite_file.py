@@ -17,6 +17,7 @@ import holdfast
 from holdfast.backends.sqlite import SqliteDriver, connection
 from holdfast.backends.sqlite.maintenance import restore, salvage
 from holdfast.core.errors import Busy, Conflict, Corrupt, Forbidden, Invalid, ReadOnly, SchemaNewer
+from holdfast.storage import all_collections
 
 
 @pytest.fixture
@@ -217,6 +218,25 @@ def test_a_fresh_schema_equals_a_migrated_one(path: str, tmp_path: Path) -> None
     assert objects(fresh) == objects(migrated)
     fresh.close()
     migrated.close()
+
+
+def test_text_that_is_no_text_is_corrupt_and_no_other_error(path: str) -> None:
+    with holdfast.open(path) as storage:
+        conversation = storage.conversations.create().id
+        storage.conversations.append(conversation, "whole")
+    with apsw.Connection(path) as damaging:
+        damaging.execute("UPDATE messages SET text = CAST(x'e328' AS TEXT)")
+    damaging.close()
+    driver = SqliteDriver(path)
+    with holdfast.open(path) as storage:
+        driver.setup(all_collections())
+        with pytest.raises(Corrupt):
+            storage.conversations.messages.recent(conversation)
+        with pytest.raises(Corrupt):
+            driver.maintain("integrity")
+        with pytest.raises(Corrupt):
+            storage.conversations.search("whole")
+    driver.close()
 
 
 MAKE = "import holdfast, sys; holdfast.open(sys.argv[1]).close()"

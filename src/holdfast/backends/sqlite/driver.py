@@ -172,7 +172,7 @@ class SqliteDriver(Driver):
         desk = maintenance.Desk(self._pool, self._writer, self._planner, self._clock)
         try:
             return run(desk, **options)
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:
             raise mapped(error) from error
 
     def backup(self, target: str) -> Report:
@@ -273,7 +273,7 @@ class _Reading:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if self._lent:
             self._pool.give(self._connection)
-        if isinstance(error, apsw.Error):
+        if isinstance(error, apsw.Error | UnicodeDecodeError):
             raise mapped(error) from error
 
 

@@ -44,7 +44,8 @@ def mapped(error: Exception) -> HoldfastError:
         return ReadOnly("The file or its folder cannot be written.")
     if isinstance(error, apsw.NotADBError):
         return Corrupt("The file is not a SQLite database, or its first page is damaged.")
-    if isinstance(error, apsw.CorruptError):
+    # Text that is not UTF-8 was never written by us: pages were exchanged or overwritten.
+    if isinstance(error, apsw.CorruptError | UnicodeDecodeError):
         return Corrupt(
             "The file is damaged.", hint="`holdfast doctor` says what can be saved from it."
         )

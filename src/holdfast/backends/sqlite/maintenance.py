@@ -261,7 +261,7 @@ def salvage(path: str) -> Report:
         try:
             for _ in connection.execute(f"SELECT * FROM {quoted(name)}"):
                 counts[name] += 1
-        except apsw.Error:
+        except (apsw.Error, UnicodeDecodeError):
             findings.append(f"{name}: reading stopped after {counts[name]} rows")
     connection.close()
     return Report("salvage", not findings, counts, findings)
