@@ -179,6 +179,8 @@ def judge(path: str, promised: Iterable[str], known: Iterable[str] = ()) -> tupl
             storage.kv.set("probe", {"text": content("probe")})
     except HoldfastError as error:
         return Held(), [f"corrupt: opening or reading said {type(error).__name__}: {error.message}"]
+    except Exception as error:  # noqa: BLE001 - damage must be told by a typed error
+        return Held(), [f"corrupt, and not told as such: {type(error).__name__}: {error}"]
     names, promises = names_of(held), set(promised)
     findings.extend(f"lost: {name}" for name in sorted(promises - names))
     findings.extend(f"vanished: {name}" for name in sorted(set(known) - names - promises))

@@ -239,6 +239,15 @@ def test_text_that_is_no_text_is_corrupt_and_no_other_error(path: str) -> None:
     driver.close()
 
 
+def test_a_damaged_schema_is_corrupt_and_no_other_error(path: str) -> None:
+    holdfast.open(path).close()
+    with apsw.Connection(path) as damaging:
+        damaging.execute("UPDATE holdfast_collections SET shape = '{' WHERE name = 'entries'")
+    damaging.close()
+    with pytest.raises(Corrupt):
+        holdfast.open(path)
+
+
 MAKE = "import holdfast, sys; holdfast.open(sys.argv[1]).close()"
 
 

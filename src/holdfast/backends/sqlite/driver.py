@@ -19,7 +19,7 @@ from holdfast.backends.sqlite.connection import (
     fetched,
 )
 from holdfast.backends.sqlite.dialect import SqliteDialect
-from holdfast.backends.sqlite.errors import mapped
+from holdfast.backends.sqlite.errors import ENGINE_ERRORS, mapped
 from holdfast.backends.sqlite.rows import Rows as RowReader
 from holdfast.backends.sqlite.rows import decoded, decoded_all
 from holdfast.backends.sqlite.schema import Schema
@@ -172,7 +172,7 @@ class SqliteDriver(Driver):
         desk = maintenance.Desk(self._pool, self._writer, self._planner, self._clock)
         try:
             return run(desk, **options)
-        except (apsw.Error, UnicodeDecodeError) as error:
+        except ENGINE_ERRORS as error:
             raise mapped(error) from error
 
     def backup(self, target: str) -> Report:
@@ -273,7 +273,7 @@ class _Reading:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if self._lent:
             self._pool.give(self._connection)
-        if isinstance(error, apsw.Error | UnicodeDecodeError):
+        if isinstance(error, ENGINE_ERRORS):
             raise mapped(error) from error
 
 

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 import apsw
+import msgspec
 
 from holdfast.core.collection import Collection
 from holdfast.core.errors import (
@@ -26,6 +27,11 @@ _BEYOND: Final = re.compile(
     r"CHECK constraint failed: (\w+)|cannot store REAL value in INTEGER column \w+\.(\w+)"
 )
 
+DAMAGE: Final = (UnicodeDecodeError, msgspec.DecodeError)
+"""Text that is no UTF-8 and JSON that is none were never written by us: the pages are damaged."""
+ENGINE_ERRORS: Final = (apsw.Error, *DAMAGE)
+"""What reading a file can raise, for `mapped`."""
+
 
 def mapped(error: Exception) -> HoldfastError:
     """The contract's error for an engine error; raise it ``from`` the original."""
@@ -44,8 +50,7 @@ def mapped(error: Exception) -> HoldfastError:
         return ReadOnly("The file or its folder cannot be written.")
     if isinstance(error, apsw.NotADBError):
         return Corrupt("The file is not a SQLite database, or its first page is damaged.")
-    # Text that is not UTF-8 was never written by us: pages were exchanged or overwritten.
-    if isinstance(error, apsw.CorruptError | UnicodeDecodeError):
+    if isinstance(error, (apsw.CorruptError, *DAMAGE)):
         return Corrupt(
             "The file is damaged.", hint="`holdfast doctor` says what can be saved from it."
         )
