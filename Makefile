@@ -71,7 +71,7 @@ bench: dev
 	$(PY) -m bench.run $(ARGS)
 
 bench-recall: dev
-	$(PY) -m bench.recall $(ARGS)
+	$(PY) bench/recall/measure.py $(ARGS)
 
 soak: dev
 	$(PY) -m soak.run --kills $(KILLS) --opens $(OPENS) --strings $(STRINGS) \

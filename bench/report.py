@@ -1,4 +1,7 @@
-"""docs/performance.md from the raw results: python -m bench.report. Nobody types a figure."""
+"""docs/performance.md and the table of docs/recall.md from the raw results: python -m bench.report.
+
+Nobody types a figure.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 from typing import Any, Final
 
 from bench.peers import ROOT
+from bench.recall import report as recall_report
 
 RESULTS: Final = ROOT / "bench" / "results"
 PAGE: Final = ROOT / "docs" / "performance.md"
@@ -27,7 +31,9 @@ def keep(result: dict[str, Any]) -> None:
 
 def page() -> str:
     """The page that all kept results make."""
-    results = [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    recall = set(RESULTS.glob(recall_report.FILES))
+    files = sorted(set(RESULTS.glob("*.json")) - recall)
+    results = [json.loads(path.read_text("utf-8")) for path in files]
     lines = [_HEAD]
     for result in results:
         lines += [f"## {result['title']}", "", *table(result), ""]
@@ -35,8 +41,9 @@ def page() -> str:
 
 
 def write() -> None:
-    """Make the page anew."""
+    """Make both pages anew."""
     PAGE.write_text(page(), encoding="utf-8")
+    recall_report.write()
 
 
 def table(result: dict[str, Any]) -> list[str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import holdfast
+from bench.recall import report
+from holdfast.recall.recipe import Recipe
 from tests.tidy.source import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
@@ -96,3 +98,26 @@ def test_every_folder_of_the_package_is_in_the_architecture() -> None:
     named = {line.split("|")[1] for line in section.splitlines() if line.startswith("| `")}
     listed = set(re.findall(r"`([\w.]+)/?`", " ".join(named)))
     assert listed == folders | files
+
+
+def test_the_recipes_weights_are_those_of_the_code() -> None:
+    text = (DOCS / "recall.md").read_text(encoding="utf-8")
+    weights = f".{Recipe().text_weight * 10:.0f} for text and .{Recipe().vector_weight * 10:.0f}"
+    assert weights in text
+
+
+def test_the_recall_table_is_that_of_the_kept_results() -> None:
+    text = report.PAGE.read_text(encoding="utf-8")
+    assert report.page(text, report.kept()) == text, "run python -m bench.report"
+
+
+def test_saboteur_typed_figure_is_replaced() -> None:
+    measured = {"R@5": 0.5, "R@10": 0.6, "nDCG@10": 0.4}
+    result = {"data": "locomo_public", "embedder": "hashed", "system": "Plain/hashed", "n": 9}
+    result |= {"main": measured, "ci_R@10": [0.55, 0.65], "search_ms_median": 1.25}
+    typed = f"above\n{report.START}\n| 99 |\n\n{report.END}\nbelow\n"
+    made = report.page(typed, [result])
+    assert "99" not in made
+    assert "| .600 | .550 to .650 |" in made
+    assert made.startswith("above\n")
+    assert made.endswith("below\n")
