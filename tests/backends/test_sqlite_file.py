@@ -16,7 +16,16 @@ import pytest
 import holdfast
 from holdfast.backends.sqlite import SqliteDriver, connection
 from holdfast.backends.sqlite.maintenance import restore, salvage
-from holdfast.core.errors import Busy, Conflict, Corrupt, Forbidden, Invalid, ReadOnly, SchemaNewer
+from holdfast.core.errors import (
+    Busy,
+    Conflict,
+    Corrupt,
+    Forbidden,
+    Invalid,
+    ReadOnly,
+    SchemaNewer,
+    StorageFull,
+)
 from holdfast.storage import all_collections
 
 
@@ -359,3 +368,30 @@ def test_readers_that_always_overlap_do_not_keep_the_log_growing(
     holdfast.open(path).close()
     most = most_log_bytes(path, 120)
     assert (most < 400 * 4096) is bounded
+
+
+def test_a_group_that_loses_its_transaction_fails_whole_and_writes_nothing_after(path: str) -> None:
+    """SQLite itself rolls everything back on a full disk, for one."""
+    with holdfast.open(path) as storage:
+        driver = SqliteDriver(path)
+        driver.setup(all_collections())
+        beside = holdfast.Storage(driver, storage.scope, storage._runtime)
+
+        def lose(connection: apsw.Connection) -> None:
+            connection.execute("ROLLBACK")
+            raise apsw.FullError("database or disk is full")
+
+        def grouped() -> None:
+            with driver.group():
+                beside.kv.set("before", 1)
+                with pytest.raises(StorageFull):
+                    driver._writer.run(lose)
+                with pytest.raises(StorageFull):
+                    beside.kv.set("after", 1)
+
+        with pytest.raises(StorageFull):
+            grouped()
+        assert [storage.kv.get(key) for key in ("before", "after")] == [None, None]
+        beside.kv.set("again", 1)
+        assert storage.kv.get("again") == 1
+        driver.close()

@@ -16,7 +16,7 @@ import apsw
 
 from holdfast.backends.sqlite.connection import ConnectionPool
 from holdfast.backends.sqlite.errors import mapped
-from holdfast.core.errors import Closed, Unavailable
+from holdfast.core.errors import Closed, UnknownOutcome
 
 T = TypeVar("T")
 
@@ -168,7 +168,10 @@ class Writer:
         except BaseException as error:  # noqa: BLE001
             # An interrupt of the leader must not look like success to those who follow it.
             for turn in turns:
-                turn.error = turn.error or Unavailable("The write was interrupted.")
+                turn.error = turn.error or UnknownOutcome(
+                    "The write was interrupted; it may have happened.",
+                    hint="Look, or repeat it with the same operation id.",
+                )
             own.error = error
         finally:
             for turn in turns[1:]:
@@ -205,20 +208,31 @@ class Writer:
     # --- groups
 
     def _run_grouped(self, work: Work[T]) -> T:
-        connection = self._pool.writer
-        if not self._local.begun:
-            self._take_lead()
-            try:
-                connection = self._pool.writer
-                connection.execute("BEGIN IMMEDIATE")
-                self._journaled = None
-            except apsw.Error as error:
-                self._hand_over()
-                raise mapped(error) from error
-            self._local.begun = True
+        local = self._local
+        if not local.begun:
+            self._begin_group()
+        if local.lost is not None:
+            raise mapped(local.lost) from local.lost
         turn = _Turn(work)
-        _run_in_savepoint(connection, turn)
+        try:
+            _run_in_savepoint(self._pool.writer, turn)
+        except Exception as error:
+            # SQLite gave the whole transaction up (a full disk does that), and with it what
+            # the group wrote before: nothing may be written outside of it, and none has happened.
+            local.lost = error
+            raise mapped(error) from error
         return _answer(turn)
+
+    def _begin_group(self) -> None:
+        self._take_lead()
+        try:
+            self._pool.writer.execute("BEGIN IMMEDIATE")
+        except apsw.Error as error:
+            self._hand_over()
+            raise mapped(error) from error
+        self._journaled = None
+        self._local.lost = None
+        self._local.begun = True
 
     def _end_group(self, *, commit: bool) -> None:
         local = self._local
@@ -227,10 +241,12 @@ class Writer:
             return
         local.begun = False
         try:
-            if commit:
-                self._pool.writer.execute("COMMIT")
+            if local.lost is not None:
+                self._roll_back(local.lost)
+                if commit:
+                    raise local.lost
             else:
-                self._pool.writer.execute("ROLLBACK")
+                self._pool.writer.execute("COMMIT" if commit else "ROLLBACK")
         except BaseException as error:
             self._roll_back(error)
             if isinstance(error, Exception):
