@@ -101,8 +101,9 @@ class Convex(Plain):
 
 
 class Rrf(Plain):
-    """What most stores do: reciprocal rank fusion of the query as typed."""
+    """What most stores do: "Speaker: text" as one string, reciprocal rank fusion, k 60."""
 
+    compose = "speaker"
     recipe = msgspec.structs.replace(PLAIN, fusion="rrf")
 
 

@@ -74,6 +74,7 @@ def _memory(key: str, text: str, meta: dict[str, Any]) -> NewMemory:
 
 
 class StoredRrf(Stored):
-    """What most stores do: reciprocal rank fusion, over the same file."""
+    """What most stores do: "Speaker: text" as one string, reciprocal rank fusion, k 60."""
 
+    compose = "speaker"
     recipe = msgspec.structs.replace(PLAIN, fusion="rrf")

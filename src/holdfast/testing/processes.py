@@ -24,6 +24,7 @@ from holdfast.core.scope import Scope
 from holdfast.layers.check import Checked
 from holdfast.storage import Storage, all_collections
 from holdfast.testing.shapes import EVENTS, JOBS, PARENTS, SHAPES, event, put
+from holdfast.testing.threads import at_once
 
 TENANT: Final = "t"
 
@@ -157,12 +158,27 @@ def _count(driver: Driver, key: str, count: int) -> None:
     _say("counted")
 
 
+def _claim_tasks(driver: Driver, name: str, claimers: int) -> None:
+    """Claim tasks in so many threads until none is left, and answer with their ids."""
+    driver.setup(all_collections())
+    storage = Storage(driver, Scope(), Runtime())
+
+    def claim(worker: int) -> list[str]:
+        taken: list[str] = []
+        while claimed := storage.tasks.claim(f"{name}-{worker}", limit=2):
+            taken.extend(task.id for task in claimed)
+        return taken
+
+    _say([id for taken in at_once(claimers, claim) for id in taken])
+
+
 ACTIONS: Final[dict[str, Callable[..., None]]] = {
     "audit": _audit,
     "count": _count,
     "setup": _setup,
     "number": _number,
     "claim": _claim,
+    "claim tasks": _claim_tasks,
     "write": _write,
     "hold": _hold,
 }

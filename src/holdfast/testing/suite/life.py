@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import logging
 import threading
+import traceback
 from collections.abc import Callable, Sequence
+from datetime import timedelta, timezone
 from typing import Any
 
 import pytest
@@ -11,16 +15,20 @@ import pytest
 from holdfast.core.clock import ManualClock
 from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver, Health
-from holdfast.core.errors import Closed, Conflict, Invalid, NotFound
+from holdfast.core.errors import Closed, Conflict, Corrupt, Invalid, NotFound
+from holdfast.core.filter import eq, gt
 from holdfast.core.observe import Operation, Sink
 from holdfast.core.query import Query
 from holdfast.layers.check import Checked
 from holdfast.layers.layer import Layer
 from holdfast.layers.observe import Observed
 from holdfast.storage import Storage, all_collections
+from holdfast.stores.conversations.records import CONVERSATIONS
 from holdfast.stores.kv import ENTRIES
+from holdfast.stores.store import FACTS
 from holdfast.testing.harness import Harness
 from holdfast.testing.races import Between
+from holdfast.testing.shapes import SHAPES, THINGS, put, thing
 from holdfast.testing.stage import START
 from holdfast.testing.threads import at_once
 
@@ -230,3 +238,78 @@ class TestLife:
         said = [m.text for m in reader.conversations.messages.recent(made, 0)]
         assert sorted(said) == sorted(names)
         assert sorted(task.title for task in reader.tasks.list(limit=1_000)) == sorted(names)
+
+
+class TestTime:
+    def test_a24_instants_are_utc_to_the_microsecond_and_compared_as_instants(
+        self, driver: Driver
+    ) -> None:
+        driver.setup(SHAPES)
+        there = timezone(timedelta(hours=5, minutes=30))
+        noon = START.replace(microsecond=123_457)
+        driver.apply("t", [put(THINGS, thing("a", at=noon.astimezone(there)))])
+        driver.apply("t", [put(THINGS, thing("b", at=noon + timedelta(microseconds=1)))])
+        read = driver.get("t", THINGS.name, ("a",))
+        assert read is not None
+        assert (read["at"], read["at"].utcoffset()) == (noon, timedelta(0))
+        for where, ids in (
+            (eq("at", noon), ["a"]),
+            (eq("at", noon.astimezone(there)), ["a"]),
+            (gt("at", noon.astimezone(there)), ["b"]),
+        ):
+            found = driver.query("t", Query(collection=THINGS.name, filter=where)).records
+            assert [r["id"] for r in found] == ids
+
+    def test_a24_a_stored_time_that_is_none_raises_and_never_becomes_now(
+        self, storage: Storage, harness: Harness
+    ) -> None:
+        made = storage.conversations.create()
+        row = {name: getattr(made, name) for name in CONVERSATIONS.by_name}
+        beyond_every_year = 10**18
+        planted = {**row, "id": "bad", "updated_at": beyond_every_year, "revision": 1}
+        harness.plant(CONVERSATIONS, "default", planted)
+        for read in (storage.conversations.list, lambda: storage.conversations.get("bad")):
+            with pytest.raises(Corrupt, match="(?i)conversation"):
+                read()
+
+
+class TestSecrets:
+    def test_a20_the_cursor_key_shows_nowhere(
+        self, storage: Storage, open_storage: Callable[..., Storage]
+    ) -> None:
+        shown: list[str] = []
+        log = logging.Handler(0)
+        log.emit = lambda record: shown.append(repr(vars(record)))  # type: ignore[method-assign]
+        logging.getLogger().addHandler(log)
+        try:
+            for n in range(3):
+                storage.kv.set(f"k{n}", n)
+            cursor = storage.kv.list(limit=1).next_cursor
+            assert cursor is not None
+            for forged in (cursor[:-2], cursor + "AA", "x"):
+                with pytest.raises(Invalid) as raised:
+                    storage.kv.list(limit=1, cursor=forged)
+                shown.append(_told(raised.value))
+            other = open_storage(tenant="other")
+            with pytest.raises(Invalid) as raised:
+                other.kv.list(limit=1, cursor=cursor)
+            shown.append(_told(raised.value))
+            shown += [cursor, repr(storage), repr(storage.kv), repr(storage.health())]
+            shown += [repr(storage.scope), repr(storage._runtime), repr(storage._driver)]
+            storage.close()
+            with pytest.raises(Closed) as closed:
+                storage.kv.list()
+            shown.append(_told(closed.value))
+        finally:
+            logging.getLogger().removeHandler(log)
+        fact = open_storage()._driver.get("default", FACTS.name, ("cursor_key",))
+        assert fact is not None
+        key = bytes.fromhex(fact["value"])
+        forms = (fact["value"], repr(key), base64.b64encode(key).decode().rstrip("="))
+        assert len(key) == 32
+        assert not [form for form in forms for text in shown if form in text]
+
+
+def _told(error: BaseException) -> str:
+    """All that a log of this error would hold."""
+    return "".join(traceback.format_exception(error)) + repr(vars(error))

@@ -15,6 +15,7 @@ from holdfast.stores.memory import Memory, MemoryPolicy
 from holdfast.stores.memory.records import CHUNKS, MEMORIES
 from holdfast.testing.harness import Harness
 from holdfast.testing.models import AngleEmbedder, with_models
+from holdfast.testing.races import Between
 from holdfast.testing.threads import together
 
 
@@ -129,6 +130,26 @@ class TestMemoryLifecycle:
         swept = together([storage.memory.lifecycle.sweep, other.memory.lifecycle.sweep])
         assert (counted, sum(swept)) == (5, 5)
         assert {m.id for m in storage.memory.list()} == set(ids[:5])
+
+    def test_f14_an_access_between_the_cutoff_and_the_delete_wins(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        kept = storage.memory.remember("kept", ttl_seconds=100).id
+        storage.memory.remember("gone", ttl_seconds=100)
+        between = Between(storage._driver)
+        sweeping = Storage(between, storage.scope, storage._runtime).memory.lifecycle
+        cutoff = clock.now() + timedelta(seconds=100)
+
+        def reinforce() -> None:
+            # Another process, whose clock is a second behind, still sees the memory alive.
+            clock.set(cutoff - timedelta(seconds=1))
+            assert storage.memory.reinforce([kept]) == 1
+            clock.set(cutoff)
+
+        between.happens = reinforce
+        clock.set(cutoff)
+        assert sweeping.sweep() == 1
+        assert [m.id for m in storage.memory.list()] == [kept]
 
     def test_f19_decay_lowers_the_untouched_once_a_period(
         self, storage: Storage, clock: ManualClock

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from holdfast.core.change import Put
 from holdfast.core.clock import ManualClock
 from holdfast.core.errors import Invalid, Timeout
 from holdfast.core.ranker import PreparedQuery
 from holdfast.recall.recipe import Recipe
 from holdfast.storage import Storage
+from holdfast.stores.memory.records import MEMORIES
 from holdfast.testing.models import AngleEmbedder, WordReranker, with_models
 
 
@@ -247,6 +249,24 @@ class TestMemoryRecall:
         mine.remember_many([f"mine foreign {n} @{60 + n}" for n in range(12)])
         for mode in ("hybrid", "vector", "keyword"):
             found = mine.recall("near foreign @0", mode=mode, k=12)
+            assert len(found) == 12
+            assert all(item.memory.user == "me" for item in found)
+
+    def test_f6_ten_thousand_closer_foreign_rows_take_no_place(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        mine = with_models(storage.scoped(user="me"), embedder=AngleEmbedder()).memory
+        mine.remember_many([f"close mine {n} @{60 + n}" for n in range(12)])
+        foreign = with_models(storage.scoped(user="other"), embedder=AngleEmbedder()).memory
+        first = foreign.remember("close @0.5", valid_to=clock.now() + timedelta(days=9)).id
+        row = storage._driver.get("default", MEMORIES.name, (first,), vectors=True)
+        assert row is not None
+        del row["revision"]
+        for start in range(0, 10_000, 2_500):
+            rows = [{**row, "id": f"far {n}"} for n in range(start, start + 2_500)]
+            storage._driver.apply("default", [Put(MEMORIES.name, copied) for copied in rows])
+        for mode in ("vector", "keyword"):
+            found = mine.recall("close @0", mode=mode, k=12)
             assert len(found) == 12
             assert all(item.memory.user == "me" for item in found)
 

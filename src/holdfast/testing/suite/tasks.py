@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from holdfast.core.clock import ManualClock
+from holdfast.core.driver import Driver
 from holdfast.core.errors import Ambiguous, Conflict, Invalid, InvalidText, NotFound
 from holdfast.storage import Storage
 from holdfast.stores.tasks.records import Task, TaskDraft, TaskFilter
 from holdfast.stores.tasks.upkeep import Reclaimed
+from holdfast.testing.harness import Cannot, Harness
+from holdfast.testing.processes import peers_on
 
 DAY = 86_400
 
@@ -221,6 +224,21 @@ class TestTaskLease:
         for thread in threads:
             thread.join()
         assert len(taken) == len(set(taken)) == 100
+
+    def test_i2_sixteen_claimers_in_two_processes_take_each_of_hundred_once(
+        self, harness: Harness, storage: Storage, driver: Driver
+    ) -> None:
+        if not driver.capabilities.multi_process:
+            with pytest.raises(Cannot):
+                harness.url()
+            return
+        posted = {storage.tasks.post(str(n)).id for n in range(100)}
+        with peers_on(harness.url(), 2) as peers:
+            for n, peer in enumerate(peers):
+                peer.start("claim tasks", f"process {n}", 8)
+            taken = [id for peer in peers for id in peer.answer()]
+        assert len(taken) == 100
+        assert set(taken) == posted
 
     def test_i3_lease_has_token_and_end_and_is_extended(
         self, storage: Storage, clock: ManualClock
