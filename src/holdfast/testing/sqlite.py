@@ -29,8 +29,9 @@ class SqliteHarness(Harness):
 
     def plant(self, collection: Collection, tenant: str, record: Record) -> None:
         encoders = {f.name: SqliteDialect().encoder(f.kind) for f in collection.fields}
+        # A number in place of an instant is planted as it is.
         values = {
-            n: e(record[n]) if e and record[n] is not None else record[n]
+            n: e(record[n]) if e and not isinstance(record[n], int | None) else record[n]
             for n, e in encoders.items()
         }
         row = {"tenant": tenant, "revision": record.get("revision", 1), **values}
