@@ -80,8 +80,13 @@ class Rooms(Owned):
         *,
         room_id: str | None = None,
         metadata: dict[str, Any] | None = None,
+        op_id: str | None = None,
     ) -> Room:
-        """Make a room, under a given id or a new one. Conflict when the id is in use."""
+        """Make a room, under a given id or a new one. Conflict when the id is in use.
+
+        A repeat with the same ``op_id`` returns the first room.
+        """
+        asked = ("rooms.create", name, room_id, metadata)
         now = self._now()
         record = {
             **self._scope_fields(),
@@ -91,7 +96,9 @@ class Rooms(Owned):
             "created_at": now,
             "updated_at": now,
         }
-        return _build(self._apply(Put(ROOMS.name, record, ABSENT))[0].record)
+        return _build(
+            self._apply(Put(ROOMS.name, record, ABSENT), op_id=op_id, asked=asked)[0].record
+        )
 
     def get(self, room_id: str) -> Room | None:
         """The room, or None."""

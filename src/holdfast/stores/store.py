@@ -86,7 +86,7 @@ class Store:
         With ``op_id``, ``asked`` is the verb and what its caller gave it: a repeat must ask the
         same, whatever ids and times it mints.
         """
-        body = None if op_id is None else hashlib.sha256(msgspec.msgpack.encode(asked)).digest()
+        body = None if op_id is None else _body(asked)
         kept_id = self._scope.operation(op_id)
         return self._driver.apply(self._scope.tenant, changes, op_id=kept_id, op_body=body)
 
@@ -190,6 +190,14 @@ class Store:
             except Conflict:
                 fact = self._require(FACTS, "cursor_key")
         return bytes.fromhex(fact["value"])
+
+
+def _body(asked: tuple[Any, ...]) -> bytes | None:
+    """What a repeat must have in common; None where only the check layer can say what is wrong."""
+    try:
+        return hashlib.sha256(msgspec.msgpack.encode(asked)).digest()
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return None
 
 
 def record_of(struct: msgspec.Struct) -> Record:

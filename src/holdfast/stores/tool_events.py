@@ -90,8 +90,13 @@ class ToolEvents(Owned):
         type: str = "tool_use",
         importance: int = IMPORTANCE_DEFAULT,
         metadata: Mapping[str, Any] | None = None,
+        op_id: str | None = None,
     ) -> ToolEvent:
-        """Keep one use of a tool and note the session's activity. NotFound for no such session."""
+        """Keep one use of a tool and note the session's activity. NotFound for no such session.
+
+        A repeat with the same ``op_id`` returns the first event.
+        """
+        given = (session_id, tool, input, output, summary, type, importance, metadata)
         now = self._now()
         record = {
             "id": self._new_id(),
@@ -108,7 +113,9 @@ class ToolEvents(Owned):
         active = Edit(maximum={"updated_at": now, "last_active_at": now})
         try:
             session = Patch(SESSIONS.name, (session_id,), active, self._when(SESSIONS))
-            return _build(self._apply(session, Put(TOOL_EVENTS.name, record, ABSENT))[1].record)
+            put = Put(TOOL_EVENTS.name, record, ABSENT)
+            asked = ("tool_events.append", *given)
+            return _build(self._apply(session, put, op_id=op_id, asked=asked)[1].record)
         except (Conflict, NotFound):
             self._require(SESSIONS, session_id)
             raise

@@ -77,12 +77,15 @@ class Conversations(Appending, MessageSearch):
         metadata: dict[str, Any] | None = None,
         conversation_id: str | None = None,
         created_at: datetime | None = None,
+        op_id: str | None = None,
     ) -> Conversation:
         """Begin a conversation; with a ``key`` that the bound scope has used, the first one.
 
-        ``created_at`` is now, unless it is brought along from elsewhere. Raises Conflict for a
-        ``conversation_id`` in use, NotFound for a ``room_id`` of no room.
+        A repeat with the same ``op_id`` returns the first one too. ``created_at`` is now, unless
+        it is brought along from elsewhere. Raises Conflict for a ``conversation_id`` in use,
+        NotFound for a ``room_id`` of no room.
         """
+        given = (key, title, room_id, metadata, conversation_id, created_at)
         record = conversation_record(
             conversation_id or self._new_id(),
             self._now() if created_at is None else check_time("created_at", created_at),
@@ -98,7 +101,8 @@ class Conversations(Appending, MessageSearch):
         if room_id is not None:
             self._require(ROOMS, room_id)
         try:
-            return _build(self._apply(Put(CONVERSATIONS.name, record, ABSENT))[0].record)
+            put, asked = Put(CONVERSATIONS.name, record, ABSENT), ("conversations.create", *given)
+            return _build(self._apply(put, op_id=op_id, asked=asked)[0].record)
         except Conflict:
             held = self.get_by_key(key)
             if held is None:

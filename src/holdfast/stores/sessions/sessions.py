@@ -79,12 +79,14 @@ class Sessions(Owned):
         conversation_id: str | None = None,
         metadata: dict[str, Any] | None = None,
         session_id: str | None = None,
+        op_id: str | None = None,
     ) -> Session:
-        """Begin a session, active.
+        """Begin a session, active. A repeat with the same ``op_id`` returns the first one.
 
         Raises NotFound for an unknown parent or conversation, Conflict for
         a ``session_id`` in use.
         """
+        asked = ("sessions.create", label, parent_id, conversation_id, metadata, session_id)
         record = session_record(
             session_id or self._new_id(),
             self._now(),
@@ -96,7 +98,7 @@ class Sessions(Owned):
         )
         if conversation_id is not None:
             self._require(CONVERSATIONS, conversation_id)
-        return _build(self._add(record, [])[-1])
+        return _build(self._add(record, [], op_id=op_id, asked=asked)[-1])
 
     @grouped
     def begin(
@@ -244,16 +246,24 @@ class Sessions(Owned):
             return [record["id"] for record in lineage]
         raise Conflict("Its descendants kept changing.", hint="Try again later.")
 
-    def _add(self, session: Record, before: Sequence[Put]) -> Sequence[Record]:
+    def _add(
+        self,
+        session: Record,
+        before: Sequence[Put],
+        *,
+        op_id: str | None = None,
+        asked: tuple[Any, ...] = (),
+    ) -> Sequence[Record]:
         """Put a session after other records, counted by its parent; the records put, in order."""
         changes: list[Change] = [*before, Put(SESSIONS.name, session, ABSENT)]
         parent_id = session["parent_id"]
         if parent_id is None:
-            return [outcome.record for outcome in self._apply(*changes)]
+            return [outcome.record for outcome in self._apply(*changes, op_id=op_id, asked=asked)]
         one_more = Edit(increment={"child_count": 1})
         try:
             parent = Patch(SESSIONS.name, (parent_id,), one_more, self._when(SESSIONS))
-            return [outcome.record for outcome in self._apply(parent, *changes)[1:]]
+            outcomes = self._apply(parent, *changes, op_id=op_id, asked=asked)
+            return [outcome.record for outcome in outcomes[1:]]
         except (Conflict, NotFound):
             self._require(SESSIONS, parent_id)
             raise

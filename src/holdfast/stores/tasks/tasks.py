@@ -138,13 +138,16 @@ class Tasks(Store):
         limit: int = 1,
         lease_seconds: float = LEASE_SECONDS,
         where: TaskFilter | None = None,
+        op_id: str | None = None,
     ) -> Sequence[Task]:
         """Take the next tasks in line that are the worker's or nobody's, at most ``limit``.
 
         In line are pending tasks whose ``scheduled_at`` has come, by rank, then by place in
         line, then by id; no task goes to two callers. Expired leases are ended first. Each task
-        has ``lease_token`` for the calls that follow.
+        has ``lease_token`` for the calls that follow. A repeat with the same ``op_id`` gives what
+        the first call took, so that no claim is lost with its answer.
         """
+        asked = ("tasks.claim", worker, limit, lease_seconds, where)
         check_count("limit", limit, 1, CLAIM_LIMIT)
         now = self._now()
         edit = self._lease(_check_worker(worker), now, lease_seconds)
@@ -152,7 +155,8 @@ class Tasks(Store):
         next_in_line = Claim(
             TASKS.name, self._ready(worker, now, chosen), _CLAIM_ORDER, limit, edit
         )
-        outcomes = self._apply(*expiry(self._within(TASKS), now), next_in_line)
+        changes = (*expiry(self._within(TASKS), now), next_in_line)
+        outcomes = self._apply(*changes, op_id=op_id, asked=asked)
         return [Task(**record) for record in outcomes[-1].records]
 
     @grouped

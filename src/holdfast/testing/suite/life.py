@@ -15,7 +15,7 @@ import pytest
 from holdfast.core.clock import ManualClock
 from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver, Health
-from holdfast.core.errors import Closed, Conflict, Corrupt, Invalid, NotFound
+from holdfast.core.errors import Closed, Conflict, Corrupt, IdempotencyMismatch, Invalid, NotFound
 from holdfast.core.filter import eq, gt
 from holdfast.core.observe import Operation, Sink
 from holdfast.core.query import Query
@@ -240,6 +240,51 @@ class TestLife:
         assert sorted(task.title for task in reader.tasks.list(limit=1_000)) == sorted(names)
 
 
+WRITES: dict[str, Callable[[Storage, str, str], Any]] = {
+    "kv.set": lambda s, op, word: s.kv.set("k", word, op_id=op),
+    "rooms.create": lambda s, op, word: s.rooms.create(word, op_id=op),
+    "conversations.create": lambda s, op, word: s.conversations.create(title=word, op_id=op),
+    "sessions.create": lambda s, op, word: s.sessions.create(label=word, op_id=op),
+    "memory.remember": lambda s, op, word: s.memory.remember(word, op_id=op),
+    "projects.create": lambda s, op, word: s.projects.create(word, op_id=op),
+    "audit.append": lambda s, op, word: s.audit.append(word, op_id=op),
+    "tasks.claim": lambda s, op, word: s.tasks.claim(word, op_id=op),
+}
+"""The main writes of every store that take an operation id."""
+
+
+class TestOperations:
+    @pytest.mark.parametrize("name", WRITES)
+    def test_a13_a_repeat_with_the_operation_id_happens_once(
+        self, storage: Storage, clock: ManualClock, name: str
+    ) -> None:
+        for n in range(2):
+            storage.tasks.post(f"task {n}")
+        first = WRITES[name](storage, "op", "word")
+        clock.set(clock.now() + timedelta(seconds=1))
+        assert WRITES[name](storage, "op", "word") == first
+        with pytest.raises(IdempotencyMismatch):
+            WRITES[name](storage, "op", "another")
+        assert WRITES[name](storage, "other", "another") != first
+
+    def test_a13_a_tool_event_is_kept_once(self, storage: Storage) -> None:
+        session = storage.sessions.create().id
+        first = storage.tool_events.append(session, "grep", op_id="op")
+        assert storage.tool_events.append(session, "grep", op_id="op") == first
+        assert len(storage.tool_events.list(session_id=session)) == 1
+        with pytest.raises(IdempotencyMismatch):
+            storage.tool_events.append(session, "sed", op_id="op")
+
+    def test_a13_bad_input_is_refused_with_an_operation_id_too(self, storage: Storage) -> None:
+        deep: Any = []
+        for _ in range(5_000):
+            deep = [deep]
+        for metadata in ({"a": object()}, {"a": "\ud800"}, {"a": 2**80}, {"a": deep}):
+            with pytest.raises(Invalid):
+                storage.sessions.create(metadata=metadata, op_id="op")
+        assert storage.sessions.create(op_id="op").label is None
+
+
 class TestTime:
     def test_a24_instants_are_utc_to_the_microsecond_and_compared_as_instants(
         self, driver: Driver
@@ -269,7 +314,7 @@ class TestTime:
         planted = {**row, "id": "bad", "updated_at": beyond_every_year, "revision": 1}
         harness.plant(CONVERSATIONS, "default", planted)
         for read in (storage.conversations.list, lambda: storage.conversations.get("bad")):
-            with pytest.raises(Corrupt, match="(?i)conversation"):
+            with pytest.raises(Corrupt, match=r"(?i)conversation"):
                 read()
 
 
