@@ -14,6 +14,7 @@ def main() -> int:
         *sizes.too_long(SRC),
         *sizes.too_many_verbs(SRC),
         *banned.hidden_inputs(SRC),
+        *banned.sleeping_cases(SRC),
         *banned.code_from_data(SRC),
         *banned.bare_excepts(SRC),
         *banned.empty_names(SRC),

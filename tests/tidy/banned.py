@@ -50,6 +50,16 @@ def hidden_inputs(root: Path) -> list[Violation]:
     ]
 
 
+def sleeping_cases(root: Path) -> list[Violation]:
+    """Sleep and real time in the shipped suite: a case that waits for time is slow and guesses."""
+    return [
+        Violation(module.shown, node.lineno, f"{name}: a case moves its clock by hand")
+        for module in modules(root, "testing")
+        for node, name in _used(module)
+        if name.startswith(("time.", "asyncio.sleep"))
+    ]
+
+
 def _used(module: Module) -> Iterator[tuple[ast.expr, str]]:
     """Each expression that reads an imported thing, once, with its full dotted name."""
     inner = {id(n.value) for n in ast.walk(module.tree) if isinstance(n, ast.Attribute)}

@@ -9,14 +9,24 @@ from tests.tidy.banned import (
     code_from_data,
     empty_names,
     hidden_inputs,
+    sleeping_cases,
     words,
 )
 from tests.tidy.conftest import Tree
 from tests.tidy.source import SRC, assert_clean
 
 
-def test_core_and_stores_get_their_clock_and_chance_handed_in() -> None:
+def test_a18_core_and_stores_get_their_clock_and_chance_handed_in() -> None:
     assert_clean(hidden_inputs(SRC))
+
+
+def test_a18_no_case_of_the_suite_sleeps() -> None:
+    assert_clean(sleeping_cases(SRC))
+
+
+def test_saboteur_sleeping_case_is_caught(tree: Tree) -> None:
+    for code in ("import time\ntime.sleep(1)", "from asyncio import sleep\nawait sleep(1)"):
+        assert sleeping_cases(tree({"holdfast/testing/suite/x.py": code}))
 
 
 def test_stored_data_never_becomes_code() -> None:

@@ -113,6 +113,9 @@ class MemoryDriver(Driver):
                         hint="Upgrade the program.",
                     )
             for shape in collections:
+                if self._collections.get(shape.name, shape).version < shape.version:
+                    self._refuse_twins(shape)
+            for shape in collections:
                 self._bring_up(shape)
                 self._collections[shape.name] = shape
 
@@ -267,6 +270,24 @@ class MemoryDriver(Driver):
         return values
 
     # --- writing
+
+    def _refuse_twins(self, shape: Collection) -> None:
+        """Conflict where records that are there break a unique key that is new."""
+        added = {field.name: field.default for field in shape.fields}
+        for (_, name), table in self._tables.items():
+            for unique in shape.unique if name == shape.name else ():
+                where, seen = unique.where or EVERYTHING, set()
+                for held in table.records.values():
+                    record = {**added, **held}
+                    values = tuple(record[field] for field in unique.fields)
+                    if None in values or not where.matches(record):
+                        continue
+                    if values in seen:
+                        raise Conflict(
+                            f"Records of {shape.name} have the same {unique.name}.",
+                            unique=unique.name,
+                        )
+                    seen.add(values)
 
     def _bring_up(self, shape: Collection) -> None:
         """Give older records the fields that a later edition added."""

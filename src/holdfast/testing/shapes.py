@@ -174,6 +174,18 @@ EDITION_2: Final = Collection(
 )
 """The same collection, one edition later."""
 
+EDITION_2_STRICT: Final = Collection(
+    "suite_editions",
+    (
+        Field("id", "text"),
+        Field("body", "text"),
+        Field("label", "text", default="plain"),
+    ),
+    unique=(Unique("one_body", ("label", "body")),),
+    version=2,
+)
+"""Another next edition, which records with one body do not fit."""
+
 SHAPES: Final = (
     THINGS,
     PAIRS,

@@ -12,6 +12,7 @@ from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.filters import FilterPlanner
 from holdfast.backends.sqlite.connection import APPLICATION_ID, FORMAT, fetched
 from holdfast.backends.sqlite.dialect import TYPES, SqliteDialect, encode_json
+from holdfast.backends.sqlite.errors import constraint_conflict
 from holdfast.core.collection import Collection, Field
 from holdfast.core.errors import Invalid, SchemaNewer, Unsupported
 from holdfast.core.filter import And, Compare, Filter, In, Not, Or
@@ -134,7 +135,10 @@ class Schema:
         for (name,) in held:
             connection.execute(f"DROP INDEX {quoted(name)}")
         for _, sql in wanted:
-            connection.execute(sql)
+            try:
+                connection.execute(sql)
+            except apsw.ConstraintError as error:  # records break a unique key that is new
+                raise constraint_conflict(error, collection) from error
 
     def _index_texts(self, collection: Collection) -> list[tuple[str, str]]:
         table = quoted(collection.name)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from holdfast.core.capabilities import Capability
-from holdfast.core.change import Edit, Patch
+from holdfast.core.change import Delete, Edit, Patch
 from holdfast.core.driver import Driver
 from holdfast.core.errors import Closed, Conflict, SchemaNewer, Unsupported
 from holdfast.core.query import Aggregate, Query, asc
@@ -21,6 +21,7 @@ from holdfast.testing.processes import peers_on
 from holdfast.testing.shapes import (
     EDITION_1,
     EDITION_2,
+    EDITION_2_STRICT,
     NOON,
     NOTES,
     PAIRS,
@@ -133,6 +134,30 @@ class TestDriverSetup:
         with pytest.raises(Conflict) as refused:
             new.apply("t", [Patch(EDITION_2.name, ("b",), Edit(set={"code": "c"}))])
         assert refused.value.context["unique"] == "one_code"
+
+    def test_a2_a_step_that_fails_leaves_the_earlier_edition_usable(
+        self, driver: Driver, open_driver: Callable[[], Driver], harness: Harness
+    ) -> None:
+        driver.setup([EDITION_1])
+        driver.apply("t", [put(EDITION_1, {"id": k, "body": "same"}) for k in "ab"])
+        before = harness.peek(EDITION_1, "t")
+        new = open_driver()
+        with pytest.raises(Conflict) as raised:
+            new.setup([*SHAPES, EDITION_2_STRICT])
+        assert raised.value.context["unique"] == "one_body"
+        assert harness.peek(EDITION_1, "t") == before
+        driver.apply("t", [put(EDITION_1, {"id": "c", "body": "same"})])
+        again = open_driver()
+        again.setup([EDITION_1])
+        assert again.get("t", EDITION_1.name, ("c",)) is not None
+        again.apply("t", [Delete(EDITION_1.name, (k,)) for k in "bc"])
+        new.setup([EDITION_2_STRICT])
+        assert new.get("t", EDITION_1.name, ("a",)) == {
+            "id": "a",
+            "body": "same",
+            "label": "plain",
+            "revision": 1,
+        }
 
     def test_b05_get_returns_the_record_as_stored_or_none(self, driver: Driver) -> None:
         driver.setup(SHAPES)

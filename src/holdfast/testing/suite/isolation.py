@@ -159,6 +159,15 @@ class TestIsolation:
             assert len(handle.tasks.list()) == count
             assert len(handle.kv.list()) == count
 
+    @pytest.mark.parametrize("part", ["tenant", "agent", "user", "namespace"])
+    @pytest.mark.parametrize("blank", ["", " ", "\t", " ada", 0, False, []])
+    def test_b2_a_blank_identity_is_refused_and_never_unbound(
+        self, storage: Storage, part: str, blank: Any
+    ) -> None:
+        storage.kv.set("k", 1)
+        with pytest.raises(Invalid, match=part):
+            storage.scoped(**{part: blank})
+
     def test_b3_by_id_calls_of_a_bound_handle_are_checked(self, storage: Storage) -> None:
         mine, other = storage.with_agent("mine"), storage.with_agent("other")
         task = mine.tasks.post("t")
