@@ -8,6 +8,7 @@ from holdfast.core.clock import Clock, Ids, SystemClock, Uuid7Ids
 from holdfast.core.errors import Invalid
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
+from holdfast.core.values import check_bool
 from holdfast.layers.check import Checked
 from holdfast.storage import Storage, all_collections
 
@@ -52,6 +53,18 @@ def open(
     """
     from holdfast.recall.recipe import Recipe
 
+    check_bool("setup", setup)
+    named = embedder if not isinstance(embedder, str) else None
+    for name, part, verb in (
+        ("embedder", named, "embed"),
+        ("reranker", reranker, "rerank"),
+        ("ranker", ranker, "rank"),
+        ("clock", clock, "now"),
+        ("ids", ids, "new"),
+        ("observe", observe, "operation"),
+    ):
+        if part is not None and not callable(getattr(part, verb, None)):
+            raise Invalid(name, expected=f"an object with {verb}()", got=part)
     scope = Scope(tenant=tenant, agent=agent, user=user, namespace=namespace)
     clock = clock or SystemClock()
     runtime = Runtime(
@@ -61,8 +74,6 @@ def open(
         reranker=reranker,
         ranker=ranker or Recipe(),
     )
-    if observe is not None and not callable(getattr(observe, "operation", None)):
-        raise Invalid("observe", expected="a Sink, which has operation(seen)", got=observe)
     driver: Driver = Checked(
         open_driver(url, clock, durability=durability, busy_seconds=busy_seconds),
     )

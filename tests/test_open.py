@@ -1,0 +1,121 @@
+"""Opening by URL: every option is checked by name, and nothing is guessed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import holdfast
+from holdfast.core.errors import Closed, Invalid
+from holdfast.core.observe import Operation
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("embedder", "openai", "minilm"),
+        ("embedder", 5, "embed"),
+        ("reranker", "best", "rerank"),
+        ("ranker", object(), "rank"),
+        ("clock", 0, "now"),
+        ("ids", "uuid", "new"),
+        ("observe", print, "operation"),
+        ("setup", "no", "true or false"),
+        ("durability", "none", "full"),
+        ("durability", 1, "full"),
+        ("busy_seconds", -1, "seconds from 0"),
+        ("busy_seconds", float("nan"), "seconds from 0"),
+        ("tenant", "", "characters"),
+        ("agent", 7, "text"),
+    ],
+)
+def test_a8_a_wrong_option_is_named_with_what_is_allowed(
+    tmp_path: Path, option: str, value: Any, expected: str
+) -> None:
+    path = str(tmp_path / "agent.db")
+    with pytest.raises(Invalid) as raised:
+        holdfast.open(path, **{option: value})
+    assert raised.value.field == option
+    assert expected in raised.value.context["expected"]
+    assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize("url", ["", None, 5, "oracle://x", "memory:x", "redis://localhost"])
+def test_a8_an_unknown_backend_is_refused_with_what_there_is(url: Any) -> None:
+    with pytest.raises(Invalid, match=r"url: expected a path"):
+        holdfast.open(url)
+
+
+def test_a8_an_unknown_option_is_named() -> None:
+    with pytest.raises(TypeError, match="durabilty"):
+        holdfast.open("memory:", durabilty="full")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("option", [{"durability": "full"}, {"busy_seconds": 1.0}])
+def test_a8_what_a_backend_has_no_use_for_is_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(Invalid, match=next(iter(option))):
+        holdfast.open("memory:", **option)
+
+
+class Notes:
+    def __init__(self) -> None:
+        self.told: list[Operation] = []
+
+    def operation(self, seen: Operation) -> None:
+        self.told.append(seen)
+
+
+@pytest.mark.parametrize("url", ["memory:", "agent.db"])
+def test_a19_open_takes_a_sink(tmp_path: Path, url: str) -> None:
+    notes = Notes()
+    url = url if url == "memory:" else str(tmp_path / url)
+    with holdfast.open(url, observe=notes) as storage:
+        storage.kv.set("k", 1)
+        with storage._driver.group():
+            storage.kv.set("k", 2)
+        assert storage.health().ready
+    with pytest.raises(Closed):
+        storage.kv.get("k")
+    assert {"setup", "get", "apply", "group"} <= {seen.verb for seen in notes.told}
+    assert notes.told[-1].error == "closed"
+    assert all(seen.seconds >= 0 for seen in notes.told)
+
+
+def test_a19_without_a_sink_nothing_is_stacked() -> None:
+    with holdfast.open("memory:") as plain, holdfast.open("memory:", observe=Notes()) as observed:
+        assert type(plain._driver).__name__ == "Checked"
+        assert type(observed._driver).__name__ == "Observed"
+
+
+def test_a6_closing_keeps_what_threads_were_told(tmp_path: Path) -> None:
+    path = str(tmp_path / "agent.db")
+    storage = holdfast.open(path)
+    begun, told = threading.Semaphore(0), []
+    wrong: list[BaseException] = []
+
+    def write(name: str) -> None:
+        try:
+            for n in range(100_000):
+                told.append(storage.kv.set(f"{name}-{n}", n).key)
+                begun.release()
+        except Closed:
+            begun.release()
+        except BaseException as error:  # noqa: BLE001 - shown by the assert below
+            wrong.append(error)
+            begun.release()
+
+    threads = [threading.Thread(target=write, args=(str(n),)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for _ in range(60):
+        begun.acquire()
+    storage.close()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    with holdfast.open(path) as again:
+        assert [key for key in told if again.kv.get(key) is None] == []
