@@ -11,6 +11,7 @@ import pytest
 
 import holdfast
 from bench.recall import report
+from holdfast.core import errors
 from holdfast.recall.recipe import Recipe
 from tests.tidy.source import REPOSITORY
 
@@ -121,3 +122,22 @@ def test_saboteur_typed_figure_is_replaced() -> None:
     assert "| .600 | .550 to .650 |" in made
     assert made.startswith("above\n")
     assert made.endswith("below\n")
+
+
+def test_the_table_of_errors_is_that_of_the_code() -> None:
+    text = (DOCS / "errors.md").read_text(encoding="utf-8")
+    kinds = [kind for kind in vars(errors).values() if _is_error(kind)]
+    assert len(kinds) > 20
+    assert [row for row in map(_error_row, kinds) if row not in text] == []
+
+
+def _is_error(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, errors.HoldfastError)
+
+
+def _error_row(kind: type[errors.HoldfastError]) -> str:
+    base = kind.__base__
+    shown = "" if base in (Exception, errors.HoldfastError) or base is None else base.__name__
+    again = "yes" if kind.retryable else "no"
+    cells = (f"`{kind.__name__}`", f"`{shown}`" if shown else "", f"`{kind.code}`", again)
+    return f"| {' | '.join(cells)} | {kind.exit_status} |"
