@@ -30,8 +30,8 @@ _SYSTEMS: Final = {
     "Plain": "the recipe over arrays",
     "RecipeWithRrf": "the recipe, ranks in place of scores",
     "Convex": "names cut, dates indexed, scores blended",
-    "StoredRrf": "ranks fused (RRF), from the file",
-    "Rrf": "ranks fused (RRF) over arrays",
+    "StoredRrf": "ranks fused (RRF), speaker in the text, from the file",
+    "Rrf": "ranks fused (RRF), speaker in the text, over arrays",
 }
 
 
