@@ -257,11 +257,13 @@ class Conversations:
         metadata: dict[str, Any] | None = None,
         conversation_id: str | None = None,
         created_at: datetime | None = None,
+        op_id: str | None = None,
     ) -> Conversation:
         """Begin a conversation; with a ``key`` that the bound scope has used, the first one.
 
-        ``created_at`` is now, unless it is brought along from elsewhere. Raises Conflict for a
-        ``conversation_id`` in use, NotFound for a ``room_id`` of no room.
+        A repeat with the same ``op_id`` returns the first one too. ``created_at`` is now, unless
+        it is brought along from elsewhere. Raises Conflict for a ``conversation_id`` in use,
+        NotFound for a ``room_id`` of no room.
         """
         return await self._calls.write(
             self._below.create,
@@ -271,6 +273,7 @@ class Conversations:
             metadata=metadata,
             conversation_id=conversation_id,
             created_at=created_at,
+            op_id=op_id,
         )
 
     async def get(self, conversation_id: str) -> Conversation | None:
@@ -509,10 +512,20 @@ class Rooms:
         self._calls = calls
 
     async def create(
-        self, name: str = "", *, room_id: str | None = None, metadata: dict[str, Any] | None = None
+        self,
+        name: str = "",
+        *,
+        room_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        op_id: str | None = None,
     ) -> Room:
-        """Make a room, under a given id or a new one. Conflict when the id is in use."""
-        return await self._calls.run(self._below.create, name, room_id=room_id, metadata=metadata)
+        """Make a room, under a given id or a new one. Conflict when the id is in use.
+
+        A repeat with the same ``op_id`` returns the first room.
+        """
+        return await self._calls.run(
+            self._below.create, name, room_id=room_id, metadata=metadata, op_id=op_id
+        )
 
     async def get(self, room_id: str) -> Room | None:
         """The room, or None."""
@@ -661,15 +674,22 @@ class Tasks:
         limit: int = 1,
         lease_seconds: float = LEASE_SECONDS,
         where: TaskFilter | None = None,
+        op_id: str | None = None,
     ) -> Sequence[Task]:
         """Take the next tasks in line that are the worker's or nobody's, at most ``limit``.
 
         In line are pending tasks whose ``scheduled_at`` has come, by rank, then by place in
         line, then by id; no task goes to two callers. Expired leases are ended first. Each task
-        has ``lease_token`` for the calls that follow.
+        has ``lease_token`` for the calls that follow. A repeat with the same ``op_id`` gives what
+        the first call took, so that no claim is lost with its answer.
         """
         return await self._calls.write(
-            self._below.claim, worker, limit=limit, lease_seconds=lease_seconds, where=where
+            self._below.claim,
+            worker,
+            limit=limit,
+            lease_seconds=lease_seconds,
+            where=where,
+            op_id=op_id,
         )
 
     async def start(
@@ -1012,8 +1032,9 @@ class Sessions:
         conversation_id: str | None = None,
         metadata: dict[str, Any] | None = None,
         session_id: str | None = None,
+        op_id: str | None = None,
     ) -> Session:
-        """Begin a session, active.
+        """Begin a session, active. A repeat with the same ``op_id`` returns the first one.
 
         Raises NotFound for an unknown parent or conversation, Conflict for
         a ``session_id`` in use.
@@ -1025,6 +1046,7 @@ class Sessions:
             conversation_id=conversation_id,
             metadata=metadata,
             session_id=session_id,
+            op_id=op_id,
         )
 
     async def begin(
@@ -1132,8 +1154,12 @@ class ToolEvents:
         type: str = "tool_use",
         importance: int = IMPORTANCE_DEFAULT,
         metadata: Mapping[str, Any] | None = None,
+        op_id: str | None = None,
     ) -> ToolEvent:
-        """Keep one use of a tool and note the session's activity. NotFound for no such session."""
+        """Keep one use of a tool and note the session's activity. NotFound for no such session.
+
+        A repeat with the same ``op_id`` returns the first event.
+        """
         return await self._calls.write(
             self._below.append,
             session_id,
@@ -1144,6 +1170,7 @@ class ToolEvents:
             type=type,
             importance=importance,
             metadata=metadata,
+            op_id=op_id,
         )
 
     async def get(self, event_id: str) -> ToolEvent | None:
