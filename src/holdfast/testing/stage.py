@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -34,7 +35,7 @@ class Stage:
         self.clock = ManualClock(START)
         self._wrap = wrap
         self._opened: list[Driver] = []
-        self._handles = 0
+        self._handles = itertools.count(1)  # also counted by several threads at once
 
     def open_driver(self) -> Driver:
         """A further handle on the store, not set up."""
@@ -44,10 +45,10 @@ class Stage:
 
     def open_storage(self, **scope: str) -> Storage:
         """A further storage on the store, through its own driver."""
-        self._handles += 1
+        prefix = f"id{next(self._handles)}"
         driver = self.open_driver()
         driver.setup(all_collections())
-        return Storage(driver, Scope(**scope), runtime(self.clock, f"id{self._handles}"))
+        return Storage(driver, Scope(**scope), runtime(self.clock, prefix))
 
     def close(self) -> None:
         """Close every handle, then remove the store."""
