@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
 import sys
 import time
@@ -71,11 +72,10 @@ class CountingIds:
 
     def __init__(self, prefix: str = "id") -> None:
         self._prefix = prefix
-        self._last = 0
+        self._numbers = itertools.count(1)
 
     def new(self) -> str:
-        self._last += 1
-        return f"{self._prefix}-{self._last:06d}"
+        return f"{self._prefix}-{next(self._numbers):06d}"
 
     def secret(self) -> str:
         return hashlib.sha256(self.new().encode()).hexdigest()
