@@ -63,6 +63,7 @@ generated: dev
 	@$(PY) tools/generate_aio.py --check
 	@$(PY) tools/generate_cli_docs.py --check
 	@$(PY) tools/generate_store_docs.py --check
+	@$(PY) tools/generate_checklist.py --check
 
 tidy: dev
 	$(PY) -m tests.tidy

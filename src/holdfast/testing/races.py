@@ -1,4 +1,4 @@
-"""A race that is certain: something happens between a store's reads and its write."""
+"""Layers that cases look through: a race that is certain, and a count of calls."""
 
 from __future__ import annotations
 
@@ -28,3 +28,23 @@ class Between(Layer):
         if happens is not None:
             happens()
         return self.below.apply(tenant, changes, op_id=op_id, op_body=op_body)
+
+
+class Counting(Layer):
+    """Counts the reads and writes that pass."""
+
+    def __init__(self, below: Driver) -> None:
+        super().__init__(below)
+        self.calls: list[str] = []
+
+    def get(self, *arguments: object, **options: object) -> object:  # type: ignore[override]
+        self.calls.append("get")
+        return self.below.get(*arguments, **options)  # type: ignore[arg-type]
+
+    def query(self, *arguments: object) -> object:  # type: ignore[override]
+        self.calls.append("query")
+        return self.below.query(*arguments)  # type: ignore[arg-type]
+
+    def apply(self, *arguments: object, **options: object) -> object:  # type: ignore[override]
+        self.calls.append("apply")
+        return self.below.apply(*arguments, **options)  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ class TestKeyValue:
     def test_a17_hundred_concurrent_updates_all_count(
         self, open_storage: Callable[..., Storage]
     ) -> None:
-        handles = [open_storage()] * 4
+        handles = [open_storage() for _ in range(4)]
 
         def work(handle: Storage) -> None:
             for _ in range(25):

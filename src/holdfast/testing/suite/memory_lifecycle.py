@@ -175,6 +175,21 @@ class TestMemoryLifecycle:
         assert storage.memory.lifecycle.decay() == 1
         assert held(storage, idle.id).confidence == pytest.approx(0.405)
 
+    def test_f19_rate_floor_and_period_are_settable(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        weekly = storage.memory.configured(
+            MemoryPolicy(decay_rate=0.05, decay_floor=0.05, decay_period_hours=168)
+        )
+        idle = weekly.remember("idle", confidence=0.5)
+        low = weekly.remember("low", confidence=0.051)
+        later(clock, days=7)
+        assert weekly.lifecycle.decay() == 2
+        later(clock, days=6)
+        assert weekly.lifecycle.decay() == 0
+        after = [held(storage, m.id).confidence for m in (idle, low)]
+        assert after == pytest.approx([0.475, 0.05])
+
     def test_f19_two_deciders_decay_once(
         self, open_storage: Callable[..., Storage], clock: ManualClock
     ) -> None:

@@ -19,6 +19,7 @@ from holdfast.recall.recipe import Recipe
 from holdfast.storage import Storage
 from holdfast.stores.memory.records import MEMORIES
 from holdfast.testing.models import AngleEmbedder, WordReranker, with_models
+from holdfast.testing.races import Counting
 
 
 def contents(found: Any) -> list[str]:
@@ -321,6 +322,18 @@ class TestMemoryRecall:
             assert now.expires_at == expiry
             assert now.updated_at == kept.updated_at
 
+    def test_f12_an_access_of_many_is_one_write(self, storage: Storage) -> None:
+        counting = Counting(storage._driver)
+        memory = Storage(counting, storage.scope, storage._runtime).memory
+        costs = []
+        for count in (1, 50):
+            ids = [storage.memory.remember(f"{count} thing {n}").id for n in range(count)]
+            counting.calls.clear()
+            assert memory.reinforce(ids) == count
+            costs.append(list(counting.calls))
+        assert costs[0] == costs[1]
+        assert costs[0].count("apply") == 1
+
     def test_f12_recall_writes_only_when_asked(self, storage: Storage) -> None:
         kept = storage.memory.remember("count me")
         storage.memory.recall("count")
@@ -429,6 +442,14 @@ class TestMemoryRecall:
             assert failed.flags == ("rerank_failed",)
         skipped = with_models(storage, reranker=best).memory.recall("apple", rerank=False)
         assert contents(skipped) == plain
+
+    def test_e8_a_reranker_reads_beyond_k(self, storage: Storage) -> None:
+        storage.memory.remember_many([f"apple {n}" for n in range(40)])
+        plain = contents(storage.memory.recall("apple", k=40))
+        chosen = WordReranker(lambda query, text: float(text == plain[39]))
+        found = with_models(storage, reranker=chosen).memory.recall("apple", k=10)
+        assert len(found) == 10
+        assert contents(found)[0] == plain[39]
 
     def test_f23_a_query_that_cannot_be_embedded_falls_back_to_words(
         self, storage: Storage

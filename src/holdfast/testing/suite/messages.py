@@ -20,37 +20,17 @@ from holdfast.core.errors import (
     TooLarge,
 )
 from holdfast.core.scope import Scope
-from holdfast.layers.layer import Layer
 from holdfast.storage import Storage
 from holdfast.stores.conversations.appending import Draft
 from holdfast.stores.conversations.messages import PageDirection, Party
 from holdfast.stores.conversations.records import Message
 from holdfast.testing.plugin import runtime
+from holdfast.testing.races import Counting
 from holdfast.testing.threads import together
 
 
 def _tick(clock: ManualClock, seconds: float = 1) -> None:
     clock.set(clock.now() + timedelta(seconds=seconds))
-
-
-class _Counting(Layer):
-    """Counts the reads and writes that pass."""
-
-    def __init__(self, below: Driver) -> None:
-        super().__init__(below)
-        self.calls: list[str] = []
-
-    def get(self, *arguments: object, **options: object) -> object:  # type: ignore[override]
-        self.calls.append("get")
-        return self.below.get(*arguments, **options)  # type: ignore[arg-type]
-
-    def query(self, *arguments: object) -> object:  # type: ignore[override]
-        self.calls.append("query")
-        return self.below.query(*arguments)  # type: ignore[arg-type]
-
-    def apply(self, *arguments: object, **options: object) -> object:  # type: ignore[override]
-        self.calls.append("apply")
-        return self.below.apply(*arguments, **options)  # type: ignore[arg-type]
 
 
 class TestMessages:
@@ -99,7 +79,7 @@ class TestMessages:
 
     def test_c10_append_is_one_write_and_no_read(self, driver: Driver, storage: Storage) -> None:
         made = storage.conversations.create()
-        counting = _Counting(storage._driver)
+        counting = Counting(storage._driver)
         handle = Storage(counting, Scope(agent="a"), runtime(ManualClock(made.created_at), "n"))
         own = handle.conversations.create()
         counting.calls.clear()
@@ -316,7 +296,7 @@ class TestMessages:
             storage.conversations.append(made, str(n), sender_id=ada.id, recipient_id=bot.id)
         storage.conversations.append(made, "last", sender_id=gone.id)
         assert people.remove(gone.id) is True
-        counting = _Counting(storage._driver)
+        counting = Counting(storage._driver)
         handle = Storage(counting, storage.scope, runtime(ManualClock(ada.created_at), "n"))
         told = handle.conversations.messages.named(handle.conversations.messages.recent(made, 0))
         assert counting.calls == ["get", "query", "query"]

@@ -17,6 +17,7 @@ from holdfast.stores.tasks.records import Task, TaskDraft, TaskFilter
 from holdfast.stores.tasks.upkeep import Reclaimed
 from holdfast.testing.harness import Cannot, Harness
 from holdfast.testing.processes import peers_on
+from holdfast.testing.races import Counting
 
 DAY = 86_400
 
@@ -465,6 +466,19 @@ class TestTaskDependencies:
         blockers = storage.tasks.dependencies.blockers(task.id)
         assert {t.id for t in blockers} == {one.id, two.id, done.id}
         assert [t.id for t in storage.tasks.dependencies.dependents(one.id)] == [task.id]
+
+    def test_i6_a_task_costs_the_same_behind_one_and_behind_many(self, storage: Storage) -> None:
+        counting = Counting(storage._driver)
+        tasks = Storage(counting, storage.scope, storage._runtime).tasks
+        costs = []
+        for count in (1, 40):
+            blockers = [storage.tasks.post(f"{count} {n}").id for n in range(count)]
+            counting.calls.clear()
+            task = tasks.post("t", depends_on=blockers)
+            assert len(tasks.dependencies.blockers(task.id)) == count
+            assert len(tasks.dependencies.dependents(blockers[0])) == 1
+            costs.append(list(counting.calls))
+        assert costs[0] == costs[1]
 
     def test_i6_all_dependencies_done_means_pending(self, storage: Storage) -> None:
         done = finished(storage)
