@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
-from holdfast.backends.sql.dialect import Dialect, quoted
+from holdfast.backends.sql.dialect import Codec, Dialect, quoted
 from holdfast.core.change import Edit
-from holdfast.core.collection import REVISION, Collection
 
 EditShape = tuple[tuple[Any, ...], ...]
 """Operation and field of each part of an edit, without the values."""
 
+_REPEATS: Final = (
+    ("set", False),
+    ("default", False),
+    ("increment", False),
+    ("maximum", True),
+    ("minimum", True),
+    ("append", False),
+    ("merge", False),
+)
+"""Each operation of one value a field, and whether its text names the value twice."""
 
-def edit_shape(
-    dialect: Dialect, collection: Collection, edit: Edit, values: list[Any]
-) -> EditShape:
+
+def edit_shape(encoders: Mapping[str, Codec | None], edit: Edit, values: list[Any]) -> EditShape:
     """The edit without its values, which are appended in the order of the text's marks."""
     shape: list[tuple[Any, ...]] = []
-
-    def encode(name: str, value: Any) -> Any:
-        encoder = None if name == REVISION else dialect.encoder(collection.by_name[name].kind)
-        return value if encoder is None or value is None else encoder(value)
-
-    for name, value in edit.set.items():
-        shape.append(("set", name))
-        values.append(encode(name, value))
-    for name, value in edit.default.items():
-        shape.append(("default", name))
-        values.append(encode(name, value))
-    for name, value in edit.increment.items():
-        shape.append(("increment", name))
-        values.append(value)
-    for operation, operands in (("maximum", edit.maximum), ("minimum", edit.minimum)):
-        for name, value in operands.items():
+    for operation, repeats in _REPEATS:
+        for name, value in getattr(edit, operation).items():
+            encode = encoders.get(name)
             shape.append((operation, name))
-            values.extend((encode(name, value),) * 2)
-    for operation, lists in (("append", edit.append), ("merge", edit.merge)):
-        for name, value in lists.items():
-            shape.append((operation, name))
-            values.append(encode(name, value))
+            bound = value if encode is None or value is None else encode(value)
+            values.append(bound)
+            if repeats:
+                values.append(bound)
     for name, scale in edit.scale.items():
         bounds = [bound for bound in (scale.floor, scale.ceiling) if bound is not None]
         shape.append(("scale", name, scale.floor is not None, scale.ceiling is not None))

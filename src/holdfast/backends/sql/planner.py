@@ -5,7 +5,7 @@ Identifiers come from declared collections only. A statement and its values trav
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -40,6 +40,7 @@ class Columns:
     encoders: tuple[tuple[str, Codec | None], ...]
     decoders: tuple[tuple[str, Codec], ...]
     key_encoders: tuple[Codec | None, ...]
+    encoder_of: Mapping[str, Codec | None]
     listed: str
     """The columns of table t0, comma-separated."""
     watched: frozenset[str]
@@ -106,6 +107,7 @@ class Planner:
         self._columns[collection.name] = Columns(
             names=names,
             encoders=tuple((f.name, dialect.encoder(f.kind)) for f in collection.fields),
+            encoder_of={f.name: dialect.encoder(f.kind) for f in collection.fields},
             decoders=tuple((name, decode) for name, decode in decoders if decode is not None),
             key_encoders=tuple(dialect.encoder(collection.by_name[n].kind) for n in collection.key),
             listed=", ".join(f"t0.{quoted(name)}" for name in names),
@@ -341,11 +343,18 @@ class Planner:
             f" ({', '.join(quoted(name) for name in names)}, revision) VALUES ({marks}, 1)"
         )
 
+    def is_plain(self, collection: str, edit: Edit) -> bool:
+        """Whether an edit touches nothing with which more is due than writing it."""
+        watched = self._columns[collection].watched
+        if not watched:
+            return True
+        return all(watched.isdisjoint(getattr(edit, name)) for name in edit.__struct_fields__)
+
     def patch_where(self, tenant: str, collection: str, part: Filter, edit: Edit) -> Statement:
         """One statement that edits every match."""
-        shape = self.collections[collection]
+        shape, columns = self.collections[collection], self._columns[collection]
         values: list[Any] = []
-        edits = edit_shape(self.dialect, shape, edit, values)
+        edits = edit_shape(columns.encoder_of, edit, values)
         where, bound = self.where(tenant, shape, part)
         values.extend(bound)
 
@@ -361,7 +370,7 @@ class Planner:
         shape = self.collections[collection]
         columns = self._columns[collection]
         values: list[Any] = []
-        edits = edit_shape(self.dialect, shape, edit, values)
+        edits = edit_shape(columns.encoder_of, edit, values)
         values.append(tenant)
         values.extend(columns.encode_key(key))
 

@@ -21,7 +21,6 @@ from holdfast.core.change import (
     Claim,
     Delete,
     DeleteWhere,
-    Edit,
     Outcome,
     Patch,
     PatchWhere,
@@ -57,14 +56,27 @@ class Prepared(msgspec.Struct, frozen=True):
     packed: Packed | None
 
 
+class PreparedPatch(msgspec.Struct, frozen=True):
+    """A Patch that one statement says, as long as nobody follows the store."""
+
+    patch: Patch
+    text: str
+    values: list[Any]
+
+
 class Preparation:
     """Does before the transaction what needs no transaction, so that the file is held briefly."""
 
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
 
-    def prepare(self, change: Change) -> Change | Prepared:
-        """The change, or a Put with its row encoded and its text analysed."""
+    def prepare(self, tenant: str, change: Change) -> Change | Prepared | PreparedPatch:
+        """The change; a Put with its row encoded and its text analysed; a Patch as a statement."""
+        if isinstance(change, Patch) and change.when is None:
+            if self._planner.is_plain(change.collection, change.edit):
+                statement = self._planner.patch(tenant, change.collection, change.key, change.edit)
+                return PreparedPatch(change, *statement)
+            return change
         if not isinstance(change, Put):
             return change
         collection = self._planner.collections[change.collection]
@@ -96,7 +108,7 @@ class Transaction:
         self._removing: set[tuple[str, int]] = set()
         self._journaled = journaled
 
-    def do(self, change: Change | Prepared) -> Outcome:
+    def do(self, change: Change | Prepared | PreparedPatch) -> Outcome:
         """One change. Conflict or NotFound leave the transaction to be rolled back."""
         act = _ACTS.get(type(change))
         if act is None:
@@ -137,8 +149,6 @@ class Transaction:
 
     def _patch(self, patch: Patch) -> Outcome:
         collection = self._planner.collections[patch.collection]
-        if patch.when is None and self._is_plain_edit(collection, patch.edit):
-            return self._patch_at_once(collection, patch)
         found = self._rows.get(collection, patch.key)
         if found is None:
             raise NotFound("There is no such record.")
@@ -147,9 +157,12 @@ class Transaction:
         check_condition(patch.when, held, subselect=self._rows.subselect)
         return Outcome(1, (self._update(collection, row, held, edited(held, patch.edit)),))
 
-    def _patch_at_once(self, collection: Collection, patch: Patch) -> Outcome:
-        text, values = self._planner.patch(self._tenant, patch.collection, patch.key, patch.edit)
-        rows = self._execute(collection, text, values).fetchall()
+    def _patch_at_once(self, prepared: PreparedPatch) -> Outcome:
+        patch = prepared.patch
+        if self._journaled:
+            return self._patch(patch)
+        collection = self._planner.collections[patch.collection]
+        rows = self._execute(collection, prepared.text, prepared.values).fetchall()
         if not rows:
             raise NotFound("There is no such record.")
         decode = self._planner.columns(patch.collection).decode
@@ -168,7 +181,7 @@ class Transaction:
 
     def _patch_where(self, patch: PatchWhere) -> Outcome:
         collection = self._planner.collections[patch.collection]
-        if self._is_plain_edit(collection, patch.edit):
+        if not self._journaled and self._planner.is_plain(patch.collection, patch.edit):
             text, values = self._planner.patch_where(
                 self._tenant, patch.collection, patch.filter, patch.edit
             )
@@ -356,15 +369,6 @@ class Transaction:
                 )
             self._present.add(referred)
 
-    def _is_plain_edit(self, collection: Collection, edit: Edit) -> bool:
-        """Whether one UPDATE says it all: nothing is derived, referred to or journaled."""
-        if self._journaled:
-            return False
-        watched = self._planner.columns(collection.name).watched
-        return not watched or all(
-            watched.isdisjoint(getattr(edit, operation)) for operation in edit.__struct_fields__
-        )
-
     def _execute(self, collection: Collection, text: str, values: Sequence[Any]) -> apsw.Cursor:
         try:
             return self._connection.execute(text, values)
@@ -392,6 +396,7 @@ def store_terms(
 
 _ACTS: Final[dict[type, Callable[..., Outcome]]] = {
     Prepared: Transaction._put,
+    PreparedPatch: Transaction._patch_at_once,
     Patch: Transaction._patch,
     Delete: Transaction._delete,
     PatchWhere: Transaction._patch_where,

@@ -11,7 +11,13 @@ import msgspec
 
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sqlite import maintenance
-from holdfast.backends.sqlite.changes import Preparation, Prepared, Transaction, store_terms
+from holdfast.backends.sqlite.changes import (
+    Preparation,
+    Prepared,
+    PreparedPatch,
+    Transaction,
+    store_terms,
+)
 from holdfast.backends.sqlite.connection import (
     BUSY_SECONDS,
     ConnectionPool,
@@ -107,7 +113,7 @@ class SqliteDriver(Driver):
         op_id: str | None = None,
         op_body: bytes | None = None,
     ) -> list[Outcome]:
-        prepared = [self._preparation.prepare(change) for change in changes]
+        prepared = [self._preparation.prepare(tenant, change) for change in changes]
         body = b"" if op_id is None else op_body or _encode_outcomes(changes)
 
         def work(connection: apsw.Connection) -> list[Outcome]:
@@ -226,7 +232,7 @@ class SqliteDriver(Driver):
         self,
         connection: apsw.Connection,
         tenant: str,
-        changes: Sequence[Change | Prepared],
+        changes: Sequence[Change | Prepared | PreparedPatch],
         op_id: str | None,
         body: bytes,
     ) -> list[Outcome]:
