@@ -12,6 +12,10 @@ _JOINERS: Final = frozenset("\u200c\u200d")
 """Zero-width joiners: scripts and emoji need them, and they move nothing."""
 
 
+_ACTING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Categories of characters that act: controls, formats, surrogates, separators of lines."""
+
+
 def visible(text: str, *, lines: bool = False) -> str:
     """The text with what acts on a terminal, instead of being read, as an escape."""
     if text.isascii() and text.isprintable():
@@ -29,7 +33,7 @@ def bar(share: float, width: int = BAR) -> str:
 def _harmless(character: str, lines: bool) -> bool:
     if character == "\n":
         return lines
-    return character in _JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl")
+    return character in _JOINERS or unicodedata.category(character) not in _ACTING
 
 
 def _escape(character: str) -> str:
