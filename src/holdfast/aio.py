@@ -20,11 +20,9 @@ from typing import Any, Literal, Unpack
 from msgspec import UNSET, UnsetType
 
 from holdfast.calls import Calls, P, T, group_of
-from holdfast.core.change import Change
 from holdfast.core.clock import Clock, Ids
 from holdfast.core.driver import Health, Report
 from holdfast.core.embedding import Embedder, Reranker
-from holdfast.core.filter import Filter, Record
 from holdfast.core.observe import Sink
 from holdfast.core.ranker import Ranker
 from holdfast.core.scope import Scope
@@ -1381,15 +1379,6 @@ class Dependencies:
         """The tasks that wait for this one or have waited for it, in claim order."""
         return await self._calls.run(self._below.dependents, task_id)
 
-    async def for_new(
-        self, task: Record, blocker_ids: Sequence[str], now: datetime
-    ) -> list[Change]:
-        """The changes that, behind the Put of a new task, make it wait for others.
-
-        Nothing can wait for a task that is new, so no circle can arise. Raises NotFound.
-        """
-        return await self._calls.run(self._below.for_new, task, blocker_ids, now)
-
 
 class TaskUpkeep:
     """What keeps the tasks of the bound scope in order while nobody looks at one of them."""
@@ -1508,13 +1497,6 @@ class Lifecycle:
     async def quarantined(self, *, limit: int = 100) -> list[Memory]:
         """What is in quarantine, latest first; the one way to read it. Limit 1 to 1000."""
         return await self._calls.run(self._below.quarantined, limit=limit)
-
-    async def access_changes(self, live: Filter, now: datetime) -> list[Change]:
-        """What counting an access changes besides the count: windows, and expiry where it exists.
-
-        Fixed in number: they do not grow with the memories accessed.
-        """
-        return await self._calls.run(self._below.access_changes, live, now)
 
 
 class Archive:
@@ -2072,7 +2054,7 @@ def open(
     For a file, ``durability`` "full" (the default) syncs every commit, "normal" may lose the
     last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another process's
     write. ``observe`` is told of every call's count, time and error code, and never of content.
-    ``setup`` creates or upgrades tables.
+    ``setup`` creates or upgrades tables; without it they must be there, else Unavailable.
 
     Raises Invalid, SchemaNewer, Corrupt, Busy, Unavailable; Unsupported names a missing extra.
 

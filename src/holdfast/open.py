@@ -47,7 +47,7 @@ def open(
     For a file, ``durability`` "full" (the default) syncs every commit, "normal" may lose the
     last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another process's
     write. ``observe`` is told of every call's count, time and error code, and never of content.
-    ``setup`` creates or upgrades tables.
+    ``setup`` creates or upgrades tables; without it they must be there, else Unavailable.
 
     Raises Invalid, SchemaNewer, Corrupt, Busy, Unavailable; Unsupported names a missing extra.
     """
@@ -81,8 +81,7 @@ def open(
         from holdfast.layers.observe import Observed
 
         driver = Observed(driver, observe)
-    if setup:
-        driver.setup(all_collections())
+    driver.setup(all_collections(), create=setup)
     return Storage(driver, scope, runtime)
 
 

@@ -75,7 +75,7 @@ class _Listener(Driver):
         self.told = [inspect.stack()[1].function, *said]
         return answer
 
-    def setup(self, collections: Any) -> None:
+    def setup(self, collections: Any, *, create: bool = True) -> None:
         self._hear(None, list(collections))
 
     def get(self, tenant: Any, collection: Any, key: Any, *, vectors: bool = False) -> Any:

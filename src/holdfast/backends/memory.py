@@ -32,7 +32,7 @@ from holdfast.core.change import (
 )
 from holdfast.core.clock import Clock, SystemClock
 from holdfast.core.collection import REVISION, Collection
-from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task
+from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task, not_set_up
 from holdfast.core.edit import check_condition, edited
 from holdfast.core.errors import (
     Closed,
@@ -102,7 +102,7 @@ class MemoryDriver(Driver):
         self._removing: set[tuple[str, Key]] = set()
         self._closed = False
 
-    def setup(self, collections: Sequence[Collection]) -> None:
+    def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
         with self._lock:
             for shape in collections:
                 held = self._collections.get(shape.name, shape)
@@ -112,6 +112,8 @@ class MemoryDriver(Driver):
                         f"this program knows {shape.version}.",
                         hint="Upgrade the program.",
                     )
+            if not create and any(self._collections.get(c.name) != c for c in collections):
+                raise not_set_up()
             for shape in collections:
                 if self._collections.get(shape.name, shape).version < shape.version:
                     self._refuse_twins(shape)

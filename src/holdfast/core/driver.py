@@ -42,6 +42,7 @@ B37. close may be repeated, and every later call says Closed.
 B38. a group's writes are durable when the group ends, and fail one by one.
 B39. hostile text, JSON, numbers and vectors are refused before anything is written.
 B40. maintain sweeps expired records, and only those.
+B41. setup without create changes nothing, and says Unavailable where something is missing.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ import msgspec
 from holdfast.core.capabilities import Capabilities
 from holdfast.core.change import Change, Outcome
 from holdfast.core.collection import Collection
-from holdfast.core.errors import Unsupported
+from holdfast.core.errors import Unavailable, Unsupported
 from holdfast.core.filter import Record
 from holdfast.core.query import Aggregate, Query, Rows
 from holdfast.core.scope import Tenant
@@ -112,8 +113,11 @@ class Driver(ABC):
     capabilities: Capabilities
 
     @abstractmethod
-    def setup(self, collections: Sequence[Collection]) -> None:
-        """Make the store fit for these collections. SchemaNewer, Corrupt, Busy."""
+    def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
+        """Make the store fit for these collections. SchemaNewer, Corrupt, Busy.
+
+        Without ``create``, only make them known: Unavailable when the store is not fit for them.
+        """
 
     @abstractmethod
     def get(
@@ -197,3 +201,11 @@ class Driver(ABC):
         They are durable when the block ends without an error; until then no result may be
         released to anyone. Each apply still succeeds or fails alone. The block does no slow work.
         """
+
+
+def not_set_up() -> Unavailable:
+    """What `setup` without ``create`` raises where it would have to change something."""
+    return Unavailable(
+        "The store has not been set up for this version of holdfast.",
+        hint="Open it once with setup=True.",
+    )

@@ -23,8 +23,8 @@ class Layer(Driver):
         self.name = below.name
         self.capabilities = below.capabilities
 
-    def setup(self, collections: Sequence[Collection]) -> None:
-        self.below.setup(collections)
+    def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
+        self.below.setup(collections, create=create)
 
     def get(
         self, tenant: str, collection: str, key: tuple[Any, ...], *, vectors: bool = False

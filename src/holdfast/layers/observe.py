@@ -36,8 +36,8 @@ class Observed(Layer):
         self._known: set[str] = set()
         self._failures = 0
 
-    def setup(self, collections: Sequence[Collection]) -> None:
-        self._seen("setup", (), lambda: self.below.setup(collections))
+    def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
+        self._seen("setup", (), lambda: self.below.setup(collections, create=create))
         self._known.update(c.name for c in collections)
 
     def get(

@@ -35,8 +35,8 @@ class UnitOfWork(Layer):
         self._written: dict[tuple[str, tuple[Any, ...]], Record | None] = {}
         self._ended = False
 
-    def setup(self, collections: Sequence[Collection]) -> None:
-        self.below.setup(collections)
+    def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
+        self.below.setup(collections, create=create)
         self._collections.update({c.name: c for c in collections})
 
     def apply(

@@ -182,8 +182,8 @@ class _GlobalKey(Layer):
         self._owners: dict[Any, str] = {}
         self._shapes: dict[str, Collection] = {}
 
-    def setup(self, collections: Sequence[Collection]) -> None:
-        super().setup(collections)
+    def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
+        super().setup(collections, create=create)
         self._shapes.update({c.name: c for c in collections})
 
     def apply(
@@ -333,9 +333,9 @@ class _SweepTooSoon(Layer):
 class _NoGuard(Layer):
     """Opens a newer store as if it were its own."""
 
-    def setup(self, collections: Sequence[Collection]) -> None:
+    def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
         try:
-            self.below.setup(collections)
+            self.below.setup(collections, create=create)
         except SchemaNewer:
             return
 
@@ -343,7 +343,7 @@ class _NoGuard(Layer):
 class _WholeUnique(Layer):
     """Unique keys forget whom they select."""
 
-    def setup(self, collections: Sequence[Collection]) -> None:
+    def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
         self.below.setup(
             [
                 replace(c, unique=tuple(replace(u, where=None) for u in c.unique))

@@ -269,7 +269,6 @@ _MEMORY: Final[dict[str, Call]] = {
     "memory.find_by_prefix": lambda s, i: s.memory.find_by_prefix(i["memory"]),
     "memory.forget": lambda s, i: s.memory.forget(i["memory"]),
     "memory.get": lambda s, i: s.memory.get(i["memory"]),
-    "memory.lifecycle.access_changes": lambda s, i: s.memory.lifecycle.cap(),
     "memory.lifecycle.cap": lambda s, i: s.memory.lifecycle.cap(),
     "memory.lifecycle.decay": lambda s, i: s.memory.lifecycle.decay(),
     "memory.lifecycle.demote": lambda s, i: s.memory.lifecycle.demote(),
@@ -307,7 +306,6 @@ _TASKS: Final[dict[str, Call]] = {
     "tasks.dependencies.add": lambda s, i: s.tasks.dependencies.add(i["task"], i["other_task"]),
     "tasks.dependencies.blockers": lambda s, i: s.tasks.dependencies.blockers(i["task"]),
     "tasks.dependencies.dependents": lambda s, i: s.tasks.dependencies.dependents(i["task"]),
-    "tasks.dependencies.for_new": lambda s, i: s.tasks.post("mine", depends_on=[i["task"]]),
     "tasks.dependencies.remove": lambda s, i: s.tasks.dependencies.remove(
         i["task"], i["other_task"]
     ),

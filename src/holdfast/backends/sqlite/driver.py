@@ -35,7 +35,7 @@ from holdfast.core.capabilities import YES, Capabilities
 from holdfast.core.change import Change, Outcome
 from holdfast.core.clock import Clock, SystemClock
 from holdfast.core.collection import Collection
-from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task
+from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task, not_set_up
 from holdfast.core.errors import IdempotencyMismatch, NotFound
 from holdfast.core.filter import Record
 from holdfast.core.query import Aggregate, Query, Rows, full_order, position
@@ -83,11 +83,13 @@ class SqliteDriver(Driver):
         self._planner = Planner(SqliteDialect())
         self._preparation = Preparation(self._planner)
 
-    def setup(self, collections: Sequence[Collection]) -> None:
+    def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
         schema = Schema(collections)
         with self._reading() as connection:
             current = schema.is_current(connection)
         if not current:
+            if not create:
+                raise not_set_up()
             self._writer.run(lambda c: self._upgrade(c, schema))
         for collection in collections:
             self._planner.declare(collection)

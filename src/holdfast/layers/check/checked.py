@@ -43,11 +43,11 @@ class Checked(Layer):
         self._setups_lock = threading.Lock()
         self._process_id = os.getpid()
 
-    def setup(self, collections: Sequence[Collection]) -> None:
+    def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
         self._check_open()
         self._count_setups(1)
         try:
-            self.below.setup(collections)
+            self.below.setup(collections, create=create)
         finally:
             self._count_setups(-1)
         self._collections.update({c.name: c for c in collections})

@@ -203,7 +203,7 @@ class Lifecycle(MemoryStore):
         count: int = row["count"]
         return count
 
-    def access_changes(self, live: Filter, now: datetime) -> list[Change]:
+    def _access_changes(self, live: Filter, now: datetime) -> list[Change]:
         """What counting an access changes besides the count: windows, and expiry where it exists.
 
         Fixed in number: they do not grow with the memories accessed.

@@ -198,7 +198,7 @@ class Memories(Facets):
         wanted, now = check_texts("ids", ids), self._now()
         live = self._within(MEMORIES, among("id", wanted), present_at(now))
         counted = Edit(increment={"access_count": 1}, maximum={"last_accessed_at": now})
-        also = self.lifecycle.access_changes(live, now)
+        also = self.lifecycle._access_changes(live, now)
         return self._apply(PatchWhere(MEMORIES.name, live, counted), *also)[0].count
 
     @grouped

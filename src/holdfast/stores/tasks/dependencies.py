@@ -91,7 +91,7 @@ class Dependencies(Store):
         self._require(TASKS, task_id)
         return self._joined("task_id", eq("blocker_id", task_id))
 
-    def for_new(self, task: Record, blocker_ids: Sequence[str], now: datetime) -> list[Change]:
+    def _for_new(self, task: Record, blocker_ids: Sequence[str], now: datetime) -> list[Change]:
         """The changes that, behind the Put of a new task, make it wait for others.
 
         Nothing can wait for a task that is new, so no circle can arise. Raises NotFound.

@@ -304,7 +304,7 @@ class Tasks(Store):
         for _ in range(TRIES):
             changes: list[Change] = [Put(TASKS.name, record, ABSENT)]
             if blockers:
-                changes += self.dependencies.for_new(record, blockers, record["created_at"])
+                changes += self.dependencies._for_new(record, blockers, record["created_at"])
             try:
                 outcomes = self._apply(*changes)
             except Conflict as error:

@@ -12,7 +12,7 @@ import pytest
 from holdfast.core.capabilities import Capability
 from holdfast.core.change import Delete, Edit, Patch
 from holdfast.core.driver import Driver
-from holdfast.core.errors import Closed, Conflict, SchemaNewer, Unsupported
+from holdfast.core.errors import Closed, Conflict, SchemaNewer, Unavailable, Unsupported
 from holdfast.core.query import Aggregate, Query, asc
 from holdfast.core.search import Search, TextLeg, VectorLeg
 from holdfast.storage import all_collections
@@ -68,6 +68,21 @@ class TestDriverSetup:
         again.setup(all_collections())
         found = [again.query("t", Query(collection=c.name)).records for c in all_collections()]
         assert found == [[] for _ in all_collections()]
+
+    def test_b41_setup_without_create_changes_nothing(
+        self, driver: Driver, open_driver: Callable[[], Driver]
+    ) -> None:
+        with pytest.raises(Unavailable):
+            driver.setup(SHAPES, create=False)
+        open_driver().setup([EDITION_1])
+        for missing in ([EDITION_2], [EDITION_1, PARENTS]):
+            with pytest.raises(Unavailable):
+                driver.setup(missing, create=False)
+        driver.setup([EDITION_1], create=False)
+        driver.apply("t", [put(EDITION_1, {"id": "a", "body": "b"})])
+        found = open_driver()
+        found.setup([EDITION_1], create=False)
+        assert found.get("t", EDITION_1.name, ("a",)) is not None
 
     def test_b02_setup_by_several_threads_at_once(self, open_driver: Callable[[], Driver]) -> None:
         handles = [open_driver() for _ in range(OPENERS)]

@@ -49,9 +49,9 @@ class _Slow(Layer):
             self.begun.set()
             self.go_on.wait()
 
-    def setup(self, collections: Sequence[Collection]) -> None:
+    def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
         self._stop("setup")
-        self.below.setup(collections)
+        self.below.setup(collections, create=create)
 
     def health(self) -> Health:
         self._stop("health")
