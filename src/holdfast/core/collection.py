@@ -13,7 +13,14 @@ import msgspec
 
 from holdfast.core.errors import Invalid
 from holdfast.core.filter import Filter, Record
-from holdfast.core.values import CHECKS, Kind, check_keyed_text, check_vector
+from holdfast.core.values import (
+    CHECKS,
+    KEYED_TEXT_LIMIT,
+    TEXT_LIMIT,
+    Kind,
+    check_keyed_text,
+    check_vector,
+)
 
 REVISION: Final = "revision"
 """The engine's own count of a record's writes: 1 when created, one more at each change."""
@@ -104,7 +111,8 @@ class Collection:
     ttl: str | None = None
     version: int = 1
     by_name: Mapping[str, Field] = field(init=False, repr=False, compare=False)
-    _checks: tuple[tuple[str, bool, bool, Callable[[str, object], Any]], ...] = field(
+    _names: frozenset[str] = field(init=False, repr=False, compare=False)
+    _checks: tuple[tuple[str, bool, Callable[[str, object], Any], int], ...] = field(
         init=False, repr=False, compare=False
     )
     _value_checks: dict[str, tuple[bool, Callable[[str, object], Any]]] = field(
@@ -124,9 +132,12 @@ class Collection:
             check = CHECKS[f.kind]
             if f.name in keyed and f.kind == "text":
                 check = check_keyed_text
-            checks.append((f.name, f.nullable, f.name in assigned, check))
+            limit = KEYED_TEXT_LIMIT if check is check_keyed_text else TEXT_LIMIT
+            plain = limit if f.kind == "text" else 0
+            checks.append((f.name, f.nullable or f.name in assigned, check, plain))
         object.__setattr__(self, "_checks", tuple(checks))
-        values = {name: (nullable, check) for name, nullable, _, check in checks}
+        object.__setattr__(self, "_names", frozenset((*by_name, *self.vectors, REVISION)))
+        values = {f.name: (f.nullable, c[2]) for f, c in zip(self.fields, checks, strict=True)}
         values[REVISION] = (False, CHECKS["int"])
         values |= dict.fromkeys(self.vectors, (True, check_vector))
         object.__setattr__(self, "_value_checks", values)
@@ -172,20 +183,24 @@ class Collection:
         if not isinstance(record, Mapping):
             raise Invalid("record", expected="an object", got=record)
         checked: Record = {}
-        for name, nullable, assigned, check in self._checks:
-            value = record.get(name)
-            if value is not None:
-                checked[name] = check(name, value)
-            elif nullable or assigned:
-                checked[name] = None
-            else:
-                expected = "a value" if name in record else "a value for this field"
-                raise Invalid(name, expected=expected, got="null")
+        get = record.get
+        for name, optional, check, limit in self._checks:
+            value = get(name)
+            if value is None:
+                if not optional:
+                    expected = "a value" if name in record else "a value for this field"
+                    raise Invalid(name, expected=expected, got="null")
+            elif not limit or type(value) is not str:
+                value = check(name, value)
+            elif value and (len(value) > limit or not value.isascii() or "\x00" in value):
+                # Short ASCII text, as most of it is, was just seen to be sound.
+                value = check(name, value)
+            checked[name] = value
         for name in self.vectors:
-            value = record.get(name)
+            value = get(name)
             checked[name] = None if value is None else check_vector(name, value)
-        for name in record.keys() - checked.keys():
-            if name != REVISION:
+        if not record.keys() <= self._names:
+            for name in record.keys() - self._names:
                 self.field(name)
         return checked
 

@@ -138,6 +138,8 @@ def check_json(field: str, value: object) -> Any:
     """JSON: objects with text keys, lists, text, finite numbers, 64-bit integers, bool, null."""
     if value is None:
         return None
+    if not value and type(value) is dict:
+        return {}
     checked = _json(field, value, JSON_DEPTH_LIMIT)
     size = len(msgspec.json.encode(checked))
     if size > JSON_SIZE_LIMIT:

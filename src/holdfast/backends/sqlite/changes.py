@@ -105,6 +105,10 @@ class Transaction:
         self._rows = Rows(connection, planner, tenant)
         # Records that this transaction has found; it alone writes, and its deletes forget them.
         self._present: set[tuple[str, Key]] = set()
+        # The last number of each sequence that this transaction has drawn, and the first: the ones
+        # between are counted here and written once, by `finish`.
+        self._counted: dict[tuple[str, str, Key], int] = {}
+        self._first: dict[tuple[str, str, Key], int] = {}
         self._removing: set[tuple[str, int]] = set()
         self._journaled = journaled
 
@@ -347,14 +351,35 @@ class Transaction:
     def _number(self, collection: Collection, record: Record, values: list[Any]) -> None:
         """Number the record, and the values that will be bound for it."""
         for sequence in collection.sequences:
-            per = _encode_body([record[name] for name in sequence.per]).hex()
-            names = (self._tenant, collection.name, sequence.field, per)
-            if record[sequence.field] is None:
-                found = self._connection.execute(_NEXT_IN_SEQUENCE, names).get
-                record[sequence.field] = found
-                values[self._planner.columns(collection.name).place(sequence.field)] = found
+            per = tuple(record[name] for name in sequence.per)
+            counter = (collection.name, sequence.field, per)
+            given = record[sequence.field]
+            last = self._counted.get(counter)
+            if given is not None:
+                self._counted.pop(counter, None)
+                names = self._counter_names(counter)
+                if last is not None:
+                    self._connection.execute(_RAISE_SEQUENCE, (*names, last))
+                self._connection.execute(_RAISE_SEQUENCE, (*names, given))
+                continue
+            if last is None:
+                names = self._counter_names(counter)
+                number = self._connection.execute(_NEXT_IN_SEQUENCE, names).get
+                self._first[counter] = number
             else:
-                self._connection.execute(_RAISE_SEQUENCE, (*names, record[sequence.field]))
+                number = last + 1
+            self._counted[counter] = record[sequence.field] = number
+            values[self._planner.columns(collection.name).place(sequence.field)] = number
+
+    def _counter_names(self, counter: tuple[str, str, Key]) -> tuple[str, ...]:
+        collection, field, per = counter
+        return self._tenant, collection, field, _encode_body(per).hex()
+
+    def finish(self) -> None:
+        """Write the counters that went on in memory after their first number."""
+        for counter, last in self._counted.items():
+            if last > self._first[counter]:
+                self._connection.execute(_RAISE_SEQUENCE, (*self._counter_names(counter), last))
 
     def _check_references(self, collection: Collection, record: Record) -> None:
         for reference in collection.references:

@@ -257,6 +257,7 @@ class SqliteDriver(Driver):
             journaled=self._writer.journaled(connection),
         )
         outcomes = [work.do(change) for change in changes]
+        work.finish()
         if op_id is not None:
             connection.execute(
                 "INSERT INTO holdfast_operations VALUES (?, ?, ?, ?, ?)",
