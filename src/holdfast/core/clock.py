@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import secrets
+import os
 import sys
 import time
 from datetime import UTC, datetime
 from typing import Protocol
-
-if sys.version_info >= (3, 14):
-    from uuid import uuid7 as _uuid7
-else:
-    from uuid_utils import uuid7 as _uuid7
 
 
 class Clock(Protocol):
@@ -46,11 +41,19 @@ class SystemClock:
 class Uuid7Ids:
     """Ids of RFC 9562 version 7: they lead with the millisecond, so new rows land together."""
 
+    def __init__(self) -> None:
+        # Loaded when a store is opened: `import holdfast` is kept light.
+        if sys.version_info >= (3, 14):
+            from uuid import uuid7
+        else:
+            from uuid_utils import uuid7
+        self._uuid7 = uuid7
+
     def new(self) -> str:
-        return str(_uuid7())
+        return str(self._uuid7())
 
     def secret(self) -> str:
-        return secrets.token_hex(32)
+        return os.urandom(32).hex()
 
 
 class ManualClock:
