@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
@@ -30,6 +30,8 @@ from holdfast.stores.store import Page, builder, one_of
 PageDirection = Literal["forward", "backward"]
 WINDOW_LIMIT: Final = 100_000
 """Most messages that ``recent`` can be asked for."""
+
+Nothing = TypeVar("Nothing")
 
 build_message = builder(Message)
 build_participant = builder(Participant)
@@ -74,8 +76,8 @@ class Messages(Owned):
         """Messages by sequence: forward from the first, backward from the last. NotFound."""
         one_of("direction", direction, PageDirection)
         check_count("limit", limit, 1, 1_000)
-        self._require(CONVERSATIONS, conversation_id)
-        return self._page(
+        self._check_reach(conversation_id)
+        page = self._page(
             MESSAGES,
             build_message,
             eq("conversation_id", conversation_id),
@@ -83,14 +85,16 @@ class Messages(Owned):
             limit=limit,
             cursor=cursor,
         )
+        return page if page.items else self._nothing_in(conversation_id, page)
 
     def recent(self, conversation_id: str, count: int = 50) -> list[Message]:
         """The last ``count`` messages, oldest first; 0 gives all of them. NotFound."""
         check_count("count", count, 0, WINDOW_LIMIT)
-        self._require(CONVERSATIONS, conversation_id)
+        self._check_reach(conversation_id)
         where = eq("conversation_id", conversation_id)
         found = self._all(MESSAGES, where, order=desc("sequence"), limit=count or None)
-        return [build_message(record) for record in reversed(found)]
+        messages = [build_message(record) for record in reversed(found)]
+        return messages or self._nothing_in(conversation_id, messages)
 
     def between(
         self,
@@ -102,8 +106,8 @@ class Messages(Owned):
         cursor: str | None = None,
     ) -> Page[Message]:
         """Messages made from ``start`` to ``end``, both included, by sequence. NotFound."""
-        self._require(CONVERSATIONS, conversation_id)
-        return self._page(
+        self._check_reach(conversation_id)
+        page = self._page(
             MESSAGES,
             build_message,
             eq("conversation_id", conversation_id),
@@ -113,6 +117,21 @@ class Messages(Owned):
             limit=limit,
             cursor=cursor,
         )
+        return page if page.items else self._nothing_in(conversation_id, page)
+
+    def _check_reach(self, conversation_id: str) -> None:
+        """NotFound for a conversation outside what this handle is bound to.
+
+        Messages carry no scope of their own. Without a binding, the conversation is looked up
+        only when it shows no message: one that does is there.
+        """
+        if self._scope.bound():
+            self._require(CONVERSATIONS, conversation_id)
+
+    def _nothing_in(self, conversation_id: str, nothing: Nothing) -> Nothing:
+        """The empty answer for a conversation that is there; NotFound for one that is not."""
+        self._require(CONVERSATIONS, conversation_id)
+        return nothing
 
     def named(self, messages: Sequence[Message]) -> list[Spoken]:
         """The messages with the names of their senders and recipients, in one read for all."""
