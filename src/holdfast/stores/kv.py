@@ -62,8 +62,8 @@ class KeyValue(Store):
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value, or ``default`` when there is no live entry."""
-        entry = self.entry(key)
-        return default if entry is None else entry.value
+        record = self._live(key)
+        return default if record is None else record["value"]
 
     def entry(self, key: str) -> Entry | None:
         """The live entry with its version and times, or None."""
@@ -177,7 +177,10 @@ class KeyValue(Store):
         return record if self._lives(record) else None
 
     def _lives(self, record: Record | None) -> bool:
-        return record is not None and self._unexpired().matches(record)
+        if record is None:
+            return False
+        expires_at = record["expires_at"]
+        return expires_at is None or expires_at > self._now()
 
     def _unexpired(self) -> Filter:
         return either(is_null("expires_at"), gt("expires_at", self._now()))
