@@ -25,6 +25,10 @@ from soak.workload import TENANT, Workload, storage_on
 Say = Callable[[str], None]
 
 
+EARLY_DELAY_SECONDS: Final = 0.02
+"""How far the saboteur's commit trails its answer, so that a fast disk does not hide the fault."""
+
+
 class AnswersEarly(Layer):
     """Saboteur: the answer is given at once, and the commit follows when there is time."""
 
@@ -47,7 +51,9 @@ class AnswersEarly(Layer):
 
     def _commit(self) -> None:
         while True:
-            self.below.apply(*self._queue.get())
+            work = self._queue.get()
+            time.sleep(EARLY_DELAY_SECONDS)
+            self.below.apply(*work)
 
 
 def write(say: Say, *, path: str, prefix: str, threads: int, early: bool = False) -> None:

@@ -59,7 +59,7 @@ def run(cuts: int, *, seed: int = 1, tick: Tick = ignore, cuts_per_run: int = 0)
     """Cut so often at "full"; a quarter of that at "normal", a tenth with syncs off."""
     per_run = cuts_per_run or CUTS_PER_RUN
     result = Result(campaign="power", trial="power cut at durability full", trials=cuts, seed=seed)
-    off = Saboteur(name="synchronous=OFF", trials=max(10, cuts // 10))
+    off = Saboteur(name="synchronous=OFF", trials=max(40, cuts // 10))
     with timed(result), folder(in_memory=True) as place:
         full = Series("full", seed)
         _cuts(full, cuts, per_run, place, result.note, tick)
