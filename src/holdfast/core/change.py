@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -121,7 +121,6 @@ class Claim(msgspec.Struct, frozen=True, tag_field="change", tag="claim"):
 
 
 Change = Put | Patch | Delete | PatchWhere | DeleteWhere | Claim
-ChangeKind = Literal["put", "patch", "delete", "patch_where", "delete_where", "claim"]
 
 
 class Outcome(msgspec.Struct, frozen=True):

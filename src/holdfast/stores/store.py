@@ -168,16 +168,6 @@ class Store:
             following = encode_cursor(self._cursor_key(), tenant, query, rows.last)
         return Page([build(record) for record in rows.records], following)
 
-    def _pages(self, page: Callable[[str | None], Page[T]]) -> Iterator[T]:
-        """Every item of a listing, page by page."""
-        cursor = None
-        while True:
-            found = page(cursor)
-            yield from found.items
-            cursor = found.next_cursor
-            if cursor is None:
-                return
-
     def _cursor_key(self) -> bytes:
         """The tenant's signing key, made at its first cursor."""
         fact = self._driver.get(self._scope.tenant, FACTS.name, ("cursor_key",))
@@ -198,13 +188,6 @@ def _body(asked: tuple[Any, ...]) -> bytes | None:
         return hashlib.sha256(msgspec.msgpack.encode(asked)).digest()
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
-
-
-def record_of(struct: msgspec.Struct) -> Record:
-    """A record struct as the contract's plain record."""
-    record = msgspec.structs.asdict(struct)
-    record.pop("revision", None)
-    return record
 
 
 def builder(struct: type[S]) -> Callable[[Record], S]:

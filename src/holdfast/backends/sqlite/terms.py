@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -81,16 +81,3 @@ def best(scores: Any, eligible: Any, k: int) -> Any:
     held = scores[positions]
     floor = numpy.partition(held, held.size - k)[held.size - k]
     return positions[held >= floor]
-
-
-def unpack(rows: Iterable[tuple[bytes, bytes]]) -> list[dict[bytes, int]]:
-    """Packed arrays as term hashes with their counts; for checks."""
-    import numpy
-
-    return [
-        {
-            hashes[8 * i : 8 * i + 8]: int(count)
-            for i, count in enumerate(numpy.frombuffer(counts, "<u4"))
-        }
-        for hashes, counts in rows
-    ]
