@@ -86,7 +86,7 @@ lock: dev
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) pyproject.toml requirements/build.in -o requirements/runtime.txt
 	$(COMPILE) pyproject.toml requirements/build.in requirements/dev.in \
-	    --extra http --extra local --extra static --extra testing -c requirements/runtime.txt -o requirements/dev.txt
+	    --extra http --extra local --extra postgres --extra static --extra testing -c requirements/runtime.txt -o requirements/dev.txt
 
 clean:
 	rm -rf build dist .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache
