@@ -170,7 +170,8 @@ class MemoryDriver(Driver):
                 ]
             taken = found if query.limit is None else found[: query.limit]
             last = position(taken[-1], order) if taken and len(taken) < len(found) else None
-            return Rows([_copy(shape, record, query.vectors) for record in taken], last)
+            fields = shape.narrowed(query.fields, tuple(term.field for term in order))
+            return Rows([_copy(shape, record, query.vectors, fields) for record in taken], last)
 
     def aggregate(self, tenant: Tenant, aggregate: Aggregate) -> list[Record]:
         with self._lock:
@@ -198,7 +199,10 @@ class MemoryDriver(Driver):
             table = self._table(tenant, search.collection)
             text = _text_hits(table, selected, search.text, search.k)
             vector = _vector_hits(selected, search.vector, search.k, search.minimum)
-            found = {hit.key: _copy(shape, selected[hit.key], False) for hit in (*text, *vector)}
+            fields = shape.narrowed(search.fields)
+            found = {
+                hit.key: _copy(shape, selected[hit.key], False, fields) for hit in (*text, *vector)
+            }
             return Hits(tuple(text), tuple(vector), found)
 
     def feed(self, follower: str, *, after: int, limit: int) -> list[FeedEntry]:
@@ -483,15 +487,15 @@ def _restore(table: _Table, key: Key, record: Record | None, terms: dict[str, in
         table.terms[key] = terms
 
 
-def _copy(shape: Collection, record: Record, vectors: bool) -> Record:
-    out = {
+def _copy(
+    shape: Collection, record: Record, vectors: bool, fields: tuple[str, ...] | None = None
+) -> Record:
+    names = {*(shape.by_name if fields is None else fields), REVISION}
+    return {
         name: copy.deepcopy(value) if type(value) in (dict, list) else value
         for name, value in record.items()
+        if name in names or (vectors and name in shape.vectors)
     }
-    if not vectors:
-        for name in shape.vectors:
-            out.pop(name, None)
-    return out
 
 
 def _group_value(group: str | Bucket, record: Record) -> Any:

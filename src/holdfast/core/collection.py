@@ -166,6 +166,18 @@ class Collection:
             *(name for index in self.indexes for name in index.fields),
         }
 
+    def narrowed(
+        self, fields: tuple[str, ...] | None, order: tuple[str, ...] = ()
+    ) -> tuple[str, ...]:
+        """The fields that a record of a read holds, as declared: asked for, the key's, the order's.
+
+        All of them when ``fields`` is None. The revision comes besides.
+        """
+        if fields is None:
+            return tuple(self.by_name)
+        wanted = {*fields, *self.key, *order}
+        return tuple(name for name in self.by_name if name in wanted)
+
     def field(self, name: str) -> Field:
         """The declared field, or Invalid naming it."""
         found = self.by_name.get(name) if isinstance(name, str) else None

@@ -34,6 +34,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     ``after`` continues a page: the order and key values of its last record, as ``Rows.last``
     gave them. ``limit`` None means all. Vector fields are read only with ``vectors``.
+    With ``fields``, records hold these, those of the key and the order, and the revision alone.
     """
 
     collection: str
@@ -42,6 +43,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None = None
     after: tuple[Any, ...] | None = None
     vectors: bool = False
+    fields: tuple[str, ...] | None = None
 
 
 class Rows(msgspec.Struct, frozen=True):

@@ -35,7 +35,8 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     """The ``k`` best matching records of each leg, filtered before the limit.
 
     k means k: as long as k records satisfy the filter and the leg, k come back. Ties by key.
-    ``minimum`` is an inclusive floor for the vector leg's score.
+    ``minimum`` is an inclusive floor for the vector leg's score. With ``fields``, records hold
+    these, those of the key, and the revision alone: what orders many hits need not read them whole.
     """
 
     collection: str
@@ -44,6 +45,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     text: TextLeg | None = None
     vector: VectorLeg | None = None
     minimum: float | None = None
+    fields: tuple[str, ...] | None = None
 
 
 class Hit(msgspec.Struct, frozen=True):

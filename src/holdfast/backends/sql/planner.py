@@ -6,7 +6,7 @@ Identifiers come from declared collections only. A statement and its values trav
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from holdfast.backends.sql.dialect import Codec, Dialect, quoted
@@ -90,27 +90,25 @@ class Planner:
         self.collections: dict[str, Collection] = {}
         self._filters = FilterPlanner(dialect, self.collections)
         self._columns: dict[str, Columns] = {}
+        self._narrowed: dict[tuple[Any, ...], Columns] = {}
         self._texts: dict[tuple[Any, ...], str] = {}
         self._dependents: dict[str, list[tuple[Collection, Reference]]] = {}
 
     def declare(self, collection: Collection) -> None:
         """Make a collection, or its new edition, known."""
         dialect = self.dialect
-        decoders = [(f.name, dialect.decoder(f.kind)) for f in collection.fields]
-        names = (REVISION, *(f.name for f in collection.fields))
         self.collections[collection.name] = collection
         self._texts.clear()
+        self._narrowed.clear()
         self._dependents = {}
         for holder in self.collections.values():
             for reference in holder.references:
                 self._dependents.setdefault(reference.collection, []).append((holder, reference))
         self._columns[collection.name] = Columns(
-            names=names,
+            **self._read(collection, tuple(collection.by_name)),
             encoders=tuple((f.name, dialect.encoder(f.kind)) for f in collection.fields),
             encoder_of={f.name: dialect.encoder(f.kind) for f in collection.fields},
-            decoders=tuple((name, decode) for name, decode in decoders if decode is not None),
             key_encoders=tuple(dialect.encoder(collection.by_name[n].kind) for n in collection.key),
-            listed=", ".join(f"t0.{quoted(name)}" for name in names),
             watched=frozenset(
                 (
                     *collection.full_text,
@@ -124,9 +122,37 @@ class Planner:
         """The references to a collection, and who holds them."""
         return self._dependents.get(collection, [])
 
-    def columns(self, collection: str) -> Columns:
-        """How a collection's rows are read and written."""
-        return self._columns[collection]
+    def columns(
+        self,
+        collection: str,
+        fields: tuple[str, ...] | None = None,
+        order: tuple[Order, ...] = (),
+    ) -> Columns:
+        """How a collection's rows are read and written.
+
+        With ``fields`` only these are read, and what `Collection.narrowed` adds to them.
+        """
+        if fields is None:
+            return self._columns[collection]
+        asked = (collection, fields, order)
+        found = self._narrowed.get(asked)
+        if found is None:
+            shape = self.collections[collection]
+            names = shape.narrowed(fields, tuple(term.field for term in order))
+            found = replace(self._columns[collection], **self._read(shape, names))
+            self._narrowed[asked] = found
+        return found
+
+    def _read(self, collection: Collection, fields: tuple[str, ...]) -> dict[str, Any]:
+        """The parts of Columns by which rows are read."""
+        names = (REVISION, *fields)
+        kinds = ((name, collection.by_name[name].kind) for name in fields)
+        decoders = ((name, self.dialect.decoder(kind)) for name, kind in kinds)
+        return {
+            "names": names,
+            "decoders": tuple((name, decode) for name, decode in decoders if decode is not None),
+            "listed": ", ".join(f"t0.{quoted(name)}" for name in names),
+        }
 
     def text(self, shape: tuple[Any, ...], write: Callable[[], str]) -> str:
         """The statement for a shape, written at its first use."""
@@ -190,12 +216,13 @@ class Planner:
             if nulls is not None:
                 condition += f" AND {self._after(collection, order, nulls)}"
             return (
-                f"SELECT {self._columns[collection.name].listed}{extra}"
+                f"SELECT {self.columns(collection.name, query.fields, order).listed}{extra}"
                 f" FROM {self.dialect.table(collection)} AS t0 WHERE {condition}"
                 f" ORDER BY {self.order_by(order)} LIMIT {self.dialect.mark}"
             )
 
-        return self.text(("query", collection.name, where, order, nulls, extra), write), values
+        shape = ("query", collection.name, where, order, nulls, extra, query.fields)
+        return self.text(shape, write), values
 
     def order_by(self, order: tuple[Order, ...]) -> str:
         """An ORDER BY list over table t0."""

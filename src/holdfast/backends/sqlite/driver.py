@@ -127,21 +127,22 @@ class SqliteDriver(Driver):
         collection = self._planner.collections[query.collection]
         with self._reading() as connection:
             reader = RowReader(connection, self._planner, tenant)
+            order = full_order(query.order, collection.key)
+            columns = self._planner.columns(query.collection, query.fields, order)
             text, values = self._planner.query(tenant, query, ", t0._row" if query.vectors else "")
             if query.vectors:
-                found = reader.read(collection, text, values)
+                found = reader.read(collection, text, values, columns)
                 reader.attach_vectors(collection, found)
                 records = [record for _, record in found]
             else:
                 rows = connection.execute(text, values).fetchall()
-                records = decoded_all(collection, self._planner.columns(query.collection), rows)
+                records = decoded_all(collection, columns, rows)
                 if tenant is EVERY_TENANT:
                     for record, row in zip(records, rows, strict=True):
                         record["tenant"] = row[-1]
         if query.limit is None or len(records) <= query.limit:
             return Rows(records)
         taken = records[: query.limit]
-        order = full_order(query.order, collection.key)
         return Rows(taken, position(taken[-1], order) if taken else None)
 
     def aggregate(self, tenant: Tenant, aggregate: Aggregate) -> list[Record]:

@@ -10,7 +10,7 @@ import apsw
 from holdfast.backends.sql.planner import Columns, Planner
 from holdfast.backends.sqlite.connection import fetched
 from holdfast.backends.sqlite.schema import vector_table
-from holdfast.core.collection import Collection
+from holdfast.core.collection import REVISION, Collection
 from holdfast.core.errors import Corrupt
 from holdfast.core.filter import Filter, Record
 from holdfast.core.query import Query
@@ -51,9 +51,15 @@ class Rows:
         found = self.read(self._planner.collections[query.collection], text, values)
         return found if query.limit is None else found[: query.limit]
 
-    def read(self, collection: Collection, text: str, values: Sequence[Any]) -> list[Row]:
+    def read(
+        self,
+        collection: Collection,
+        text: str,
+        values: Sequence[Any],
+        columns: Columns | None = None,
+    ) -> list[Row]:
         """The rows of a statement whose last column is the row number."""
-        columns = self._planner.columns(collection.name)
+        columns = columns or self._planner.columns(collection.name)
         rows = fetched(self._connection, text, values)
         records = decoded_all(collection, columns, rows)
         return [(row[-1], record) for row, record in zip(rows, records, strict=True)]
@@ -79,16 +85,22 @@ def decoded_all(
     try:
         return columns.decode_all(rows)
     except (ValueError, OverflowError, TypeError):
-        return [decoded(collection, columns.decode, row) for row in rows]  # which names it
+        # One by one, which names it.
+        return [decoded(collection, columns.decode, row, columns.names) for row in rows]
 
 
-def decoded(collection: Collection, decode: Any, row: tuple[Any, ...]) -> Record:
-    """The record in a row; Corrupt, naming it, where a value cannot be read."""
+def decoded(
+    collection: Collection,
+    decode: Any,
+    row: tuple[Any, ...],
+    names: Sequence[str] | None = None,
+) -> Record:
+    """The record in a row of all columns, or of ``names``; Corrupt where one cannot be read."""
     try:
         record: Record = decode(row)
     except (ValueError, OverflowError, TypeError) as error:
-        names = [f.name for f in collection.fields]
-        key = tuple(row[1 + names.index(name)] for name in collection.key)
+        names = names or [REVISION, *collection.by_name]
+        key = tuple(row[names.index(name)] for name in collection.key)
         raise Corrupt(
             f"A record of {collection.name} cannot be decoded: {key}.",
             hint="`holdfast doctor` lists such records.",

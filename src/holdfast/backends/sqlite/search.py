@@ -10,7 +10,7 @@ import numpy
 
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sqlite.connection import fetched
-from holdfast.backends.sqlite.rows import decoded
+from holdfast.backends.sqlite.rows import decoded_all
 from holdfast.backends.sqlite.schema import terms_table, vector_table
 from holdfast.backends.sqlite.terms import best, bm25_scores
 from holdfast.core.collection import Collection
@@ -35,7 +35,7 @@ class RowSearch:
         collection = self._planner.collections[search.collection]
         text = self._text(collection, search.filter, search.text, search.k)
         vector = self._vector(collection, search.filter, search.vector, search.k, search.minimum)
-        read = self._records(collection, {row for row, _ in (*text, *vector)})
+        read = self._records(collection, {row for row, _ in (*text, *vector)}, search.fields)
         text_hits = _hits(collection, read, text, search.k)
         vector_hits = _hits(collection, read, vector, search.k)
         by_key = {collection.key_of(record): record for record in read.values()}
@@ -105,14 +105,17 @@ class RowSearch:
         found = fetched(self._connection, text, values)
         return numpy.fromiter((row for (row,) in found), "i8", len(found))
 
-    def _records(self, collection: Collection, rows: set[int]) -> dict[int, Record]:
-        columns = self._planner.columns(collection.name)
+    def _records(
+        self, collection: Collection, rows: set[int], fields: tuple[str, ...] | None
+    ) -> dict[int, Record]:
+        columns = self._planner.columns(collection.name, fields)
         text = (
             f"SELECT {columns.listed}, t0._row FROM {self._planner.dialect.table(collection)} AS t0"
             " WHERE t0._row IN (SELECT value FROM json_each(?)) AND t0.tenant = ?"
         )
         found = fetched(self._connection, text, (json.dumps(sorted(rows)), self._tenant))
-        return {row[-1]: decoded(collection, columns.decode, row) for row in found}
+        records = decoded_all(collection, columns, found)
+        return {row[-1]: record for row, record in zip(found, records, strict=True)}
 
 
 def _hits(

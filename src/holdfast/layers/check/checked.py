@@ -22,7 +22,7 @@ from holdfast.core.search import Hits, Search
 from holdfast.core.values import check_count, check_float, check_text, check_vector
 from holdfast.layers.check.changes import CHANGE_LIMIT, check_change
 from holdfast.layers.check.expect import expect_list
-from holdfast.layers.check.filters import check_filter, check_order
+from holdfast.layers.check.filters import check_fields, check_filter, check_order
 from holdfast.layers.check.reads import K_LIMIT, check_aggregate, check_task, check_text_leg
 from holdfast.layers.layer import Layer
 
@@ -89,7 +89,11 @@ class Checked(Layer):
         check_order(collection, query.order)
         if query.limit is not None:
             check_count("limit", query.limit, 0, 2**31)
-        query = msgspec.structs.replace(query, filter=self._filter(collection, query.filter))
+        query = msgspec.structs.replace(
+            query,
+            filter=self._filter(collection, query.filter),
+            fields=check_fields(collection, query.fields),
+        )
         if query.after is not None:
             order = full_order(query.order, collection.key)
             expect_list("after", query.after)
@@ -129,8 +133,12 @@ class Checked(Layer):
             check_vector("vector", search.vector.vector)
         if search.minimum is not None:
             check_float("minimum", search.minimum)
-        checked = self._filter(collection, search.filter)
-        return self.below.search(tenant, msgspec.structs.replace(search, filter=checked))
+        checked = msgspec.structs.replace(
+            search,
+            filter=self._filter(collection, search.filter),
+            fields=check_fields(collection, search.fields),
+        )
+        return self.below.search(tenant, checked)
 
     def feed(self, follower: str, *, after: int, limit: int) -> list[FeedEntry]:
         self._check_open()

@@ -53,6 +53,20 @@ def check_order(collection: Collection, order: tuple[Order, ...]) -> None:
             raise Invalid(term.field, expected="a field that can be sorted by", got=kind)
 
 
+def check_fields(collection: Collection, fields: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The fields to read, as a tuple; Invalid for what is no field of the collection.
+
+    A vector field is none here: vectors are asked for by ``vectors``.
+    """
+    if fields is None:
+        return None
+    expect_list("fields", fields)
+    for name in fields:
+        if name != REVISION:
+            collection.field(name)
+    return tuple(fields)
+
+
 def check_filter(collection: Collection, part: Filter, lookup: Lookup) -> Filter:
     """The filter with its values in canonical form, or Invalid."""
     if isinstance(part, And) and not part.parts:
