@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from holdfast.core.fusion import stretched
 from holdfast.core.ranker import Candidate, PreparedQuery, Ranked
 
 
@@ -49,24 +50,9 @@ class PlainRanker(SingleLeg):
     candidates = 100
 
     def _scores(self, candidates: Sequence[Candidate]) -> list[float]:
-        text = _stretched([c.text_score for c in candidates])
-        vector = _stretched([c.vector_score for c in candidates])
+        text = stretched([c.text_score for c in candidates])
+        vector = stretched([c.vector_score for c in candidates])
         return [(one + other) / 2 for one, other in zip(text, vector, strict=True)]
-
-
-def _stretched(scores: Sequence[float | None]) -> list[float]:
-    """The scores on a scale of 0 to 1; 0 for what the leg did not find.
-
-    >>> _stretched([2.0, None, 4.0, 3.0])
-    [0.0, 0.0, 1.0, 0.5]
-    """
-    found = [score for score in scores if score is not None]
-    if not found:
-        return [0.0] * len(scores)
-    low, high = min(found), max(found)
-    if high == low:
-        return [0.0 if score is None else 1.0 for score in scores]
-    return [0.0 if score is None else (score - low) / (high - low) for score in scores]
 
 
 def _legs(candidate: Candidate) -> tuple[str, ...]:
