@@ -25,6 +25,8 @@ class Layer(Driver):
 
     def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
         self.below.setup(collections, create=create)
+        # What an engine offers may depend on what it found in its store.
+        self.capabilities = self.below.capabilities
 
     def get(
         self, tenant: str, collection: str, key: tuple[Any, ...], *, vectors: bool = False

@@ -11,10 +11,11 @@ import msgspec
 
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.planner import Columns, Planner
+from holdfast.backends.sql.rows import decoded
+from holdfast.backends.sql.terms import Packed, pack
 from holdfast.backends.sqlite.errors import constraint_conflict
-from holdfast.backends.sqlite.rows import Rows, decoded
+from holdfast.backends.sqlite.rows import Rows
 from holdfast.backends.sqlite.schema import terms_table, vector_table
-from holdfast.backends.sqlite.terms import Packed, pack
 from holdfast.core.change import (
     ABSENT,
     Change,

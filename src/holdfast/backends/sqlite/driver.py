@@ -10,6 +10,8 @@ import apsw
 import msgspec
 
 from holdfast.backends.sql.planner import Planner
+from holdfast.backends.sql.rows import decoded, decoded_all
+from holdfast.backends.sql.terms import pack
 from holdfast.backends.sqlite import maintenance
 from holdfast.backends.sqlite.changes import (
     Preparation,
@@ -27,9 +29,7 @@ from holdfast.backends.sqlite.connection import (
 from holdfast.backends.sqlite.dialect import SqliteDialect
 from holdfast.backends.sqlite.errors import ENGINE_ERRORS, mapped
 from holdfast.backends.sqlite.rows import Rows as RowReader
-from holdfast.backends.sqlite.rows import decoded, decoded_all
 from holdfast.backends.sqlite.schema import Schema
-from holdfast.backends.sqlite.terms import pack
 from holdfast.backends.sqlite.writer import Writer
 from holdfast.core.capabilities import YES, Capabilities
 from holdfast.core.change import Change, Outcome

@@ -13,13 +13,13 @@ import apsw
 
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.planner import Planner
+from holdfast.backends.sql.rows import decoded
+from holdfast.backends.sql.terms import pack
 from holdfast.backends.sqlite import guard
 from holdfast.backends.sqlite.changes import Transaction
 from holdfast.backends.sqlite.connection import ConnectionPool, check_header, fetched
 from holdfast.backends.sqlite.errors import mapped
-from holdfast.backends.sqlite.rows import decoded
 from holdfast.backends.sqlite.schema import terms_table
-from holdfast.backends.sqlite.terms import pack
 from holdfast.backends.sqlite.writer import Writer
 from holdfast.core.change import DeleteWhere
 from holdfast.core.clock import Clock

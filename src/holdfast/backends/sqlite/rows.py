@@ -8,10 +8,10 @@ from typing import Any
 import apsw
 
 from holdfast.backends.sql.planner import Columns, Planner
+from holdfast.backends.sql.rows import decoded_all
 from holdfast.backends.sqlite.connection import fetched
 from holdfast.backends.sqlite.schema import vector_table
-from holdfast.core.collection import REVISION, Collection
-from holdfast.core.errors import Corrupt
+from holdfast.core.collection import Collection
 from holdfast.core.filter import Filter, Record
 from holdfast.core.query import Query
 from holdfast.core.scope import Tenant
@@ -76,35 +76,3 @@ class Rows:
             for row, record in found:
                 held = self._connection.execute(text, (row,)).fetchone()
                 record[name] = None if held is None else Vector(*held)
-
-
-def decoded_all(
-    collection: Collection, columns: Columns, rows: Sequence[tuple[Any, ...]]
-) -> list[Record]:
-    """The records in rows, as `decoded` gives them."""
-    try:
-        return columns.decode_all(rows)
-    except (ValueError, OverflowError, TypeError):
-        # One by one, which names it.
-        return [decoded(collection, columns.decode, row, columns.names) for row in rows]
-
-
-def decoded(
-    collection: Collection,
-    decode: Any,
-    row: tuple[Any, ...],
-    names: Sequence[str] | None = None,
-) -> Record:
-    """The record in a row of all columns, or of ``names``; Corrupt where one cannot be read."""
-    try:
-        record: Record = decode(row)
-    except (ValueError, OverflowError, TypeError) as error:
-        names = names or [REVISION, *collection.by_name]
-        key = tuple(row[names.index(name)] for name in collection.key)
-        raise Corrupt(
-            f"A record of {collection.name} cannot be decoded: {key}.",
-            hint="`holdfast doctor` lists such records.",
-            collection=collection.name,
-            key=key,
-        ) from error
-    return record

@@ -9,13 +9,18 @@ import apsw
 import msgspec
 
 from holdfast.backends.sql.dialect import quoted
+from holdfast.backends.sql.editions import (
+    check_alterable,
+    needs_upgrade,
+    shape_of,
+    without_lists,
+)
 from holdfast.backends.sql.filters import FilterPlanner
 from holdfast.backends.sqlite.connection import APPLICATION_ID, FORMAT, fetched
 from holdfast.backends.sqlite.dialect import TYPES, SqliteDialect, encode_json
 from holdfast.backends.sqlite.errors import constraint_conflict
 from holdfast.core.collection import Collection, Field
-from holdfast.core.errors import Invalid, SchemaNewer, Unsupported
-from holdfast.core.filter import And, Compare, Filter, In, Not, Or
+from holdfast.core.filter import Filter
 from holdfast.core.text import ANALYSIS_VERSION
 from holdfast.core.values import to_micros
 
@@ -67,7 +72,7 @@ class Schema:
         """Whether the file needs nothing. Raises SchemaNewer where it is of a later edition."""
         stored = _stored(connection)
         return all(
-            c.name in stored and not self._compare(c, stored[c.name]) for c in self._collections
+            c.name in stored and not needs_upgrade(c, stored[c.name]) for c in self._collections
         )
 
     def upgrade(self, connection: apsw.Connection, now: Any) -> list[Collection]:
@@ -86,33 +91,13 @@ class Schema:
             old = stored.get(collection.name)
             if old is None:
                 self._create(connection, collection)
-            elif self._compare(collection, old):
+            elif needs_upgrade(collection, old):
                 if self._alter(connection, collection, old):
                     derive.append(collection)
             else:
                 continue
             self._record(connection, collection, old, now)
         return derive
-
-    def _compare(self, collection: Collection, old: dict[str, Any]) -> bool:
-        """Whether the file's edition is older; SchemaNewer if newer, Invalid if incompatible."""
-        if old["version"] > collection.version or old["analysis"] > ANALYSIS_VERSION:
-            raise SchemaNewer(
-                f"{collection.name} was written in edition {old['version']}; this version of"
-                f" holdfast knows {collection.version}.",
-                hint="Upgrade holdfast. Nothing was written.",
-                collection=collection.name,
-            )
-        if old["version"] < collection.version or old["analysis"] < ANALYSIS_VERSION:
-            return True
-        if old["shape"] != shape_of(collection):
-            raise Invalid(
-                collection.name,
-                expected=f"the shape that edition {collection.version} has in the file",
-                got="another shape",
-                hint="Raise the collection's version when its shape changes.",
-            )
-        return False
 
     def _create(self, connection: apsw.Connection, collection: Collection) -> None:
         columns = ["_row INTEGER PRIMARY KEY", "tenant TEXT NOT NULL", "revision INTEGER NOT NULL"]
@@ -170,7 +155,7 @@ class Schema:
         if where is None:
             return None
         values: list[Any] = []
-        text = self._filters.sql(self._filters.shape(collection, _without_lists(where), values))
+        text = self._filters.sql(self._filters.shape(collection, without_lists(where), values))
         pieces = text.replace("t0.", "").split("?")
         literals = [*map(literal, values), ""]
         return "".join(piece + value for piece, value in zip(pieces, literals, strict=True))
@@ -218,7 +203,7 @@ class Schema:
         """Add fields first, then indexes over them. Whether text must be derived anew."""
         before = old["shape"]
         held = {name: (kind, nullable) for name, kind, nullable in before["fields"]}
-        _check_alterable(collection, before, held)
+        check_alterable(collection, before, held)
         for field in collection.fields:
             if field.name not in held:
                 column = _column(field, with_default=True)
@@ -253,31 +238,6 @@ class Schema:
         )
 
 
-def shape_of(collection: Collection) -> dict[str, Any]:
-    """A collection's shape as the file keeps it, to be compared with later editions."""
-
-    def where(part: Filter | None) -> Any:
-        return None if part is None else msgspec.json.decode(msgspec.json.encode(part))
-
-    return {
-        "fields": [[f.name, f.kind, f.nullable] for f in collection.fields],
-        "key": list(collection.key),
-        "unique": [[u.name, list(u.fields), where(u.where)] for u in collection.unique],
-        "indexes": [[list(i.fields), where(i.where)] for i in collection.indexes],
-        "full_text": list(collection.full_text),
-        "vectors": list(collection.vectors),
-    }
-
-
-def _without_lists(where: Filter) -> Filter:
-    """The same filter without In, which SQLite would not take in an index."""
-    if isinstance(where, In):
-        return Or(tuple(Compare(where.field, "eq", value) for value in where.values))
-    if isinstance(where, And | Or):
-        return type(where)(tuple(_without_lists(part) for part in where.parts))
-    return Not(_without_lists(where.part)) if isinstance(where, Not) else where
-
-
 def literal(value: Any) -> str:
     """A value as SQL text."""
     if value is None:
@@ -307,24 +267,3 @@ def _column(field: Field, *, with_default: bool = False) -> str:
         # Arithmetic in an UPDATE must not leave an infinity behind.
         text += f" CONSTRAINT {quoted(field.name)} CHECK (abs({quoted(field.name)}) < 9e999)"
     return text
-
-
-def _check_alterable(
-    collection: Collection, before: dict[str, Any], held: dict[str, tuple[str, bool]]
-) -> None:
-    """Refuse, before anything is touched, what an edition must not change."""
-    declared = {f.name: f for f in collection.fields}
-    for name, (kind, nullable) in held.items():
-        field = declared.get(name)
-        if field is None or (field.kind, field.nullable) != (kind, nullable):
-            raise Unsupported(
-                f"{collection.name}.{name} cannot change from {kind} between editions.",
-                hint="Add a new field instead.",
-            )
-    if list(collection.key) != before["key"]:
-        raise Unsupported(f"The key of {collection.name} cannot change between editions.")
-    for field in collection.fields:
-        if field.name not in held and not field.nullable and field.default is None:
-            raise Unsupported(
-                f"{collection.name}.{field.name} is new and needs a default for older records."
-            )

@@ -9,10 +9,10 @@ import apsw
 import numpy
 
 from holdfast.backends.sql.planner import Planner
+from holdfast.backends.sql.rows import decoded_all
+from holdfast.backends.sql.terms import best, bm25_scores
 from holdfast.backends.sqlite.connection import fetched
-from holdfast.backends.sqlite.rows import decoded_all
 from holdfast.backends.sqlite.schema import terms_table, vector_table
-from holdfast.backends.sqlite.terms import best, bm25_scores
 from holdfast.core.collection import Collection
 from holdfast.core.filter import EVERYTHING, Filter, Record
 from holdfast.core.ranking import cosine_scores, exact_cosines

@@ -47,7 +47,7 @@ class Checked(Layer):
         self._check_open()
         self._count_setups(1)
         try:
-            self.below.setup(collections, create=create)
+            super().setup(collections, create=create)
         finally:
             self._count_setups(-1)
         self._collections.update({c.name: c for c in collections})

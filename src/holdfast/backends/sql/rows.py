@@ -1,0 +1,43 @@
+"""Rows as they were read become records; one that cannot be decoded is named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from holdfast.backends.sql.planner import Columns
+from holdfast.core.collection import REVISION, Collection
+from holdfast.core.errors import Corrupt
+from holdfast.core.filter import Record
+
+
+def decoded_all(
+    collection: Collection, columns: Columns, rows: Sequence[tuple[Any, ...]]
+) -> list[Record]:
+    """The records in rows, as `decoded` gives them."""
+    try:
+        return columns.decode_all(rows)
+    except (ValueError, OverflowError, TypeError):
+        # One by one, which names it.
+        return [decoded(collection, columns.decode, row, columns.names) for row in rows]
+
+
+def decoded(
+    collection: Collection,
+    decode: Any,
+    row: tuple[Any, ...],
+    names: Sequence[str] | None = None,
+) -> Record:
+    """The record in a row of all columns, or of ``names``; Corrupt where one cannot be read."""
+    try:
+        record: Record = decode(row)
+    except (ValueError, OverflowError, TypeError) as error:
+        names = names or [REVISION, *collection.by_name]
+        key = tuple(row[names.index(name)] for name in collection.key)
+        raise Corrupt(
+            f"A record of {collection.name} cannot be decoded: {key}.",
+            hint="`holdfast doctor` lists such records.",
+            collection=collection.name,
+            key=key,
+        ) from error
+    return record
