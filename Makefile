@@ -48,6 +48,7 @@ demo: runtime
 test: lint tests
 
 tests: dev
+	@sh tools/install-pooler.sh
 	$(PY) -m pytest -n $(WORKERS) $(ARGS)
 
 lint: dev generated
