@@ -11,14 +11,26 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from holdfast.testing.servers import GIVEN, MissingServer, builds, find, running, shared_url
+from holdfast.testing.servers import (
+    GIVEN,
+    MissingServer,
+    Server,
+    builds,
+    find,
+    running,
+    secure,
+    shared_url,
+    started,
+)
 from holdfast.testing.servers.janitor import command
 from holdfast.testing.servers.pids import wait_for
 
 RUN_ENDS_SECONDS = 30
 USER = """
 import sys
-from holdfast.testing.servers import running, shared_url
+from holdfast.testing.servers import (
+    GIVEN, MissingServer, builds, find, running, secure, shared_url, started,
+)
 from holdfast.testing.servers.run import folder
 with running() as own:
     print(folder(), shared_url(), own.psql("SHOW data_directory"), flush=True)
@@ -113,3 +125,29 @@ def test_binaries_that_the_servers_user_cannot_reach_are_copied(
         assert "copy-pgserver" in server.build.program("postgres")
         assert server.psql("SELECT 1") == "1"
     find.cache_clear()
+
+
+def test_a_promoted_standby_has_what_the_primary_had_and_takes_writes() -> None:
+    with running(durable=True) as primary:
+        primary.psql("CREATE TABLE kept (id int); INSERT INTO kept VALUES (1)")
+        with started(primary.standby()) as standby:
+            assert standby.psql("SELECT pg_is_in_recovery()") == "t"
+            primary.psql("INSERT INTO kept VALUES (2)")
+            wait_for(lambda: standby.psql("SELECT count(*) FROM kept") == "2", seconds=20)
+            primary.kill()
+            standby.promote()
+            standby.psql("INSERT INTO kept VALUES (3)")
+            assert standby.psql("SELECT count(*) FROM kept") == "3"
+
+
+def test_a_server_with_tls_shows_a_certificate_for_its_name_only() -> None:
+    server = Server.create(find("tls"), {})
+    authority = secure(server, "localhost")
+    with started(server):
+        options = f"user=postgres port={server.port} sslmode=verify-full sslrootcert={authority}"
+        with psycopg.connect(f"host=localhost {options}") as connection:
+            assert connection.pgconn.ssl_in_use
+        with pytest.raises(psycopg.OperationalError, match="does not match host name"):
+            psycopg.connect(f"host=127.0.0.1 {options}")
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(server.url() + "?sslmode=disable")

@@ -2,9 +2,10 @@
 
 from holdfast.testing.servers.builds import Build, MissingServer, find
 from holdfast.testing.servers.pooler import Pooler, pooled
-from holdfast.testing.servers.postgres import Server, running
+from holdfast.testing.servers.postgres import Server, running, started
 from holdfast.testing.servers.proxy import Proxy, proxied
 from holdfast.testing.servers.shared import GIVEN, shared_url
+from holdfast.testing.servers.tls import secure
 
 __all__ = [
     "GIVEN",
@@ -17,5 +18,7 @@ __all__ = [
     "pooled",
     "proxied",
     "running",
+    "secure",
     "shared_url",
+    "started",
 ]

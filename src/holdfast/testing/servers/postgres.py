@@ -40,6 +40,19 @@ class Server:
         made.configure(settings)
         return made
 
+    def standby(self) -> Server:
+        """A streaming copy of this running server, not started yet."""
+        made = Server(self.build, new_folder("standby") / "data", free_port())
+        source = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-D", str(made.data))
+        slot = ("-C", "-S", f"standby_{made.port}")
+        self.run("pg_basebackup", *source, *slot, "-R", "-X", "stream", "-c", "fast", "--no-sync")
+        made.configure({})
+        return made
+
+    def promote(self) -> None:
+        """Make a standby take writes, and return once it does."""
+        self.run("pg_ctl", "promote", "-w", "-D", str(self.data))
+
     def configure(self, settings: Mapping[str, str]) -> None:
         """Add settings, which hold from the next start on; later ones win."""
         ours = {
@@ -161,12 +174,22 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    build: str = "modern", *, durable: bool = False, settings: Mapping[str, str] | None = None
+    build: str = "modern",
+    *,
+    durable: bool = False,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """A server of one's own for the block. Unless ``durable``, a machine's crash may harm it."""
     server = Server.create(find(build), {**({} if durable else FAST), **(settings or {})})
-    server.start()
+    with started(server):
+        yield server
+
+
+@contextmanager
+def started(server: Server) -> Iterator[Server]:
+    """Run a server that was made, until the block ends."""
     try:
+        server.start()
         yield server
     finally:
         server.kill()
