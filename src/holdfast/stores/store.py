@@ -113,6 +113,7 @@ class Store:
         order: tuple[Order, ...] = (),
         limit: int | None = None,
         vectors: bool = False,
+        fields: tuple[str, ...] | None = None,
     ) -> list[Record]:
         query = Query(
             collection=collection.name,
@@ -120,6 +121,7 @@ class Store:
             order=order,
             limit=limit,
             vectors=vectors,
+            fields=fields,
         )
         return self._driver.query(self._scope.tenant, query).records
 

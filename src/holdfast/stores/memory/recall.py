@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from heapq import nsmallest
 from typing import Any, Final, Literal
 
 import msgspec
 
 from holdfast.core.embedding import Reranker
 from holdfast.core.errors import HoldfastError, Invalid, InvalidVector, TooLarge
-from holdfast.core.filter import Filter, InSelect, Record, among
+from holdfast.core.filter import Filter, InSelect, Record, among, not_null
 from holdfast.core.query import asc
-from holdfast.core.ranker import Candidate, PreparedQuery, Ranked, Ranker
+from holdfast.core.ranker import PreparedQuery, Ranked, Ranker
 from holdfast.core.scope import SCOPE_FIELDS
 from holdfast.core.search import Hit, Hits, Search, TextLeg, VectorLeg
 from holdfast.core.text import analyze
@@ -29,8 +28,9 @@ from holdfast.core.values import (
 )
 from holdfast.stores.memory.archive import cold_hits
 from holdfast.stores.memory.base import MemoryStore, given_space
-from holdfast.stores.memory.fields import check_one_of, place_of
+from holdfast.stores.memory.fields import check_one_of
 from holdfast.stores.memory.filters import present_at
+from holdfast.stores.memory.found import RANKED_BY, Found
 from holdfast.stores.memory.fusion import PlainRanker, SingleLeg
 from holdfast.stores.memory.recollection import Recalled, Recollection
 from holdfast.stores.memory.records import (
@@ -96,17 +96,6 @@ def ask(**given: Any) -> Ask:
     return checked
 
 
-class _Found(msgspec.Struct):
-    """What one search brought: scores by id, records by id, the best stretch by id."""
-
-    text: dict[str, float]
-    vector: dict[str, float]
-    rows: dict[str, Record]
-    chunks: dict[str, str]
-    full: bool
-    """Whether a leg was cut at the number asked for, so that a wider search would bring more."""
-
-
 class Recalling:
     """The steps of one recall; made for it and thrown away."""
 
@@ -117,7 +106,12 @@ class Recalling:
         self._cut: dict[str, str] = {}
         self._stages: dict[str, Any] = {}
         self._where = store._within(MEMORIES, present_at(asked.now), asked.where)
+        bound = store._scope.bound()
+        self._open = tuple(part for part in SCOPE_FIELDS if part not in bound)
+        self._fields = (*self._open, *RANKED_BY)
         self._ranker = self._ranker_of(asked)
+        reranks = asked.rerank and asked.mode == "hybrid" and bool(asked.query)
+        self._reranker = store._runtime.reranker if reranks else None
 
     def run(self) -> Recollection:
         """Search as wide as it takes for k results, order them, and say how."""
@@ -127,18 +121,17 @@ class Recalling:
         width = min(max(self._ranker.candidates, self._ask.k), K_LIMIT)
         while True:
             found = self._search(terms, vector, space, width)
-            ranked, neighbours = self._ranked(prepared, found)
-            kept = self._distinct(ranked, found.rows)
+            kept = self._ranked(prepared, found)
             if len(kept) >= self._ask.k or not found.full or width == K_LIMIT:
                 break
             width = min(width * WIDEN, K_LIMIT)
         ordered, scores = self._reranked(prepared, kept, found)
+        results = self._results(ordered, found)
+        beside = found.beside(results)
         items = [
-            self._recalled(one, found, scores.get(one.key), neighbours)
-            for one in ordered[: self._ask.k]
+            self._recalled(one, found, scores.get(one.key), beside.get(one.key, ()))
+            for one in results
         ]
-        for one in ordered[self._ask.k :]:
-            self._cut[one.key] = "beyond k"
         return Recollection(items, tuple(self._flags), self._explanation(found, terms, space))
 
     # --- the query
@@ -209,9 +202,10 @@ class Recalling:
 
     def _search(
         self, terms: tuple[str, ...], vector: Vector | None, space: Space | None, width: int
-    ) -> _Found:
+    ) -> Found:
+        found = Found(scope=self._open)
         if not terms and vector is None:
-            return _Found({}, {}, {}, {}, False)
+            return found
         leg = None
         if vector is not None and space is not None:
             leg = VectorLeg(field=space.slot, vector=vector)
@@ -225,23 +219,20 @@ class Recalling:
                 text=TextLeg(terms=terms) if terms else None,
                 vector=leg,
                 minimum=floor,
+                fields=self._fields,
             ),
         )
-        rows = {key[0]: record for key, record in hits.records.items()}
-        found = _Found(
-            text={hit.key[0]: hit.score for hit in hits.text},
-            vector={hit.key[0]: hit.score for hit in hits.vector},
-            rows=rows,
-            chunks={},
-            full=len(hits.text) >= width or len(hits.vector) >= width,
-        )
+        found.rows = {key[0]: record for key, record in hits.records.items()}
+        found.text = {hit.key[0]: hit.score for hit in hits.text}
+        found.vector = {hit.key[0]: hit.score for hit in hits.vector}
+        found.full = len(hits.text) >= width or len(hits.vector) >= width
         if leg is not None and space is not None and space.chunked:
             self._add_chunks(found, leg, width, floor)
         if self._ask.include_archived:
             self._add_archived(found, terms, vector)
         return found
 
-    def _add_chunks(self, found: _Found, leg: VectorLeg, width: int, floor: float | None) -> None:
+    def _add_chunks(self, found: Found, leg: VectorLeg, width: int, floor: float | None) -> None:
         """Pool the stretches of long memories: a memory scores as its best one."""
         owners = InSelect("memory_id", MEMORIES.name, "id", self._where)
         search = Search(
@@ -250,6 +241,7 @@ class Recalling:
             k=width,
             vector=leg,
             minimum=floor,
+            fields=("fingerprint", "start", "end"),
         )
         hits: Hits = self._store._driver.search(self._store._scope.tenant, search)
         best: dict[str, Hit] = {}
@@ -257,8 +249,7 @@ class Recalling:
             best.setdefault(hit.key[0], hit)
         missing = [memory_id for memory_id in best if memory_id not in found.rows]
         if missing:
-            rows = self._store._all(MEMORIES, among("id", missing), self._where)
-            found.rows.update({row["id"]: row for row in rows})
+            found.rows.update({row["id"]: row for row in self._narrow(among("id", missing))})
         found.full = found.full or len(hits.vector) >= width
         for memory_id, hit in best.items():
             row, chunk = found.rows.get(memory_id), hits.records[hit.key]
@@ -266,11 +257,16 @@ class Recalling:
             if row is None or row["fingerprint"] != chunk["fingerprint"]:
                 continue
             found.vector[memory_id] = max(hit.score, found.vector.get(memory_id, -1.0))
-            found.chunks[memory_id] = row["content"][chunk["start"] : chunk["end"]]
+            found.spans[memory_id] = (chunk["start"], chunk["end"])
 
-    def _add_archived(self, found: _Found, terms: tuple[str, ...], vector: Vector | None) -> None:
+    def _narrow(self, *parts: Filter) -> list[Record]:
+        """What ranking needs of the eligible memories that the parts select."""
+        return self._store._all(MEMORIES, *parts, self._where, fields=self._fields)
+
+    def _add_archived(self, found: Found, terms: tuple[str, ...], vector: Vector | None) -> None:
         cold = cold_hits(self._store, self._where, terms, vector)
         found.rows.update(cold.rows)
+        found.whole.update(cold.rows)
         found.text.update(cold.text)
         floor = self._ask.threshold if self._ask.mode == "vector" else 0.0
         found.vector.update({k: s for k, s in cold.vector.items() if not floor or s >= floor})
@@ -278,31 +274,29 @@ class Recalling:
 
     # --- ordering
 
-    def _ranked(
-        self, prepared: PreparedQuery, found: _Found
-    ) -> tuple[list[Ranked], dict[str, str]]:
-        """All candidates in order, and the ids of known turns by scoped place."""
+    def _ranked(self, prepared: PreparedQuery, found: Found) -> list[Ranked]:
+        """The best candidates, each content once: as many as can matter, all with ``explain``."""
         if self._ranker.neighbours:
-            count = max(CREDITED, self._ask.k)
-            best = {*_best(found.text, count), *_best(found.vector, count)}
-            self._add_neighbours(found, best)
-        candidates = [_candidate(row, found) for row in found.rows.values()]
-        ranked = self._ranker.rank(prepared, candidates, len(candidates), explain=self._ask.explain)
-        places = {_scoped_place(row, 0): i for i, row in found.rows.items() if row["place"]}
-        return ranked, places
+            self._add_neighbours(found)
+        candidates = found.candidates()
+        enough = max(self._ask.k, RERANKED if self._reranker is not None else 0)
+        count = len(candidates) if self._ask.explain else min(2 * enough, len(candidates))
+        while True:
+            ranked = self._ranker.rank(prepared, candidates, count, explain=self._ask.explain)
+            kept = self._distinct(ranked, found.rows)
+            if len(kept) >= enough or len(ranked) < count or count == len(candidates):
+                return kept
+            count = len(candidates)
 
-    def _add_neighbours(self, found: _Found, scored: Iterable[str]) -> None:
-        """The eligible turns before and after each hit, in one look-up."""
-        held = {row["place"] for row in found.rows.values() if row["place"]}
-        wanted = set()
-        for memory_id in scored:
-            row = found.rows[memory_id]
-            if row["place"]:
-                wanted |= {place_of(row["session"], row["turn"] + step) for step in (-1, 1)}
-        wanted -= held if self._store._scope.bound().keys() >= set(SCOPE_FIELDS) else set()
-        if wanted:
-            rows = self._store._all(MEMORIES, among("place", sorted(wanted)), self._where)
-            for row in rows:
+    def _add_neighbours(self, found: Found) -> None:
+        """The eligible turns before and after each of the best hits, in one look-up."""
+        missing = found.missing_places(found.best(max(CREDITED, self._ask.k)))
+        if not missing:
+            return
+        names = sorted({f"{session}#{turn}" for *_, session, turn in missing})
+        # The index of places holds turns only, and is used where the filter says so.
+        for row in self._narrow(among("place", names), not_null("session")):
+            if found.place(row) in missing:
                 found.rows.setdefault(row["id"], row)
 
     def _distinct(self, ranked: Sequence[Ranked], rows: dict[str, Record]) -> list[Ranked]:
@@ -321,50 +315,79 @@ class Recalling:
         return kept
 
     def _reranked(
-        self, prepared: PreparedQuery, kept: list[Ranked], found: _Found
+        self, prepared: PreparedQuery, kept: list[Ranked], found: Found
     ) -> tuple[list[Ranked], dict[str, float]]:
         """The first ones as the reranker orders them; as they were, and flagged, if it fails."""
-        reranker = self._store._runtime.reranker
-        wanted = self._ask.rerank and self._ask.mode == "hybrid" and bool(self._ask.query)
-        if reranker is None or not wanted or not kept:
+        if self._reranker is None or not kept:
             return kept, {}
-        head = kept[:RERANKED]
-        texts = [found.chunks.get(one.key) or found.rows[one.key]["content"] for one in head]
-        scores = _rerank(reranker, prepared.text, texts)
+        head, tail = self._present(kept[:RERANKED], found), kept[RERANKED:]
+        texts = [self._stretch(one, found) or found.whole[one.key]["content"] for one in head]
+        scores = _rerank(self._reranker, prepared.text, texts) if texts else []
         if scores is None:
             self._flags.append("rerank_failed")
             return kept, {}
         by_key = {one.key: score for one, score in zip(head, scores, strict=True)}
         # Stable, so equal scores keep the ranker's order.
         head = sorted(head, key=lambda one: -by_key[one.key])
-        return [*head, *kept[RERANKED:]], by_key
+        return [*head, *tail], by_key
 
     # --- answering
 
+    def _results(self, ordered: list[Ranked], found: Found) -> list[Ranked]:
+        """The first k that are still there as they were found, each read whole."""
+        results: list[Ranked] = []
+        taken = 0
+        while len(results) < self._ask.k and taken < len(ordered):
+            following = ordered[taken : taken + self._ask.k - len(results)]
+            results += self._present(following, found)
+            taken += len(following)
+        for one in ordered[taken:]:
+            self._cut[one.key] = "beyond k"
+        return results
+
+    def _present(self, wanted: Sequence[Ranked], found: Found) -> list[Ranked]:
+        """Those that are still there as the search found them; now read whole."""
+        missing = [one.key for one in wanted if one.key not in found.whole]
+        if missing:
+            rows = self._store._all(MEMORIES, among("id", missing), self._where)
+            found.whole.update({row["id"]: row for row in rows})
+        there = []
+        for one in wanted:
+            row = found.whole.get(one.key)
+            if row is not None and row["fingerprint"] == found.rows[one.key]["fingerprint"]:
+                there.append(one)
+            else:
+                self._cut[one.key] = "changed meanwhile"
+        return there
+
+    def _stretch(self, one: Ranked, found: Found) -> str | None:
+        """The stretch of a long content that matched best."""
+        span = found.spans.get(one.key)
+        if span is None:
+            return None
+        content: str = found.whole[one.key]["content"]
+        return content[span[0] : span[1]]
+
     def _recalled(
-        self, one: Ranked, found: _Found, rerank_score: float | None, places: dict[str, str]
+        self, one: Ranked, found: Found, rerank_score: float | None, beside: tuple[str, ...]
     ) -> Recalled:
-        row, parts = found.rows[one.key], dict(one.parts) if self._ask.explain else {}
+        parts = dict(one.parts) if self._ask.explain else {}
         if self._ask.explain:
             for name, scores in (("bm25", found.text), ("cosine", found.vector)):
                 if one.key in scores:
                     parts[name] = scores[one.key]
-        beside: tuple[str, ...] = ()
-        if row["place"]:
-            found_beside = (places.get(_scoped_place(row, step)) for step in (-1, 1))
-            beside = tuple(i for i in found_beside if i is not None)
         return Recalled(
-            memory=self._store._memory(row),
+            memory=self._store._memory(found.whole[one.key]),
             score=one.score,
             legs=one.legs,
             parts=parts,
             rerank_score=rerank_score,
-            chunk=found.chunks.get(one.key),
+            chunk=self._stretch(one, found),
             neighbours=beside,
         )
 
     def _explanation(
-        self, found: _Found, terms: tuple[str, ...], space: Space | None
+        self, found: Found, terms: tuple[str, ...], space: Space | None
     ) -> dict[str, Any]:
         if not self._ask.explain:
             return {}
@@ -376,7 +399,7 @@ class Recalling:
             "space": None if space is None else space.id,
             "text": len(found.text),
             "vector": len(found.vector),
-            "chunks": len(found.chunks),
+            "chunks": len(found.spans),
             "neighbours": sum(i not in found.text and i not in found.vector for i in found.rows),
             "reranker": None if reranker is None else reranker.name,
             "cut": dict(self._cut),
@@ -393,30 +416,3 @@ def _rerank(reranker: Reranker, query: str, texts: Sequence[str]) -> list[float]
     if len(scores) != len(texts) or not all(map(math.isfinite, scores)):
         return None
     return scores
-
-
-def _best(scores: dict[str, float], count: int) -> list[str]:
-    """The ids of the highest scores, ties by id."""
-    return nsmallest(count, scores, key=lambda memory_id: (-scores[memory_id], memory_id))
-
-
-def _candidate(row: Record, found: _Found) -> Candidate:
-    session = None
-    if row["session"] is not None:
-        session = "\n".join((*(row[part] for part in SCOPE_FIELDS), row["session"]))
-    return Candidate(
-        key=row["id"],
-        text_score=found.text.get(row["id"]),
-        vector_score=found.vector.get(row["id"]),
-        speaker=row["speaker"],
-        session=session,
-        turn=row["turn"],
-        time=row["said_at"],
-        role=row["role"],
-    )
-
-
-def _scoped_place(row: Record, step: int) -> str:
-    """A turn's place with its scope, so that sessions of two users never meet."""
-    scope = (row[part] for part in SCOPE_FIELDS)
-    return "\n".join((*scope, place_of(row["session"], row["turn"] + step)))
