@@ -14,9 +14,9 @@ and harmed on the other was left out. ``bench/recall`` repeats the measurement.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from heapq import nsmallest
 from typing import Any, Literal
 
 import msgspec
@@ -190,21 +190,29 @@ def rank(
     recipe = _DEFAULT if recipe is None else recipe
     if k < 1 or not candidates:
         return []
-    stages = _stages(query, candidates, recipe)
-    totals = [sum(column) for column in zip(*stages.values(), strict=True)]
-    order = [
-        (-total, candidate.key, i)
-        for i, (total, candidate) in enumerate(zip(totals, candidates, strict=True))
-        if total > 0.0 or candidate.text_score is not None or candidate.vector_score is not None
-    ]
-    best = nsmallest(k, order) if k < len(order) else sorted(order)
-    return [_ranked(candidates[i], totals[i], stages if explain else {}, i) for _, _, i in best]
+    stages, totals = _stages(query, candidates, recipe)
+    best = _best(candidates, totals, k)
+    return [_ranked(candidates[i], totals[i], stages if explain else {}, i) for i in best]
+
+
+def _best(candidates: Sequence[Candidate], totals: Sequence[float], k: int) -> list[int]:
+    """The places of the k best, in order; unscored ones only where their total is above zero."""
+    floor = sorted(totals)[-k] if k < len(totals) else 0.0
+    if floor > 0.0:
+        order = [(-total, candidates[i].key, i) for i, total in enumerate(totals) if total >= floor]
+    else:
+        order = [
+            (-total, c.key, i)
+            for i, (total, c) in enumerate(zip(totals, candidates, strict=True))
+            if total > 0.0 or c.text_score is not None or c.vector_score is not None
+        ]
+    return [i for _, _, i in sorted(order)[:k]]
 
 
 def _stages(
     query: PreparedQuery, candidates: Sequence[Candidate], recipe: Recipe
-) -> dict[str, list[float]]:
-    """Return what each stage that has something to act on adds to each candidate."""
+) -> tuple[dict[str, list[float]], list[float]]:
+    """Return what each stage that has something to act on adds to each candidate; and the sums."""
     if recipe.fusion == "rrf":
         text = _reciprocal_ranks([(c.text_score, c.key) for c in candidates], recipe.rrf_k)
         vector = _reciprocal_ranks([(c.vector_score, c.key) for c in candidates], recipe.rrf_k)
@@ -212,22 +220,30 @@ def _stages(
         text = _stretched([c.text_score for c in candidates], recipe.text_weight)
         vector = _stretched([c.vector_score for c in candidates], recipe.vector_weight)
     blend = [a + b for a, b in zip(text, vector, strict=True)]
-    stages = {"text": text, "vector": vector}
+    stages, totals = {"text": text, "vector": vector}, blend
+
+    def add(name: str, gains: list[float]) -> None:
+        nonlocal totals
+        stages[name] = gains
+        totals = list(map(float.__add__, totals, gains))
+
     if query.speakers:
         gain, named = recipe.speaker_boost, frozenset(query.speakers)
-        stages["speaker"] = [gain if c.speaker in named else 0.0 for c in candidates]
-    credit = _neighbour_credit(candidates, blend, recipe)
-    if any(credit):
-        stages["neighbours"] = credit
-    if recipe.session_prior and any(c.session is not None for c in candidates):
-        so_far = [sum(column) for column in zip(*stages.values(), strict=True)]
-        stages["session"] = _session_prior(candidates, so_far, recipe)
+        add("speaker", [gain if c.speaker in named else 0.0 for c in candidates])
+    sessions = [c.session for c in candidates]
+    if any(session is not None for session in sessions):
+        credit = _neighbour_credit(candidates, sessions, blend, recipe)
+        if any(credit):
+            add("neighbours", credit)
+        if recipe.session_prior:
+            add("session", _session_prior(sessions, totals, recipe))
     if query.periods:
         near = nearness(query.periods, recipe.date_scale_days)
-        stages["date"] = [
-            0.0 if c.time is None else recipe.date_boost * near(c.time) for c in candidates
-        ]
-    return stages
+        add(
+            "date",
+            [0.0 if c.time is None else recipe.date_boost * near(c.time) for c in candidates],
+        )
+    return stages, totals
 
 
 def _stretched(scores: Sequence[float | None], weight: float) -> list[float]:
@@ -252,7 +268,10 @@ def _reciprocal_ranks(scored: Sequence[tuple[float | None, Any]], constant: floa
 
 
 def _neighbour_credit(
-    candidates: Sequence[Candidate], blend: Sequence[float], recipe: Recipe
+    candidates: Sequence[Candidate],
+    sessions: Sequence[str | None],
+    blend: Sequence[float],
+    recipe: Recipe,
 ) -> list[float]:
     """Return what each turn gains from the turns before and after it in its session.
 
@@ -260,25 +279,24 @@ def _neighbour_credit(
     that is wanted. Where an assistant takes part, the user's turn holds the fact and the long
     reply holds its words: there only the user's turn gains, and only from the reply.
     """
-    sessions: dict[str, dict[int, int]] = {}
-    for i, candidate in enumerate(candidates):
-        if candidate.session is not None and candidate.turn is not None:
-            turns = sessions.setdefault(candidate.session, {})
-            held = turns.setdefault(candidate.turn, i)
+    turns: dict[tuple[str, int], int] = {}
+    for i, (candidate, session) in enumerate(zip(candidates, sessions, strict=True)):
+        turn = candidate.turn
+        if session is not None and turn is not None:
+            held = turns.setdefault((session, turn), i)
             if held != i and candidate.key < candidates[held].key:
-                turns[candidate.turn] = i  # two records of one turn: the same one in any order
+                turns[session, turn] = i  # two records of one turn: the same one in any order
     credit = [0.0] * len(candidates)
-    for turns in sessions.values():
-        for turn, i in turns.items():
-            after = turns.get(turn + 1)
-            if after is None:
-                continue
-            role, answer = candidates[i].role, candidates[after].role
-            if role in _PEOPLE and answer in _PEOPLE:
-                credit[i] += recipe.next_turn * blend[after]
-                credit[after] += recipe.previous_turn * blend[i]
-            elif role == "user":
-                credit[i] += recipe.answer_turn * blend[after]
+    for (session, turn), i in turns.items():
+        after = turns.get((session, turn + 1))
+        if after is None:
+            continue
+        role, answer = candidates[i].role, candidates[after].role
+        if role in _PEOPLE and answer in _PEOPLE:
+            credit[i] += recipe.next_turn * blend[after]
+            credit[after] += recipe.previous_turn * blend[i]
+        elif role == "user":
+            credit[i] += recipe.answer_turn * blend[after]
     return credit
 
 
@@ -286,18 +304,18 @@ _PEOPLE = frozenset({None, "user"})
 
 
 def _session_prior(
-    candidates: Sequence[Candidate], scores: Sequence[float], recipe: Recipe
+    sessions: Sequence[str | None], scores: Sequence[float], recipe: Recipe
 ) -> list[float]:
-    sessions: dict[str, list[float]] = {}
-    for candidate, score in zip(candidates, scores, strict=True):
-        if candidate.session is not None:
-            sessions.setdefault(candidate.session, []).append(score)
+    held: defaultdict[str | None, list[float]] = defaultdict(list)
+    for session, score in zip(sessions, scores, strict=True):
+        held[session].append(score)
     count = recipe.session_best
     prior = {
-        session: recipe.session_prior * sum(sorted(held, reverse=True)[:count]) / count
-        for session, held in sessions.items()
+        session: recipe.session_prior * sum(sorted(mine, reverse=True)[:count]) / count
+        for session, mine in held.items()
     }
-    return [0.0 if c.session is None else prior[c.session] for c in candidates]
+    prior[None] = 0.0
+    return [prior[session] for session in sessions]
 
 
 def _ranked(candidate: Candidate, score: float, stages: dict[str, list[float]], at: int) -> Ranked:

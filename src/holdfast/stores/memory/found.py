@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from heapq import nsmallest
+from itertools import islice
+from operator import itemgetter
 from typing import Final
-
-import msgspec
 
 from holdfast.core.filter import Record
 from holdfast.core.ranker import Candidate, Ranked
@@ -14,93 +13,97 @@ from holdfast.core.ranker import Candidate, Ranked
 RANKED_BY: Final = ("session", "turn", "speaker", "said_at", "role", "fingerprint")
 """Fields by which candidates are ordered; hundreds are, so only results are read whole."""
 
-Place = tuple[str | int, ...]
-"""A turn's open scope fields, its session and its number."""
+Turn = tuple[str, int]
+"""A session, told apart from others of its name by its scope, and a number in it."""
 
 
-class Found(msgspec.Struct):
+class Found:
     """Scores and rows by id.
 
-    ``rows`` hold at least `RANKED_BY` and the ``scope`` fields, ``whole`` all of what was read in
-    full, ``spans`` the best stretch of a long content.
+    ``rows`` hold at least `RANKED_BY` and the scope, ``whole`` all fields of what was read in
+    full, ``spans`` the best stretch of a long content. ``full`` says that a leg was cut at the
+    number asked for, so that a wider search would bring more.
     """
 
-    scope: tuple[str, ...]
-    """The scope fields that the handle leaves open, in which rows can differ."""
-    text: dict[str, float] = {}
-    vector: dict[str, float] = {}
-    rows: dict[str, Record] = {}
-    whole: dict[str, Record] = {}
-    spans: dict[str, tuple[int, int]] = {}
-    full: bool = False
-    """Whether a leg was cut at the number asked for, so that a wider search would bring more."""
+    def __init__(self, scope: tuple[str, ...]) -> None:
+        """``scope`` are the scope fields that the handle leaves open, in which rows can differ."""
+        self.text: dict[str, float] = {}
+        self.vector: dict[str, float] = {}
+        self.rows: dict[str, Record] = {}
+        self.whole: dict[str, Record] = {}
+        self.spans: dict[str, tuple[int, int]] = {}
+        self.full = False
+        self._place = itemgetter(*scope, "session") if scope else None
+        self._names: dict[tuple[str, ...], str] = {}
+        self._sessions: dict[str, str] = {}
+        self._turns: dict[Turn, str] = {}
+
+    def add(self, rows: Iterable[Record]) -> None:
+        """Take rows in; one that is there already stays as it was."""
+        place, names = self._place, self._names
+        for row in rows:
+            key, session = row["id"], row["session"]
+            if key in self.rows:
+                continue
+            self.rows[key] = row
+            if session is None:
+                continue
+            if place is not None:
+                parts = place(row)
+                session = names.get(parts)
+                if session is None:
+                    # Sessions of two users may have one name and are still two.
+                    session = names[parts] = "\n".join(parts)
+            self._sessions[key] = session
+            if row["turn"] is not None:
+                self._turns[session, row["turn"]] = key
+
+    def add_neighbours(self, rows: Iterable[Record], wanted: dict[Turn, str]) -> None:
+        """Take in those rows that stand at a wanted turn of their own scope's session."""
+        for row in rows:
+            session = row["session"] if self._place is None else self._names.get(self._place(row))
+            if (session, row["turn"]) in wanted:
+                self.add((row,))
+
+    def missing_turns(self, count: int) -> dict[Turn, str]:
+        """The turns beside each leg's ``count`` best at which no row was found, and their names."""
+        missing: dict[Turn, str] = {}
+        for key in {*_best(self.text, count), *_best(self.vector, count)}:
+            session, turn = self._sessions.get(key), self.rows[key]["turn"]
+            if session is None or turn is None:
+                continue
+            for number in (turn - 1, turn + 1):
+                if (session, number) not in self._turns:
+                    missing[session, number] = f"{self.rows[key]['session']}#{number}"
+        return missing
 
     def candidates(self) -> list[Candidate]:
         """Every row as the ranker sees it."""
-        text, vector, scope = self.text.get, self.vector.get, self.scope
-        sessions: dict[tuple[str, ...], str] = {}
-        made = []
-        for key, row in self.rows.items():
-            session = row["session"]
-            if session is not None and scope:
-                parts = (*[row[part] for part in scope], session)
-                session = sessions.get(parts)
-                if session is None:
-                    # Sessions of two users may have one name and are still two.
-                    session = sessions[parts] = "\n".join(parts)
-            made.append(
-                Candidate(
-                    key=key,
-                    text_score=text(key),
-                    vector_score=vector(key),
-                    speaker=row["speaker"],
-                    session=session,
-                    turn=row["turn"],
-                    time=row["said_at"],
-                    role=row["role"],
-                )
+        text, vector, session = self.text.get, self.vector.get, self._sessions.get
+        return [
+            Candidate(
+                key=key,
+                text_score=text(key),
+                vector_score=vector(key),
+                speaker=row["speaker"],
+                session=session(key),
+                turn=row["turn"],
+                time=row["said_at"],
+                role=row["role"],
             )
-        return made
-
-    def best(self, count: int) -> set[str]:
-        """The ids of each leg's highest scores."""
-        return {i for leg in (self.text, self.vector) for i in _highest(leg, count)}
-
-    def missing_places(self, ids: Iterable[str]) -> set[Place]:
-        """The places before and after these rows at which no row was found."""
-        rows = self.rows
-        beside = {
-            place
-            for i in ids
-            if (row := rows[i])["session"] is not None and row["turn"] is not None
-            for place in (self.place(row, -1), self.place(row, 1))
-        }
-        return beside.difference(self.place(row) for row in rows.values()) if beside else beside
-
-    def place(self, row: Record, step: int = 0) -> Place:
-        """Where a row stands, or the turn so many steps on; None for what it does not have."""
-        turn = row["turn"]
-        return (
-            *[row[part] for part in self.scope],
-            row["session"],
-            turn if turn is None or not step else turn + step,
-        )
-
-    def beside(self, results: Sequence[Ranked]) -> dict[str, tuple[str, ...]]:
-        """The ids of the known turns before and after each result that is a turn."""
-        turns = [
-            row
-            for one in results
-            if (row := self.rows[one.key])["session"] is not None and row["turn"] is not None
+            for key, row in self.rows.items()
         ]
-        sessions = {row["session"] for row in turns}
-        known = {self.place(row): i for i, row in self.rows.items() if row["session"] in sessions}
-        places = {row["id"]: (self.place(row, -1), self.place(row, 1)) for row in turns}
-        return {i: tuple(known[p] for p in pair if p in known) for i, pair in places.items()}
+
+    def beside(self, one: Ranked) -> tuple[str, ...]:
+        """The ids of the known turns before and after a result that is a turn."""
+        session, turn = self._sessions.get(one.key), self.rows[one.key]["turn"]
+        if session is None or turn is None:
+            return ()
+        found = (self._turns.get((session, number)) for number in (turn - 1, turn + 1))
+        return tuple(key for key in found if key is not None)
 
 
-def _highest(scores: dict[str, float], count: int) -> list[str]:
+def _best(scores: dict[str, float], count: int) -> Sequence[str]:
     """The ids of the highest scores, ties by id."""
-    if len(scores) <= count:
-        return list(scores)
-    return nsmallest(count, scores, key=lambda memory_id: (-scores[memory_id], memory_id))
+    # Both sorts are all but done: legs come best first.
+    return list(islice(sorted(sorted(scores), key=scores.__getitem__, reverse=True), count))

@@ -12,7 +12,7 @@ import msgspec
 from holdfast.core.embedding import Reranker
 from holdfast.core.errors import HoldfastError, Invalid, InvalidVector, TooLarge
 from holdfast.core.filter import Filter, InSelect, Record, among, not_null
-from holdfast.core.query import asc
+from holdfast.core.query import Order, asc
 from holdfast.core.ranker import PreparedQuery, Ranked, Ranker
 from holdfast.core.scope import SCOPE_FIELDS
 from holdfast.core.search import Hit, Hits, Search, TextLeg, VectorLeg
@@ -127,11 +127,7 @@ class Recalling:
             width = min(width * WIDEN, K_LIMIT)
         ordered, scores = self._reranked(prepared, kept, found)
         results = self._results(ordered, found)
-        beside = found.beside(results)
-        items = [
-            self._recalled(one, found, scores.get(one.key), beside.get(one.key, ()))
-            for one in results
-        ]
+        items = [self._recalled(one, found, scores.get(one.key)) for one in results]
         return Recollection(items, tuple(self._flags), self._explanation(found, terms, space))
 
     # --- the query
@@ -203,7 +199,7 @@ class Recalling:
     def _search(
         self, terms: tuple[str, ...], vector: Vector | None, space: Space | None, width: int
     ) -> Found:
-        found = Found(scope=self._open)
+        found = Found(self._open)
         if not terms and vector is None:
             return found
         leg = None
@@ -222,7 +218,7 @@ class Recalling:
                 fields=self._fields,
             ),
         )
-        found.rows = {key[0]: record for key, record in hits.records.items()}
+        found.add(hits.records.values())
         found.text = {hit.key[0]: hit.score for hit in hits.text}
         found.vector = {hit.key[0]: hit.score for hit in hits.vector}
         found.full = len(hits.text) >= width or len(hits.vector) >= width
@@ -249,7 +245,7 @@ class Recalling:
             best.setdefault(hit.key[0], hit)
         missing = [memory_id for memory_id in best if memory_id not in found.rows]
         if missing:
-            found.rows.update({row["id"]: row for row in self._narrow(among("id", missing))})
+            found.add(self._narrow(among("id", missing)))
         found.full = found.full or len(hits.vector) >= width
         for memory_id, hit in best.items():
             row, chunk = found.rows.get(memory_id), hits.records[hit.key]
@@ -259,13 +255,13 @@ class Recalling:
             found.vector[memory_id] = max(hit.score, found.vector.get(memory_id, -1.0))
             found.spans[memory_id] = (chunk["start"], chunk["end"])
 
-    def _narrow(self, *parts: Filter) -> list[Record]:
+    def _narrow(self, *parts: Filter, order: tuple[Order, ...] = ()) -> list[Record]:
         """What ranking needs of the eligible memories that the parts select."""
-        return self._store._all(MEMORIES, *parts, self._where, fields=self._fields)
+        return self._store._all(MEMORIES, *parts, self._where, order=order, fields=self._fields)
 
     def _add_archived(self, found: Found, terms: tuple[str, ...], vector: Vector | None) -> None:
         cold = cold_hits(self._store, self._where, terms, vector)
-        found.rows.update(cold.rows)
+        found.add(cold.rows.values())
         found.whole.update(cold.rows)
         found.text.update(cold.text)
         floor = self._ask.threshold if self._ask.mode == "vector" else 0.0
@@ -290,14 +286,12 @@ class Recalling:
 
     def _add_neighbours(self, found: Found) -> None:
         """The eligible turns before and after each of the best hits, in one look-up."""
-        missing = found.missing_places(found.best(max(CREDITED, self._ask.k)))
-        if not missing:
-            return
-        names = sorted({f"{session}#{turn}" for *_, session, turn in missing})
-        # The index of places holds turns only, and is used where the filter says so.
-        for row in self._narrow(among("place", names), not_null("session")):
-            if found.place(row) in missing:
-                found.rows.setdefault(row["id"], row)
+        missing = found.missing_turns(max(CREDITED, self._ask.k))
+        if missing:
+            places = among("place", sorted(set(missing.values())))
+            # Said in the words of the index of places, so that engines use it and no wider one.
+            rows = self._narrow(places, not_null("session"), order=asc("place"))
+            found.add_neighbours(rows, missing)
 
     def _distinct(self, ranked: Sequence[Ranked], rows: dict[str, Record]) -> list[Ranked]:
         """The first of each content, at or above the threshold."""
@@ -368,9 +362,7 @@ class Recalling:
         content: str = found.whole[one.key]["content"]
         return content[span[0] : span[1]]
 
-    def _recalled(
-        self, one: Ranked, found: Found, rerank_score: float | None, beside: tuple[str, ...]
-    ) -> Recalled:
+    def _recalled(self, one: Ranked, found: Found, rerank_score: float | None) -> Recalled:
         parts = dict(one.parts) if self._ask.explain else {}
         if self._ask.explain:
             for name, scores in (("bm25", found.text), ("cosine", found.vector)):
@@ -383,7 +375,7 @@ class Recalling:
             parts=parts,
             rerank_score=rerank_score,
             chunk=self._stretch(one, found),
-            neighbours=beside,
+            neighbours=found.beside(one),
         )
 
     def _explanation(
