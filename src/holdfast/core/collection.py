@@ -5,8 +5,8 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final, Literal
 
 import msgspec
@@ -21,6 +21,8 @@ from holdfast.core.values import (
     check_keyed_text,
     check_vector,
 )
+
+Check = Callable[[str, object], Any]
 
 REVISION: Final = "revision"
 """The engine's own count of a record's writes: 1 when created, one more at each change."""
@@ -37,8 +39,7 @@ _KINDS: Final[dict[Any, Kind]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """One typed column. ``default`` fills the column for rows older than the field."""
 
     name: str
@@ -47,8 +48,7 @@ class Field:
     default: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unique:
+class Unique(msgspec.Struct, frozen=True):
     """No two records of a tenant share these fields, among those that ``where`` selects.
 
     Nulls are distinct: a record with a null in the key collides with nothing.
@@ -59,8 +59,7 @@ class Unique:
     where: Filter | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(msgspec.Struct, frozen=True):
     """Fields in index order behind the tenant, and the query shape that the index serves."""
 
     fields: tuple[str, ...]
@@ -68,16 +67,14 @@ class Index:
     where: Filter | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sequence:
+class Sequence(msgspec.Struct, frozen=True):
     """The engine numbers ``field`` 1, 2, 3 ... within each value of ``per``; never reused."""
 
     field: str
     per: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True):
     """``field`` holds the key of a record in ``collection``, which must exist when written.
 
     What deleting that record does here: ``cascade`` deletes, ``restrict`` refuses with Conflict,
@@ -89,8 +86,7 @@ class Reference:
     on_delete: Literal["cascade", "restrict", "clear"]
 
 
-@dataclass(frozen=True)
-class Collection:
+class Collection(msgspec.Struct, frozen=True, dict=True):
     """A named shape: fields, a key inside the tenant, and what must hold and be found fast.
 
     ``version`` counts the shape's editions. Later editions may add fields, indexes and unique
@@ -110,23 +106,27 @@ class Collection:
     vectors: tuple[str, ...] = ()
     ttl: str | None = None
     version: int = 1
-    by_name: Mapping[str, Field] = field(init=False, repr=False, compare=False)
-    _names: frozenset[str] = field(init=False, repr=False, compare=False)
-    _checks: tuple[tuple[str, bool, Callable[[str, object], Any], int], ...] = field(
-        init=False, repr=False, compare=False
-    )
-    _value_checks: dict[str, tuple[bool, Callable[[str, object], Any]]] = field(
-        init=False, repr=False, compare=False
-    )
 
     def __post_init__(self) -> None:
-        by_name = {f.name: f for f in self.fields}
-        object.__setattr__(self, "by_name", types.MappingProxyType(by_name))
-        keyed = self.keyed_fields()
         assigned = {s.field for s in self.sequences}
-        for name in {*keyed, *self.full_text, *assigned, *([self.ttl] if self.ttl else [])}:
-            if name not in by_name:
+        ttl = [self.ttl] if self.ttl else []
+        for name in {*self.keyed_fields(), *self.full_text, *assigned, *ttl}:
+            if name not in self.by_name:
                 raise Invalid(f"{self.name}.{name}", expected="a declared field", got="no such")
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Field]:
+        """The declared fields by their names."""
+        return types.MappingProxyType({f.name: f for f in self.fields})
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset((*self.by_name, *self.vectors, REVISION))
+
+    @cached_property
+    def _checks(self) -> tuple[tuple[str, bool, Check, int], ...]:
+        """Each field with whether it may lack, its check, and how long plain text may be."""
+        keyed, assigned = self.keyed_fields(), {s.field for s in self.sequences}
         checks = []
         for f in self.fields:
             check = CHECKS[f.kind]
@@ -135,12 +135,16 @@ class Collection:
             limit = KEYED_TEXT_LIMIT if check is check_keyed_text else TEXT_LIMIT
             plain = limit if f.kind == "text" else 0
             checks.append((f.name, f.nullable or f.name in assigned, check, plain))
-        object.__setattr__(self, "_checks", tuple(checks))
-        object.__setattr__(self, "_names", frozenset((*by_name, *self.vectors, REVISION)))
-        values = {f.name: (f.nullable, c[2]) for f, c in zip(self.fields, checks, strict=True)}
+        return tuple(checks)
+
+    @cached_property
+    def _value_checks(self) -> dict[str, tuple[bool, Check]]:
+        values = {
+            f.name: (f.nullable, checked[2])
+            for f, checked in zip(self.fields, self._checks, strict=True)
+        }
         values[REVISION] = (False, CHECKS["int"])
-        values |= dict.fromkeys(self.vectors, (True, check_vector))
-        object.__setattr__(self, "_value_checks", values)
+        return values | dict.fromkeys(self.vectors, (True, check_vector))
 
     def __hash__(self) -> int:
         # Cheap, because shapes are keys of caches on hot paths; equality still compares all.

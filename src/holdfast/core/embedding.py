@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+import msgspec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,8 +15,7 @@ EmbeddingKind = Literal["document", "query"]
 """What a text is: some models embed what is searched for differently from what is found."""
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddingSpace:
+class EmbeddingSpace(msgspec.Struct, frozen=True):
     """The space that vectors live in; vectors of two spaces are never compared.
 
     ``model`` names the model, ``version`` everything else that changes its output (weights,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from holdfast.core.clock import Clock, Ids, SystemClock, Uuid7Ids
 from holdfast.core.keyed_locks import KeyedLocks
@@ -13,13 +14,12 @@ if TYPE_CHECKING:
     from holdfast.core.ranker import Ranker
 
 
-@dataclass(frozen=True)
-class Runtime:
+class Runtime(msgspec.Struct, frozen=True, eq=False):
     """Injected parts. Stores read no clock, make no id and load no model by themselves."""
 
-    clock: Clock = field(default_factory=SystemClock)
-    ids: Ids = field(default_factory=Uuid7Ids)
-    locks: KeyedLocks = field(default_factory=KeyedLocks)
+    clock: Clock = msgspec.field(default_factory=SystemClock)
+    ids: Ids = msgspec.field(default_factory=Uuid7Ids)
+    locks: KeyedLocks = msgspec.field(default_factory=KeyedLocks)
     embedder: Embedder | None = None
     reranker: Reranker | None = None
     ranker: Ranker | None = None

@@ -6,9 +6,9 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from holdfast.core.embedding import EmbeddingKind, EmbeddingSpace
@@ -67,4 +67,6 @@ class WordReranker:
 
 def with_models(storage: Storage, **models: Any) -> Storage:
     """The storage with another embedder, reranker or ranker; None for none."""
-    return Storage(storage._driver, storage.scope, replace(storage._runtime, **models))
+    return Storage(
+        storage._driver, storage.scope, msgspec.structs.replace(storage._runtime, **models)
+    )

@@ -6,8 +6,10 @@ Identifiers come from declared collections only. A statement and its values trav
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
 
 from holdfast.backends.sql.dialect import Codec, Dialect, quoted
 from holdfast.backends.sql.edits import edit_shape, edit_text
@@ -31,8 +33,7 @@ Statement = tuple[str, list[Any]]
 _NO_LIMIT: Final = 2**62
 
 
-@dataclass(frozen=True)
-class Columns:
+class Columns(msgspec.Struct, frozen=True, eq=False):
     """A collection's columns as one engine reads and writes them."""
 
     names: tuple[str, ...]

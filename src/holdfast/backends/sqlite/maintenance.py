@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import apsw
+import msgspec
 
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.planner import Planner
@@ -34,8 +34,7 @@ OPERATION_DAYS: Final = 7
 """How long operation ids are remembered."""
 
 
-@dataclass(frozen=True)
-class Desk:
+class Desk(msgspec.Struct, frozen=True, eq=False):
     """What maintenance works with."""
 
     pool: ConnectionPool
