@@ -1,5 +1,6 @@
 """The hashed embedder, and the cache in front of any."""
 
+import sys
 import threading
 from collections.abc import Sequence
 
@@ -60,6 +61,15 @@ GOLDEN: dict[str, list[tuple[int, float]]] = {
 def test_vectors_are_the_same_on_every_machine(text: str, golden: list[tuple[int, float]]) -> None:
     vector = HashEmbedder(64).embed([text])[0]
     assert [(int(i), float(vector[i])) for i in np.flatnonzero(vector)] == golden
+
+
+@given(st.lists(ANY_TEXT | st.sampled_from(["tea and cats " * 40, "the"]), max_size=3))
+def test_vectors_are_the_same_bit_by_bit_without_numpy(texts: list[str]) -> None:
+    made = HASHED.embed_packed(texts)
+    assert [row.tobytes() for row in HASHED.embed(texts)] == made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(sys.modules, "numpy")
+        assert HashEmbedder().embed_packed(texts) == made
 
 
 def test_the_space_names_width_and_analysis() -> None:

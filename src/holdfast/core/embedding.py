@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import msgspec
 
+from holdfast.core.values import Vector, check_vector, vector_of
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -52,6 +54,21 @@ class Embedder(Protocol):
         when it answers in another width than ``space`` promises.
         """
         ...
+
+
+def vectors_from(
+    embedder: Embedder, texts: Sequence[str], kind: EmbeddingKind = "document"
+) -> list[Vector]:
+    """The embedder's vectors of the texts, checked; raises what it raises, and InvalidVector.
+
+    An embedder that can do without numpy also has ``embed_packed``, which gives the vectors of
+    ``embed`` as they are stored: each as bytes of little-endian float32.
+    """
+    space = embedder.space.id
+    packed = getattr(embedder, "embed_packed", None)
+    if packed is not None:
+        return [check_vector("embedding", Vector(space, data)) for data in packed(texts, kind)]
+    return [vector_of("embedding", space, row) for row in embedder.embed(texts, kind)]
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ Each check returns the value in its canonical form or raises before any I/O.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
@@ -246,11 +247,20 @@ def check_vector(field: str, value: object, width: int | None = None) -> Vector:
         raise InvalidVector(field, expected="bytes of float32 numbers", got=value.data)
     if width is not None and value.width != width:
         raise DimensionMismatch(field, expected=f"{width} numbers", got=f"{value.width}")
-    import numpy
-
-    if len(value.data) % 4:
+    if len(value.data) % 4 or not value.data:
         raise InvalidVector(field, expected="whole float32 numbers", got="a torn vector")
-    return vector_of(field, value.space, numpy.frombuffer(value.data, "<f4"))
+    if value.width > VECTOR_WIDTH_LIMIT:
+        raise TooLarge(
+            field, expected=f"at most {VECTOR_WIDTH_LIMIT} numbers", got=f"{value.width}"
+        )
+    # Without numpy, whose import would be most of the time to a first memory. A sum of float32
+    # numbers cannot pass what a float holds, so it is finite if and only if all of them are.
+    numbers = struct.unpack(f"<{value.width}f", value.data)
+    if not math.isfinite(sum(numbers)):
+        raise InvalidVector(field, expected="finite numbers", got="NaN or infinity")
+    if not any(numbers):
+        raise InvalidVector(field, expected="a vector with a direction", got="all zeros")
+    return value
 
 
 def to_micros(instant: datetime) -> int:

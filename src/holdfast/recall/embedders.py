@@ -1,21 +1,29 @@
-"""The embedder that needs no model, no network and no download: hashed terms."""
+"""The embedder that needs no model, no network and no download: hashed terms.
+
+It computes without numpy, whose import would be most of the time to a first memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+import sys
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from operator import mul
 from typing import TYPE_CHECKING, Final
-
-import numpy as np
 
 from holdfast.core.embedding import EmbeddingKind, EmbeddingSpace
 from holdfast.core.text import ANALYSIS_VERSION, analyze, normalize_content
 from holdfast.core.values import VECTOR_WIDTH_LIMIT, check_count
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-    _Features = tuple[NDArray[np.intp], NDArray[np.float64]]
+_Features = tuple["array[int]", "array[int]"]
+"""Buckets, and what is added to each."""
 
 _CACHED_TERMS: Final = 1 << 15
 """Remembered terms, about 0.6 kB each; dropped all at once at the bound."""
@@ -49,28 +57,54 @@ class HashEmbedder:
 
     def embed(self, texts: Sequence[str], kind: EmbeddingKind = "document") -> NDArray[np.float32]:
         """Return one unit vector per text: float32 of shape [len(texts), width]."""
-        width = self._space.width
-        vectors = np.empty((len(texts), width), dtype=np.float32)
-        for row, text in zip(vectors, texts, strict=True):
-            names = dict.fromkeys(analyze(text)) or [f"\x00{c}" for c in normalize_content(text)]
-            summed = self._sum(names)
-            length = float(summed @ summed) ** 0.5
-            if length == 0.0:  # nothing to hash, or buckets that cancelled one another
-                summed = self._sum([f"\x00\x00{text}"])
-                length = float(summed @ summed) ** 0.5
-            row[:] = summed / length
-        return vectors
+        import numpy as np
 
-    def _sum(self, names: Sequence[str] | dict[str, None]) -> NDArray[np.float64]:
+        joined = b"".join(self.embed_packed(texts, kind))
+        return np.frombuffer(joined, "<f4").reshape(len(texts), self._space.width).copy()
+
+    def embed_packed(self, texts: Sequence[str], kind: EmbeddingKind = "document") -> list[bytes]:
+        """The same vectors, each as the bytes that are stored."""
+        return [self._packed(text) for text in texts]
+
+    def _packed(self, text: str) -> bytes:
+        names = dict.fromkeys(analyze(text)) or [f"\x00{c}" for c in normalize_content(text)]
+        # Without a direction there was nothing to hash, or buckets cancelled one another.
+        direction = self._direction(names) or self._direction([f"\x00\x00{text}"])
+        assert direction is not None
+        return direction
+
+    def _direction(self, names: Iterable[str]) -> bytes | None:
+        """The names' features, summed and scaled to length 1; None where the sum is zero."""
         features = [self._terms[name] for name in names]
-        if not features:
-            return np.zeros(self._space.width)
-        places = np.concatenate([places for places, _ in features])
-        weights = np.concatenate([weights for _, weights in features])
-        return np.bincount(places, weights, minlength=self._space.width).astype(np.float64)
+        # Twice as fast for long texts, where it is there anyway. The sums are of whole numbers and
+        # each is divided and rounded once, so both ways give the same bits.
+        add = self._added_by_numpy if "numpy" in sys.modules else self._added
+        return add(features)
+
+    def _added(self, features: Sequence[_Features]) -> bytes | None:
+        summed: defaultdict[int, int] = defaultdict(int)
+        for places, weights in features:
+            for place, weight in zip(places, weights, strict=True):
+                summed[place] += weight
+        length = float(sum(map(mul, summed.values(), summed.values()))) ** 0.5
+        if length == 0.0:
+            return None
+        row = [0.0] * self._space.width
+        for place, weight in summed.items():
+            row[place] = weight / length
+        return struct.pack(f"<{len(row)}f", *row)
+
+    def _added_by_numpy(self, features: Sequence[_Features]) -> bytes | None:
+        import numpy as np
+
+        places = np.frombuffer(b"".join([places for places, _ in features]), "=i8")
+        weights = np.frombuffer(b"".join([weights for _, weights in features]), "=i8")
+        summed = np.bincount(places, weights, minlength=self._space.width)
+        length = float(summed @ summed) ** 0.5
+        return None if length == 0.0 else (summed / length).astype("<f4").tobytes()
 
 
-class _TermFeatures(dict[str, "_Features"]):
+class _TermFeatures(dict[str, _Features]):
     """Term -> its buckets and signed weights; a bounded memory."""
 
     def __init__(self, width: int) -> None:
@@ -90,10 +124,7 @@ class _TermFeatures(dict[str, "_Features"]):
                 self._add(weights, f"gram:{trigram}", share)
         if not any(weights.values()):  # its own buckets cancelled: keep one
             weights[next(iter(weights))] = _TERM_WEIGHT
-        features = (
-            np.fromiter(weights.keys(), dtype=np.intp),
-            np.fromiter(weights.values(), dtype=np.float64),
-        )
+        features = array("q", weights.keys()), array("q", weights.values())
         if len(self) >= _CACHED_TERMS:
             self.clear()
         if len(term) <= 64:

@@ -11,6 +11,7 @@ import msgspec
 
 from holdfast.core.change import ABSENT, Change, DeleteWhere, Edit, Patch, Put, When
 from holdfast.core.driver import Driver
+from holdfast.core.embedding import vectors_from
 from holdfast.core.errors import DimensionMismatch, HoldfastError, NotFound
 from holdfast.core.filter import Filter, Record, both, eq
 from holdfast.core.query import Aggregate, asc
@@ -217,9 +218,9 @@ class MemoryStore(Store):
         try:
             for first in range(0, len(texts), EMBED_BATCH):
                 batch = texts[first : first + EMBED_BATCH]
-                rows = embedder.embed(batch, "document")
-                found += [vector_of("embedding", space.id, row) for row in rows]
-                if len(rows) != len(batch):
+                made = vectors_from(embedder, batch)
+                found += made
+                if len(made) != len(batch):
                     return [], "embedding_count"
         except DimensionMismatch:
             raise

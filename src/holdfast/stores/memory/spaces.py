@@ -11,11 +11,11 @@ from typing import Final
 import msgspec
 
 from holdfast.core.change import Change, Delete, Edit, Patch, PatchWhere, Put, When
-from holdfast.core.embedding import Embedder
+from holdfast.core.embedding import Embedder, vectors_from
 from holdfast.core.errors import Conflict, DimensionMismatch, Invalid, NotFound, Unavailable
 from holdfast.core.filter import Filter, Record, both, eq, ne, not_null
 from holdfast.core.query import Aggregate, Query, asc
-from holdfast.core.values import Vector, check_count, vector_of
+from holdfast.core.values import Vector, check_count
 from holdfast.stores.memory.base import MemoryStore
 from holdfast.stores.memory.records import CHUNKS, MEMORIES, SLOTS, SPACES, Space
 
@@ -198,7 +198,7 @@ def _unbuilt(active: Space, building: Space) -> Filter:
 
 
 def _embedded(embedder: Embedder, texts: list[str]) -> list[Vector]:
-    rows = embedder.embed(texts, "document")
-    if len(rows) != len(texts):
+    vectors = vectors_from(embedder, texts)
+    if len(vectors) != len(texts):
         raise Unavailable("The embedder answered with another number of vectors.")
-    return [vector_of("embedding", embedder.space.id, row) for row in rows]
+    return vectors
