@@ -74,12 +74,16 @@ class Put(msgspec.Struct, frozen=True, tag_field="change", tag="put"):
 
 
 class Patch(msgspec.Struct, frozen=True, tag_field="change", tag="patch"):
-    """Edit one record by key. NotFound if there is none, Conflict if ``when`` does not hold."""
+    """Edit one record by key. NotFound if there is none, Conflict if ``when`` does not hold.
+
+    ``silent`` says that nobody reads the record in the outcome, so that an engine need not give it.
+    """
 
     collection: str
     key: tuple[Any, ...]
     edit: Edit
     when: Condition | None = None
+    silent: bool = False
 
 
 class Delete(msgspec.Struct, frozen=True, tag_field="change", tag="delete"):
@@ -127,7 +131,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """What one change did: how many records, and the records as stored.
 
     Put and Patch give the one record, Claim all it took, in order. Deletes and PatchWhere give
-    the count alone.
+    the count alone, and a silent Patch may.
     """
 
     count: int

@@ -231,6 +231,12 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
             return None
         return check(name, value)
 
+    def check_of(self, name: str) -> Check:
+        """What checks a value of the field that is not null."""
+        if name not in self._value_checks:
+            self.field(name)  # which refuses it
+        return self._value_checks[name][1]
+
     def key_of(self, record: Mapping[str, Any]) -> tuple[Any, ...]:
         """The record's key values."""
         return tuple([record[name] for name in self.key])

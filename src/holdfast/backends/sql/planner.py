@@ -393,8 +393,16 @@ class Planner:
 
         return self.text(("patch_where", collection, edits, where), write), values
 
-    def patch(self, tenant: str, collection: str, key: tuple[Any, ...], edit: Edit) -> Statement:
-        """One statement that edits a record by key and returns it as it became."""
+    def patch(
+        self,
+        tenant: str,
+        collection: str,
+        key: tuple[Any, ...],
+        edit: Edit,
+        *,
+        returning: bool = True,
+    ) -> Statement:
+        """One statement that edits a record by key and returns it as it became, if asked to."""
         shape = self.collections[collection]
         columns = self._columns[collection]
         values: list[Any] = []
@@ -405,13 +413,11 @@ class Planner:
         def write() -> str:
             mark = self.dialect.mark
             where = " AND ".join(f"{quoted(name)} = {mark}" for name in ("tenant", *shape.key))
+            text = f"UPDATE {self.dialect.table(shape)} SET {edit_text(self.dialect, edits)}"
             returned = ", ".join(quoted(name) for name in columns.names)
-            return (
-                f"UPDATE {self.dialect.table(shape)} SET {edit_text(self.dialect, edits)}"
-                f" WHERE {where} RETURNING {returned}"
-            )
+            return f"{text} WHERE {where}" + (f" RETURNING {returned}" if returning else "")
 
-        return self.text(("patch", collection, edits), write), values
+        return self.text(("patch", collection, edits, returning), write), values
 
     def delete_where(self, tenant: str, change: DeleteWhere, row_id: str) -> Statement:
         """One statement that deletes every match, the first ones in order when limited."""

@@ -49,6 +49,9 @@ INSERT INTO holdfast_journal (tenant, collection, key, revision, record, at, op_
 VALUES (?, ?, ?, ?, ?, ?, ?)"""
 
 
+_SILENT: Final = Outcome(1)
+
+
 class Prepared(msgspec.Struct, frozen=True):
     """A Put made ready outside the transaction: bound values and analysed text."""
 
@@ -75,8 +78,14 @@ class Preparation:
         """The change; a Put with its row encoded and its text analysed; a Patch as a statement."""
         if isinstance(change, Patch) and change.when is None:
             if self._planner.is_plain(change.collection, change.edit):
-                statement = self._planner.patch(tenant, change.collection, change.key, change.edit)
-                return PreparedPatch(change, *statement)
+                text, values = self._planner.patch(
+                    tenant,
+                    change.collection,
+                    change.key,
+                    change.edit,
+                    returning=not change.silent,
+                )
+                return PreparedPatch(change, text, values)
             return change
         if not isinstance(change, Put):
             return change
@@ -168,10 +177,12 @@ class Transaction:
             return self._patch(patch)
         collection = self._planner.collections[patch.collection]
         rows = self._execute(collection, prepared.text, prepared.values).fetchall()
-        if not rows:
+        if not (self._connection.changes() if patch.silent else rows):
             raise NotFound("There is no such record.")
-        decode = self._planner.columns(patch.collection).decode
         self._present.add((patch.collection, patch.key))
+        if patch.silent:
+            return _SILENT
+        decode = self._planner.columns(patch.collection).decode
         return Outcome(1, (decoded(collection, decode, rows[0]),))
 
     def _delete(self, delete: Delete) -> Outcome:

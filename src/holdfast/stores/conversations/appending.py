@@ -155,7 +155,8 @@ class Appending(Owned):
         head = None if expected_head is None else eq("head", expected_head)
         when = self._when(CONVERSATIONS, head)
         # The conversation comes first: a missing one is NotFound, not a broken reference.
-        counted = Patch(CONVERSATIONS.name, (conversation_id,), self._counted(records, now), when)
+        counts = self._counted(records, now)
+        counted = Patch(CONVERSATIONS.name, (conversation_id,), counts, when, silent=True)
         return [counted, *(Put(MESSAGES.name, record, ABSENT) for record in records)]
 
     def _explain(
