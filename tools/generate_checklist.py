@@ -114,6 +114,9 @@ ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {
         "tests/recall/test_gateway.py::test_vectors_come_back_in_order_and_unit",
         "tests/recall/test_gateway.py::test_an_unusable_key_is_refused_before_any_call",
     ),
+    "N6": (
+        "tests/backends/test_sqlite_analysis.py::test_terms_are_made_anew_when_the_analysis_has_changed",
+    ),
 }
 """Row -> tests outside the suite, or under another name."""
 

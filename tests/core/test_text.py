@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdfast.core.scripts import plain_text
 from holdfast.core.text import analyze, normalize_content, term_frequencies
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
@@ -28,13 +29,22 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()))
         ("ＨＥＬＬＯＷ ﬁsh", ["hellow", "fish"]),
         ("STRASSE straße", ["strass", "strass"]),
         ("Книги книгами", ["книг", "книг"]),
-        ("東京タワー", ["東京", "京タ", "タワ", "ワー"]),
+        ("東京タワー", ["東京", "京タ", "タワ", "ワー", "東", "京"]),
         ("日", ["日"]),
-        ("서울시", ["서울", "울시"]),
+        ("서울시", ["서울", "울시", "서", "울", "시"]),
         ("ภาษา", ["ภา", "าษ", "ษา"]),
-        ("GPT4は速い", ["gpt4", "は速", "速い"]),
-        ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),
-        ("שלום עולם", ["שלום", "עולם"]),
+        ("GPT4は速い", ["gpt4", "は速", "速い", "速"]),
+        ("हिन्दी भाषा", ["हिन्द", "भाष"]),
+        ("घी माँ", ["घी", "माँ"]),
+        ("ש\u05b8ׁלוֹם עולם", ["שלום", "לום", "עולם"]),
+        ("והספר ספר", ["והספר", "ספר", "ספר"]),
+        ("2023 ２０２３ ٢٠٢٣ ۲۰۲۳ २०२३ ๒๐๒๓ ២០២៣", ["2023"] * 7),
+        ("Donau\u00addampf", ["donaudampf"]),
+        ("کتاب\u200cها کتاب كتاب", ["كتاب", "ها", "كتاب", "كتاب"]),
+        ("İstanbul ISPARTA ısparta", ["istanbul", "isparta", "ısparta", "isparta"]),
+        ("Łódź Ærø", ["łódź", "lodz", "ærø", "aero"]),
+        ("за\u0301мок замок ёлка елка", ["замок", "замок", "елк", "елк"]),
+        ("🎉 café 🎂", ["café", "cafe"]),
     ],
 )
 def test_terms_are_those_of_the_rules(text: str, terms: list[str]) -> None:
@@ -49,7 +59,8 @@ def test_inflections_share_their_stem(one: str, other: str) -> None:
 
 
 def test_composed_and_decomposed_spellings_are_one() -> None:
-    assert analyze("re\u0301sume\u0301") == analyze("r\u00e9sum\u00e9") == ["r\u00e9sum\u00e9"]
+    assert analyze("re\u0301sume\u0301") == analyze("r\u00e9sum\u00e9")
+    assert analyze("r\u00e9sum\u00e9") == ["r\u00e9sum\u00e9", *analyze("resume")]
 
 
 def test_order_and_repetition_are_kept_and_counted() -> None:
@@ -109,3 +120,25 @@ def test_one_language_is_loaded_at_a_time() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "['holdfast_snowball.english_stemmer']"
+
+
+def test_the_digits_of_every_script_are_digits() -> None:
+    written = [chr(c) for c in range(128, 0x10000) if chr(c).isdecimal()]
+    assert len(written) > 300
+    for digit in written:
+        assert analyze(digit * 4) == [str(unicodedata.digit(digit)) * 4]
+
+
+@given(ANY_TEXT)
+def test_scripts_are_made_plain_once(text: str) -> None:
+    once = plain_text(text)
+    assert len(once) <= len(text) + text.count("\u0307")
+    assert plain_text(once) == once
+
+
+@pytest.mark.parametrize(
+    "piece", ["é", "שלום", "ك\u200c", "\u0301", "猫", "ก็", "ि", "i\u0307", "٣"]
+)
+def test_time_is_linear_in_the_text(piece: str) -> None:
+    terms = analyze(piece * 200_000 + " lighthouse")
+    assert terms[-1] == "lighthous"

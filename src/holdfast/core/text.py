@@ -2,8 +2,9 @@
 
 A text becomes terms in five steps: compatibility normalisation and case folding, splitting into
 words, cutting English clitics and stop words, and stemming by script. Scripts that are written
-without spaces become overlapping pairs of characters instead of words. The functions accept any
-`str`, lone surrogates included, take linear time and never raise.
+without spaces become overlapping pairs of characters instead of words; Han and Hangul characters
+are terms by themselves too. A word with accents is indexed with and without them. The functions
+accept any `str`, lone surrogates included, take linear time and never raise.
 """
 
 import importlib
@@ -16,9 +17,11 @@ from functools import cache
 from threading import Lock
 from typing import Final
 
+from holdfast.core.scripts import HAN_AND_HANGUL, plain_text, spellings
+
 __all__ = ["ANALYSIS_VERSION", "analyze", "normalize_content", "term_frequencies"]
 
-ANALYSIS_VERSION: Final = 1
+ANALYSIS_VERSION: Final = 2
 """Rises whenever `analyze` would answer differently; stored indexes of another version rebuild."""
 
 _MAX_WORD: Final = 64
@@ -38,11 +41,8 @@ _UNSPACED: Final = (
     "\u0e81-\u0ece\u0edc-\u0edf"  # Lao
     "\u1000-\u103f\u1050-\u109d\ua9e0-\ua9fe\uaa60-\uaa7f"  # Myanmar
     "\u1780-\u17d3\u17dc-\u17dd"  # Khmer
-    "\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff"  # Hangul
     "\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"  # Hiragana, Katakana
-    "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Han
-    "\U00020000-\U000323af"
-)
+) + HAN_AND_HANGUL
 # Vowel signs and marks belong to the word around them, though they are not alphanumeric.
 _MARKS: Final = (
     "\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u064b-\u065f\u0670"
@@ -57,10 +57,11 @@ _ASCII_WORDS: Final = re.compile(rf"[a-z0-9]++{_CLITIC}")
 
 
 @cache  # compiled at the first text beyond ASCII: 8 ms that most processes need not spend
-def _unicode_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return the pattern of spaced words and the pattern of runs of an unspaced script."""
-    letters = rf"(?:[^\W_{_UNSPACED}]++|[{_MARKS}]++)++"
-    return re.compile(letters + _CLITIC), re.compile(rf"([{_UNSPACED}]++)")
+def _unicode_patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """Return the patterns of a spaced word, of a run of unspaced script, of a whole-word letter."""
+    word = rf"(?:[^\W_{_UNSPACED}]++|[{_MARKS}]++)++{_CLITIC}"
+    run = rf"([{_UNSPACED}]++)"
+    return re.compile(word), re.compile(run), re.compile(f"[{HAN_AND_HANGUL}]")
 
 
 # English words that carry grammar rather than a topic. Written for recall over conversations:
@@ -161,15 +162,17 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _analyze_unicode(folded: str) -> list[str]:
-    spaced, unspaced = _unicode_patterns()
+    spaced, unspaced, alone = _unicode_patterns()
     terms: list[str] = []
-    for position, part in enumerate(unspaced.split(folded)):
+    for position, part in enumerate(unspaced.split(plain_text(folded))):
         if position % 2 == 0:
-            terms += _terms(spaced.findall(part))
+            for word in spaced.findall(part):
+                terms += _FORMS[word]
         elif len(part) == 1:
             terms.append(part)
         else:
             terms += map(str.__add__, part, part[1:])
+            terms += alone.findall(part)
     return terms
 
 
@@ -193,12 +196,34 @@ class _Terms(dict[str, str]):
 _TERMS: Final = _Terms()
 
 
+class _Forms(dict[str, tuple[str, ...]]):
+    """Word beyond ASCII -> its terms, one for each way in which it is spelled; bounded too."""
+
+    def __missing__(self, word: str) -> tuple[str, ...]:
+        if word.isascii():
+            found = [_TERMS[word]]
+        else:
+            base = word.partition("'")[0][:_MAX_WORD]
+            found = [_term(form) for form in spellings(base)]
+        terms = tuple(dict.fromkeys(term for term in found if term))
+        if len(word) > _MAX_WORD:
+            return terms
+        if len(self) >= _CACHED_WORDS:
+            self.clear()
+        self[word] = terms
+        return terms
+
+
+_FORMS: Final = _Forms()
+
+
 def _term(word: str) -> str:
     base, apostrophe, clitic = word.partition("'")
     base = base[:_MAX_WORD]
     if apostrophe and clitic == "t" and base.endswith("n"):
         return ""  # don't, isn't, won't: a negated stop word each
-    if base in _STOP_WORDS or sum(map(str.isalnum, base)) < 2:
+    # A vowel sign counts: many words of Indic scripts are one letter with its sign.
+    if base in _STOP_WORDS or len(base) < 2 or not any(map(str.isalnum, base)):
         return ""
     return _stem(base)
 
@@ -219,6 +244,8 @@ _STEMMED_SCRIPTS: Final = (
     ("\u0370", "\u03ff", "greek"),
     ("\u0400", "\u052f", "russian"),
     ("\u0600", "\u06ff", "arabic"),
+    ("\u0900", "\u097f", "hindi"),
+    ("\u0b80", "\u0bff", "tamil"),
     ("\u1e00", "\u1eff", "english"),
     ("\u1f00", "\u1fff", "greek"),
 )
