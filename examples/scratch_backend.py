@@ -31,14 +31,16 @@ class ScratchDriver(Layer):
             self.engine = _STORES.setdefault(name, MemoryDriver(clock))
         super().__init__(self.engine)
         self.name = "scratch"
-        self.capabilities = Capabilities(
+
+    def offers(self, below: Capabilities) -> Capabilities:
+        return Capabilities(
             durable=no("it lives in the memory of this process"),
             multi_process=no("another process cannot see this one's memory"),
-            full_text=self.engine.capabilities.full_text,
-            vectors=self.engine.capabilities.vectors,
+            full_text=below.full_text,
+            vectors=below.vectors,
             feed=no("nothing can follow a store that may be gone the next moment"),
             backup=no("there is no file to copy"),
-            integrity=self.engine.capabilities.integrity,
+            integrity=below.integrity,
             shared_commits=no("there is no commit to share"),
         )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import holdfast
+from holdfast.backends.sql import editions
 from holdfast.backends.sqlite import schema
 from holdfast.core import text
 from holdfast.core.errors import SchemaNewer
@@ -15,7 +16,8 @@ from holdfast.testing.sentences import LANGUAGES
 @pytest.fixture
 def earlier(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """The process as it was one edition of the analysis before: words in one spelling only."""
-    monkeypatch.setattr(schema, "ANALYSIS_VERSION", text.ANALYSIS_VERSION - 1)
+    for module in (schema, editions):
+        monkeypatch.setattr(module, "ANALYSIS_VERSION", text.ANALYSIS_VERSION - 1)
     monkeypatch.setattr(text, "spellings", lambda word: (word,))
     text._FORMS.clear()
     yield monkeypatch
@@ -48,7 +50,7 @@ def test_an_older_analysis_refuses_the_file(tmp_path: Path, earlier: pytest.Monk
     text._FORMS.clear()
     recalled(path, "nothing")
     before = path.read_bytes()
-    earlier.setattr(schema, "ANALYSIS_VERSION", text.ANALYSIS_VERSION - 1)
+    earlier.setattr(editions, "ANALYSIS_VERSION", text.ANALYSIS_VERSION - 1)
     with pytest.raises(SchemaNewer):
         holdfast.open(str(path))
     assert path.read_bytes() == before

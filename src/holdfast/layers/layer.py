@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from holdfast.core.capabilities import Capabilities
 from holdfast.core.change import Change, Outcome
 from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task
@@ -21,12 +22,16 @@ class Layer(Driver):
     def __init__(self, below: Driver) -> None:
         self.below = below
         self.name = below.name
-        self.capabilities = below.capabilities
+        self.capabilities = self.offers(below.capabilities)
+
+    def offers(self, below: Capabilities) -> Capabilities:
+        """What is offered above this layer, given what is offered below it."""
+        return below
 
     def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
         self.below.setup(collections, create=create)
         # What an engine offers may depend on what it found in its store.
-        self.capabilities = self.below.capabilities
+        self.capabilities = self.offers(self.below.capabilities)
 
     def get(
         self, tenant: str, collection: str, key: tuple[Any, ...], *, vectors: bool = False
