@@ -1697,9 +1697,32 @@ class Spaces:
         """The space that memories are searched in; None before the first vector."""
         return await self._calls.run(self._below.active)
 
+    async def kept(self) -> Space | None:
+        """The space that the last move came from, while its vectors are kept; else None."""
+        return await self._calls.run(self._below.kept)
+
+    async def reembed(
+        self,
+        embedder: Embedder | None = None,
+        *,
+        keep_old: bool = False,
+        batch: int = SPACES_BATCH,
+        on_progress: Callable[[MoveProgress], object] | None = None,
+    ) -> Space:
+        """Move to ``embedder``'s space from beginning to end, or from where a move stopped.
+
+        The embedder is the one that the storage was opened with, unless given. ``on_progress`` is
+        told after every ``batch`` (1 to 1000) of memories. Several processes may do this at once.
+        Raises as `begin`, `step` and `finish` do; what is built stays built.
+        """
+        return await self._calls.run(
+            self._below.reembed, embedder, keep_old=keep_old, batch=batch, on_progress=on_progress
+        )
+
     async def begin(self, embedder: Embedder) -> MoveProgress:
         """Start moving to ``embedder``'s space, or take up the move to it that was started.
 
+        Where that is the space that is `kept`, only what was written since lacks its vector.
         Conflict when a move to another space is under way; Invalid when it is the active one;
         NotFound when there are no vectors yet, so nothing to move.
         """
@@ -1708,8 +1731,9 @@ class Spaces:
     async def step(self, embedder: Embedder, *, limit: int = SPACES_BATCH) -> int:
         """Embed up to ``limit`` (1 to 1000) memories that lack their new vector; how many.
 
-        Several workers may step at once, and any may stop: what is built stays built. Raises
-        what the embedder raises.
+        Several workers may step at once, and any may stop: what is built stays built. A text that
+        the model refuses (Invalid) holds up no other: it is queued for repair at the flip. Raises
+        what else the embedder raises; DimensionMismatch for one of another space than the move's.
         """
         return await self._calls.run(self._below.step, embedder, limit=limit)
 
@@ -1717,17 +1741,22 @@ class Spaces:
         """How many memories have their new vector and how many lack it; NotFound without a move."""
         return await self._calls.run(self._below.progress)
 
-    async def finish(self) -> Space:
-        """Flip reads and writes to the new space and let go of the old vectors, in one apply.
+    async def finish(self, *, keep_old: bool = False) -> Space:
+        """Flip reads and writes to the new space, in one apply.
 
-        Conflict while memories lack their new vector. One that is written while this runs is
-        queued for repair.
+        Lets go of the old vectors, unless ``keep_old`` says to keep them: then `begin` with the
+        old model takes little more than a flip back, and `drop` lets go of them later. Conflict
+        while memories lack their new vector; NotFound without a move.
         """
-        return await self._calls.run(self._below.finish)
+        return await self._calls.run(self._below.finish, keep_old=keep_old)
 
     async def cancel(self) -> bool:
         """Give up the move and drop what it built; whether there was one."""
         return await self._calls.run(self._below.cancel)
+
+    async def drop(self) -> bool:
+        """Let go of the vectors of the space that is `kept`; whether there was one."""
+        return await self._calls.run(self._below.drop)
 
     async def stragglers(self) -> int:
         """Queue for repair what was written into a space that is no longer active; how many."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+import holdfast
+from holdfast.recall.embedders import HashEmbedder
 from tests.cli.conftest import Shell
 
 
@@ -240,3 +242,19 @@ def test_an_option_may_stand_before_or_after_the_name(place: str, shell: Shell) 
     shell.ok("kv", "set", "a", "1")
     args = ["--json", "kv", "list"] if place == "before" else ["kv", "list", "--json"]
     assert json.loads(shell.ok(*args))["items"][0]["key"] == "a"
+
+
+def test_memories_move_to_another_model(shell: Shell) -> None:
+    with holdfast.open(shell.store, embedder=HashEmbedder(64)) as storage:
+        storage.memory.remember_many([f"note {n} about tea" for n in range(5)])
+    told = shell.refused(2, "recall", "tea")
+    assert "holdfast memory reembed" in told
+    assert "/64" in told
+    moved = shell.json("memory", "reembed", "--keep-old", "--batch", "2")
+    assert moved["space"].endswith("/1024")
+    assert moved["kept"].endswith("/64")
+    assert len(shell.json("recall", "tea")["items"]) == 5
+    assert shell.json("memory", "reembed", "--drop-old") == {"cancelled": False, "dropped": True}
+    assert shell.json("memory", "reembed", "--cancel") == {"cancelled": False, "dropped": False}
+    shell.refused(2, "memory", "reembed")
+    shell.refused(2, "memory", "reembed", "--embedder", "none")

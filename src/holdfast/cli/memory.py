@@ -9,6 +9,7 @@ import click
 
 from holdfast.cli import output
 from holdfast.cli.command import Noun, confirm, destroys, opened, paged
+from holdfast.cli.progress import progress
 from holdfast.cli.recall import COLUMNS, filters_of, narrowing
 from holdfast.cli.values import INSTANT, text_of
 from holdfast.core.errors import NotFound
@@ -195,12 +196,47 @@ def repair(limit: int) -> None:
     """Make the vectors that are missing, of memories whose embedding failed."""
     with opened() as storage:
         done = 0
+        if storage.memory.spaces.active() is not None:
+            storage.memory.spaces.stragglers()
         while done < limit:
             made = storage.memory.repair.run(limit=min(100, limit - done))
             if not made:
                 break
             done += made
     output.one({"repaired": done}, ("repaired",))
+
+
+@memory.command("reembed")
+@click.option("--keep-old", is_flag=True, help="Keep the old vectors, for a quick way back.")
+@click.option("--drop-old", is_flag=True, help="Only let go of old vectors that were kept.")
+@click.option("--cancel", is_flag=True, help="Only give up a move that was not finished.")
+@click.option("--batch", default=100, show_default=True, help="Memories per step, up to 1000.")
+def reembed(keep_old: bool, drop_old: bool, cancel: bool, batch: int) -> None:
+    """Move all of the tenant's memories to the model that --embedder names, while they are in use.
+
+    Searches stay on the old vectors until every memory has its new one. What was interrupted goes
+    on where it was. Afterwards every program must open the store with the new model.
+    """
+    with opened() as storage:
+        spaces = storage.memory.spaces
+        if cancel or drop_old:
+            done = {"cancelled": cancel and spaces.cancel(), "dropped": drop_old and spaces.drop()}
+            output.one(done, tuple(done))
+            return
+        with progress("Embedding", None, "memories") as advance:
+            told = spaces.reembed(
+                keep_old=keep_old,
+                batch=batch,
+                on_progress=lambda p: advance(p.done, p.done + p.left),
+            )
+        strayed = spaces.stragglers()
+        kept = spaces.kept()
+        shown = {
+            "space": told.id,
+            "kept": None if kept is None else kept.id,
+            "queued_for_repair": strayed,
+        }
+    output.one(shown, tuple(shown))
 
 
 @memory.command("purge")

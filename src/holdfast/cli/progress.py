@@ -7,11 +7,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
-Advance = Callable[[int], None]
-"""Told how much is done so far."""
+
+
+class Advance(Protocol):
+    """Told how much is done so far, and of how much, once that is known."""
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """Move the bar."""
+        ...
+
 
 POLL_SECONDS = 0.1
 
@@ -20,7 +27,7 @@ POLL_SECONDS = 0.1
 def progress(title: str, total: int | None, unit: str) -> Iterator[Advance]:
     """Show how far the work of this block is. Without a total, only that it goes on."""
     if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda _: None
+        yield _unseen
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -34,7 +41,11 @@ def progress(title: str, total: int | None, unit: str) -> Iterator[Advance]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         bar = shown.add_task(title, total=total)
-        yield lambda done: shown.update(bar, completed=done)
+        yield lambda done, total=None: shown.update(bar, completed=done, total=total)
+
+
+def _unseen(done: int, total: int | None = None) -> None:
+    del done, total
 
 
 def watched(title: str, path: str, total: int, work: Callable[[], T]) -> T:

@@ -23,6 +23,8 @@ from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
 from holdfast.layers.check import Checked
 from holdfast.storage import Storage, all_collections
+from holdfast.stores.memory.spaces import MoveProgress
+from holdfast.testing.models import AngleEmbedder
 from holdfast.testing.shapes import EVENTS, JOBS, PARENTS, SHAPES, event, put
 from holdfast.testing.threads import at_once
 
@@ -172,6 +174,19 @@ def _claim_tasks(driver: Driver, name: str, claimers: int) -> None:
     _say([id for taken in at_once(claimers, claim) for id in taken])
 
 
+def _reembed(driver: Driver, model: str, width: int) -> None:
+    """Move memories to another space one by one, and wait for a line after each."""
+    driver.setup(all_collections())
+    storage = Storage(driver, Scope(), Runtime())
+
+    def tell(progress: MoveProgress) -> None:
+        _say([progress.done, progress.left])
+        sys.stdin.readline()
+
+    embedder = AngleEmbedder(model, width)
+    _say(storage.memory.spaces.reembed(embedder, batch=1, on_progress=tell).id)
+
+
 ACTIONS: Final[dict[str, Callable[..., None]]] = {
     "audit": _audit,
     "count": _count,
@@ -181,6 +196,7 @@ ACTIONS: Final[dict[str, Callable[..., None]]] = {
     "claim tasks": _claim_tasks,
     "write": _write,
     "hold": _hold,
+    "reembed": _reembed,
 }
 
 

@@ -119,8 +119,9 @@ class Archive(MemoryStore):
         row.pop("revision", None)
         back: list[Change] = [Delete(ARCHIVE.name, (memory_id,), Revision(packed["revision"]))]
         active = self._active_space()
-        if row["space"] is not None and (active is None or active.id != row["space"]):
-            # The tenant's memories have moved to another space meanwhile.
+        held = None if active is None else row[active.slot]
+        if row["space"] is not None and (active is None or held is None or held.space != active.id):
+            # The tenant's memories have moved meanwhile, to another space or to the other slot.
             row |= {**self._without_vector(), "repair_at": self._now()}
         elif self._spans(row["content"]):
             # Stretches went with the row; the repair queue makes them anew.

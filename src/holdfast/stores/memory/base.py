@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast.core.change import ABSENT, Change, DeleteWhere, Edit, Patch, Put, When
+from holdfast.core.change import ABSENT, Change, DeleteWhere, Edit, Patch, PatchWhere, Put, When
 from holdfast.core.driver import Driver
 from holdfast.core.embedding import vectors_from
 from holdfast.core.errors import DimensionMismatch, HoldfastError, NotFound
-from holdfast.core.filter import Filter, Record, both, eq
+from holdfast.core.filter import Filter, Record, both, eq, ne
 from holdfast.core.query import Aggregate, asc
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import SCOPE_FIELDS, Scope
@@ -137,7 +137,8 @@ class MemoryStore(Store):
             "embedding",
             expected=f"the space {active.id}, in which this tenant's memories are",
             got=f"{space_id}",
-            hint="Open with that model, or move the memories by storage.memory.spaces.",
+            hint="Open with that model, or move the memories to this one:"
+            " storage.memory.spaces.reembed(), or holdfast memory reembed.",
         )
 
     def _active_space(self) -> Space | None:
@@ -325,8 +326,9 @@ class MemoryStore(Store):
             )
             for number, (start, end, vector) in enumerate(embedded.chunks)
         ]
-        noted = Edit(set={"chunked": True})
-        return [*changes, Patch(SPACES.name, (embedded.whole.space,), noted)]
+        # Also on the space that is being built, and on one that is kept: stretches come along.
+        unnoted = both(eq("chunked", False), ne("state", "retired"))
+        return [*changes, PatchWhere(SPACES.name, unnoted, Edit(set={"chunked": True}))]
 
     def _edit_row(self, memory_id: str, edit: Edit, when: Filter, *also: Change) -> Memory:
         """Patch one memory while ``when`` holds; NotFound alike for missing and foreign ones."""

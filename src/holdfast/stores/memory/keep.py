@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from holdfast.core.change import ABSENT, Change, Edit, Patch, Put, When
+from holdfast.core.change import ABSENT, Change, Edit, Patch, PatchWhere, Put, When
 from holdfast.core.errors import Conflict, IdempotencyMismatch
 from holdfast.core.filter import Record, both, eq, is_null
 from holdfast.core.scope import SCOPE_FIELDS
@@ -179,10 +179,10 @@ def _written(instant: Any) -> str | None:
 
 
 def _identity(change: Change) -> tuple[Any, ...]:
-    """Equal for the changes that many rows of a batch have in common: space, speaker."""
+    """Equal for the changes that many rows of a batch have in common: space, speaker, a note."""
     if isinstance(change, Put):
         record = change.record
         names = ("id", "memory_id", "number", "agent", "user", "namespace", "name")
         return (change.collection, *(record.get(name) for name in names))
-    assert isinstance(change, Patch)
-    return (change.collection, "patch", *change.key)
+    assert isinstance(change, PatchWhere)
+    return (change.collection, "patch_where")

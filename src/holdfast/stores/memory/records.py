@@ -170,7 +170,8 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
     """An embedding space that the tenant's memories live in, or are being moved to."""
 
     id: str
-    state: Literal["active", "building", "retired"]
+    state: Literal["active", "building", "kept", "retired"]
+    """"kept" is the space that a move came from, while its vectors are kept for a way back."""
     slot: str
     chunked: bool
     """Whether any memory has chunks, so that recall need not ask where there are none."""

@@ -158,6 +158,7 @@ class Repair(MemoryStore):
         row = self._get(MEMORIES, job.id)
         if row is None:
             return False
+        self._trusted = None  # embedding took its time; the memories may have moved meanwhile
         made, before = self._vector_fields(embedded)
         done = {**self._without_vector(), **made}
         patch = Patch(
