@@ -1712,8 +1712,9 @@ class Spaces:
         """Move to ``embedder``'s space from beginning to end, or from where a move stopped.
 
         The embedder is the one that the storage was opened with, unless given. ``on_progress`` is
-        told after every ``batch`` (1 to 1000) of memories. Several processes may do this at once.
-        Raises as `begin`, `step` and `finish` do; what is built stays built.
+        told after every ``batch`` (1 to 1000) of memories. Several processes may do this at once;
+        where the memories are in that space already, nothing is done. Raises as `begin`, `step`
+        and `finish` do; what is built stays built.
         """
         return await self._calls.run(
             self._below.reembed, embedder, keep_old=keep_old, batch=batch, on_progress=on_progress

@@ -256,5 +256,5 @@ def test_memories_move_to_another_model(shell: Shell) -> None:
     assert len(shell.json("recall", "tea")["items"]) == 5
     assert shell.json("memory", "reembed", "--drop-old") == {"cancelled": False, "dropped": True}
     assert shell.json("memory", "reembed", "--cancel") == {"cancelled": False, "dropped": False}
-    shell.refused(2, "memory", "reembed")
+    assert shell.json("memory", "reembed") == {**moved, "kept": None}
     shell.refused(2, "memory", "reembed", "--embedder", "none")

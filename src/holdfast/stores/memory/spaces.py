@@ -16,7 +16,14 @@ import msgspec
 
 from holdfast.core.change import ABSENT, Change, Delete, Edit, Patch, PatchWhere, Put, When
 from holdfast.core.embedding import Embedder, vectors_from
-from holdfast.core.errors import Conflict, DimensionMismatch, Invalid, NotFound, Unavailable
+from holdfast.core.errors import (
+    Conflict,
+    DimensionMismatch,
+    HoldfastError,
+    Invalid,
+    NotFound,
+    Unavailable,
+)
 from holdfast.core.filter import Filter, InSelect, Record, both, eq, gt, ne, not_null
 from holdfast.core.query import Aggregate, Query, asc
 from holdfast.core.values import Vector, check_bool, check_count
@@ -57,36 +64,54 @@ class Spaces(MemoryStore):
         """Move to ``embedder``'s space from beginning to end, or from where a move stopped.
 
         The embedder is the one that the storage was opened with, unless given. ``on_progress`` is
-        told after every ``batch`` (1 to 1000) of memories. Several processes may do this at once.
-        Raises as `begin`, `step` and `finish` do; what is built stays built.
+        told after every ``batch`` (1 to 1000) of memories. Several processes may do this at once;
+        where the memories are in that space already, nothing is done. Raises as `begin`, `step`
+        and `finish` do; what is built stays built.
         """
         check_count("batch", batch, 1, 1_000)
         embedder = embedder or self._runtime.embedder
         if embedder is None:
             raise Invalid("embedder", expected="an embedder, given here or at open", got="none")
+        check_bool("keep_old", keep_old)
         tell = on_progress or (lambda _: None)
-        progress = self.begin(embedder)
-        tell(progress)
+        target = embedder.space.id
         for _ in range(TRIES):
-            built, last = 0, ""
-            while True:
-                rows = self._unbuilt_rows(embedder, batch, after=last)
-                if not rows:
-                    break
-                built, last = built + self._build(embedder, rows), rows[-1]["id"]
-                done, left = progress.done + built, max(progress.left - built, 0)
-                tell(msgspec.structs.replace(progress, done=done, left=left))
+            active = self._required()
+            if active.id == target:
+                return active
+            try:
+                progress = self.begin(embedder)
+            except HoldfastError:
+                if self._required().id == target:
+                    continue  # another worker was faster, from beginning to end
+                raise
+            tell(progress)
+            built = self._walk(embedder, progress, batch, tell)
             try:
                 moved = self.finish(keep_old=keep_old)
-            except (Conflict, NotFound):  # memories came in behind the walk, or another finished
-                active = self._required()
-                if active.id == embedder.space.id:
-                    return active
-                progress = self.progress()
-            else:
-                tell(msgspec.structs.replace(progress, done=progress.done + built, left=0))
-                return moved
+            except (Conflict, NotFound):
+                continue  # memories came in behind the walk, or another worker has finished
+            tell(msgspec.structs.replace(progress, done=progress.done + built, left=0))
+            return moved
         raise Conflict("Memories are written faster than they can be embedded.")
+
+    def _walk(
+        self,
+        embedder: Embedder,
+        progress: MoveProgress,
+        batch: int,
+        tell: Callable[[MoveProgress], object],
+    ) -> int:
+        """Build once through all memories, by id; how many got their vector."""
+        built, last = 0, ""
+        while move := self._moving_to(embedder):
+            rows = self._unbuilt_rows(*move, batch, after=last)
+            if not rows:
+                break
+            built, last = built + self._build(embedder, *move, rows), rows[-1]["id"]
+            done, left = progress.done + built, max(progress.left - built, 0)
+            tell(msgspec.structs.replace(progress, done=done, left=left))
+        return built
 
     def begin(self, embedder: Embedder) -> MoveProgress:
         """Start moving to ``embedder``'s space, or take up the move to it that was started.
@@ -113,8 +138,11 @@ class Spaces(MemoryStore):
         what else the embedder raises; DimensionMismatch for one of another space than the move's.
         """
         check_count("limit", limit, 1, 1_000)
-        rows = self._unbuilt_rows(embedder, limit)
-        return self._build(embedder, rows) if rows else 0
+        move = self._moving_to(embedder)
+        if move is None:
+            raise _no_move()
+        rows = self._unbuilt_rows(*move, limit)
+        return self._build(embedder, *move, rows) if rows else 0
 
     def progress(self) -> MoveProgress:
         """How many memories have their new vector and how many lack it; NotFound without a move."""
@@ -192,10 +220,11 @@ class Spaces(MemoryStore):
         found = self._first(SPACES, eq("state", state))
         return None if found is None else Space(**found)
 
-    def _moving(self, embedder: Embedder) -> tuple[Space, Space]:
+    def _moving_to(self, embedder: Embedder) -> tuple[Space, Space] | None:
+        """The active space and the one that is built; None without a move."""
         active, building = self._required(), self._building()
         if building is None:
-            raise _no_move()
+            return None
         if building.id != embedder.space.id:
             raise DimensionMismatch("embedder", expected=building.id, got=embedder.space.id)
         return active, building
@@ -232,21 +261,16 @@ class Spaces(MemoryStore):
 
     # --- building
 
-    def _unbuilt_rows(self, embedder: Embedder, limit: int, *, after: str = "") -> list[Record]:
-        """Memories that lack their new vector, by id; none when there is no move any more."""
-        try:
-            active, building = self._moving(embedder)
-        except NotFound:
-            if self._required().id == embedder.space.id:
-                return []  # another has finished the move
-            raise
+    def _unbuilt_rows(
+        self, active: Space, building: Space, limit: int, *, after: str = ""
+    ) -> list[Record]:
+        """Memories that lack their new vector, by id."""
         where = both(_unbuilt(active, building), gt("id", after))
         query = Query(collection=MEMORIES.name, filter=where, order=asc("id"), limit=limit)
         return self._driver.query(self._scope.tenant, query).records
 
-    def _build(self, embedder: Embedder, rows: list[Record]) -> int:
+    def _build(self, embedder: Embedder, active: Space, building: Space, rows: list[Record]) -> int:
         """Give rows their new vectors; how many this call gave."""
-        active, building = self._moving(embedder)
         built = 0
         for row, vector in zip(rows, _embedded_each(embedder, rows), strict=True):
             changes = self._built(row, vector, active, building, embedder)

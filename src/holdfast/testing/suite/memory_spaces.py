@@ -340,9 +340,9 @@ class TestMemorySpaces:
         for arguments in wrong:
             with pytest.raises(Invalid):
                 memory.spaces.reembed(NEW, **arguments)
-        memory.spaces.cancel()
-        with pytest.raises(Invalid):
-            memory.spaces.reembed(OLD)
+        assert memory.spaces.reembed(OLD).id == "old@1/2"
+        with pytest.raises(NotFound):
+            memory.spaces.progress()
 
     def test_f24_a_stale_worker_writes_nothing_into_a_space_that_is_gone(
         self, open_storage: Callable[..., Storage]
