@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from holdfast.core.observe import Sink
     from holdfast.core.ranker import Ranker
 
-EmbedderName = Literal["hash", "minilm", "static"]
-"""Built-in models: "hash" needs nothing, "minilm" the extra `local`, "static" the extra
-`static`. None of them needs a network."""
+EmbedderName = Literal["hash", "minilm", "minilm32", "static"]
+"""Built-in models: "hash" needs nothing, "minilm" the extra `local`, "minilm32" the extra `local32`
+and the weights, "static" the extra `static`. None of them needs a network."""
 
 
 def open(
@@ -132,6 +132,9 @@ def _embedder(choice: Embedder | str | None) -> Embedder | None:
 
     if choice == "minilm":
         return local.MiniLMEmbedder()
+    if choice == "minilm32":
+        return local.MiniLM32Embedder()
     if choice == "static":
         return local.WordLlamaEmbedder()
-    raise Invalid("embedder", expected='"hash", "minilm", "static" or an Embedder', got=choice)
+    expected = '"hash", "minilm", "minilm32", "static" or an Embedder'
+    raise Invalid("embedder", expected=expected, got=choice)

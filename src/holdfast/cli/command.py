@@ -17,7 +17,7 @@ from holdfast.storage import Storage
 
 _SETTINGS: Final = "holdfast.settings"
 DEFAULT_STORE: Final = "agent.db"
-EMBEDDERS: Final = ("hash", "minilm", "static", "none")
+EMBEDDERS: Final = ("hash", "minilm", "minilm32", "static", "none")
 
 
 @dataclass

