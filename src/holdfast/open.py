@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.core.clock import Clock, Ids, SystemClock, Uuid7Ids
-from holdfast.core.errors import Invalid
+from holdfast.core.errors import Invalid, Unsupported
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
 from holdfast.core.values import check_bool
@@ -39,8 +40,9 @@ def open(
     ids: Ids | None = None,
     observe: Sink | None = None,
     setup: bool = True,
+    options: Mapping[str, Any] | None = None,
 ) -> Storage:
-    """Open a store: a path or ``sqlite:///path`` for one file, ``memory:`` for none.
+    """Open a store: a path or ``sqlite:///path`` for a file, a ``postgresql://`` URL, ``memory:``.
 
     The handle is bound to ``tenant`` and to what else is named. ``embedder`` is a built-in's
     name, an object, or None for keyword recall alone; ``ranker`` is the recipe unless given.
@@ -48,6 +50,9 @@ def open(
     last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another process's
     write. ``observe`` is told of every call's count, time and error code, and never of content.
     ``setup`` creates or upgrades tables; without it they must be there, else Unavailable.
+    ``options`` are those of the engine by name, as they may also stand in a PostgreSQL URL's
+    query: ``schema``, ``pool_size`` and ``pool_timeout_seconds``, ``connect_timeout_seconds``,
+    ``statement_timeout_seconds``, ``lock_timeout_seconds``, ``prepare``.
 
     Raises Invalid, SchemaNewer, Corrupt, Busy, Unavailable; Unsupported names a missing extra.
     """
@@ -75,7 +80,7 @@ def open(
         ranker=ranker or Recipe(),
     )
     driver: Driver = Checked(
-        open_driver(url, clock, durability=durability, busy_seconds=busy_seconds),
+        open_driver(url, clock, durability=durability, busy_seconds=busy_seconds, options=options),
     )
     if observe is not None:
         from holdfast.layers.observe import Observed
@@ -91,11 +96,16 @@ def open_driver(
     *,
     durability: Literal["full", "normal"] | None = None,
     busy_seconds: float | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Driver:
     """The engine behind a URL, not set up yet. Other packages add schemes by entry point."""
     if not isinstance(url, str) or not url:
         raise Invalid("url", expected="a path or URL", got=url)
     scheme, separator, rest = url.partition(":")
+    if scheme.partition("+")[0] in ("postgresql", "postgres"):
+        return _postgres(url, clock, durability, busy_seconds, options)
+    if options:
+        raise Invalid("options", expected="a postgresql:// URL", got="another store")
     if not separator or scheme == "sqlite" or len(scheme) == 1:
         from holdfast.backends.sqlite import SqliteDriver
 
@@ -119,6 +129,29 @@ def open_driver(
         driver: Driver = entry.load()(url, clock)
         return driver
     raise Invalid("url", expected="a path, sqlite:, memory: or an installed scheme", got=scheme)
+
+
+def _postgres(
+    url: str,
+    clock: Clock,
+    durability: Literal["full", "normal"] | None,
+    busy_seconds: float | None,
+    options: Mapping[str, Any] | None,
+) -> Driver:
+    if busy_seconds is not None:
+        raise Invalid(
+            "busy_seconds",
+            expected="a store in a file",
+            got="postgresql:",
+            hint="Use the option lock_timeout_seconds.",
+        )
+    try:
+        from holdfast.backends.postgres import PostgresDriver
+    except ImportError as error:
+        raise Unsupported(
+            "PostgreSQL needs the extra postgres.", hint="pip install 'holdfast[postgres]'"
+        ) from error
+    return PostgresDriver(url, clock, durability=durability or "full", options=options)
 
 
 def _embedder(choice: Embedder | str | None) -> Embedder | None:

@@ -37,7 +37,7 @@ class Observed(Layer):
         self._failures = 0
 
     def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
-        self._seen("setup", (), lambda: self.below.setup(collections, create=create))
+        self._seen("setup", (), lambda: super(Observed, self).setup(collections, create=create))
         self._known.update(c.name for c in collections)
 
     def get(

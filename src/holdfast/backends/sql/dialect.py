@@ -72,6 +72,10 @@ class Dialect(ABC):
     def read_sum(self, value: Any) -> int:
         """What `exact_sum` gave, as a number."""
 
+    def extremum(self, column: str, measure: str, kind: Kind) -> str:
+        """The ``min`` or ``max`` of a column of this kind."""
+        return f"{measure}({column})"
+
     @abstractmethod
     def append(self, column: str) -> str:
         """A text-list column with what it lacks of one bound list appended."""

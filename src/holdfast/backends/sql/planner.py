@@ -338,6 +338,9 @@ class Planner:
         if measure.kind == "sum":
             exact = self._sums_exactly(collection, measure)
             return self.dialect.exact_sum(column) if exact else f"coalesce(sum({column}), 0)"
+        if measure.field is not None and measure.kind in ("min", "max"):
+            kind = collection.by_name[measure.field].kind
+            return self.dialect.extremum(column, measure.kind, kind)
         return f"{measure.kind}({column})"
 
     # --- writing

@@ -1,0 +1,306 @@
+"""The PostgreSQL engine: real tables in one schema, a pool of connections, several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+import msgspec
+
+from holdfast.backends.postgres import backup, maintenance
+from holdfast.backends.postgres.dialect import PostgresDialect
+from holdfast.backends.postgres.errors import ENGINE_ERRORS, lost, mapped
+from holdfast.backends.postgres.options import parse
+from holdfast.backends.postgres.pool import Pool
+from holdfast.backends.postgres.schema import Schema, Stored
+from holdfast.backends.postgres.search import RowSearch, attach_vectors, read_vectors
+from holdfast.backends.postgres.steps import Compiler
+from holdfast.backends.postgres.transactions import Operation, Transactions
+from holdfast.backends.postgres.wire import MARK, Command, ConnectionLost, StatementFailed, Wire
+from holdfast.backends.sql.planner import Planner, Statement
+from holdfast.backends.sql.rows import decoded, decoded_all
+from holdfast.core.capabilities import YES, Capabilities, no
+from holdfast.core.change import Change, Outcome
+from holdfast.core.clock import Clock, SystemClock
+from holdfast.core.collection import Collection
+from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task, not_set_up
+from holdfast.core.errors import Invalid
+from holdfast.core.filter import Record
+from holdfast.core.query import Aggregate, Query, Rows, full_order, position
+from holdfast.core.scope import EVERY_TENANT, Tenant
+from holdfast.core.search import Hits, Search
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg.pq.abc import PGresult
+
+T = TypeVar("T")
+
+READ_ATTEMPTS: Final = 3
+"""How often a read is asked on another connection when one was lost."""
+
+_OFFERED: Final = Capabilities(
+    durable=YES,
+    multi_process=YES,
+    full_text=YES,
+    vectors=YES,
+    feed=YES,
+    backup=YES,
+    integrity=YES,
+    shared_commits=YES,
+)
+_WITHOUT_VECTORS: Final = msgspec.structs.replace(
+    _OFFERED,
+    vectors=no("the database has no pgvector 0.8 or later, or had none when it was set up"),
+)
+
+_encode_body = msgspec.msgpack.Encoder().encode
+
+
+class PostgresDriver(Driver):
+    """A store in one schema of a PostgreSQL database.
+
+    ``url`` is a libpq URL, ``options`` those of `options.Options`. ``durability`` "normal" does
+    not wait for the disk at a commit and may lose the last ones when the server dies.
+    """
+
+    name = "postgres"
+    capabilities = _OFFERED
+
+    def __init__(
+        self,
+        url: str,
+        clock: Clock | None = None,
+        *,
+        durability: Literal["full", "normal"] = "full",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        if durability not in ("full", "normal"):
+            raise Invalid("durability", expected='"full" or "normal"', got=repr(durability))
+        self._target = parse(url, options)
+        self._durability = durability
+        self._clock = clock or SystemClock()
+        self._pool = Pool(self._target)
+        self._dialect = PostgresDialect(self._target.options.schema)
+        self._planner = Planner(self._dialect)
+        self._compiler = Compiler(self._planner, self._dialect)
+        settings = self._settings()
+        asynchronous = ", set_config('synchronous_commit', 'off', true)"
+        self._transactions = Transactions(
+            self._pool,
+            self._planner,
+            self._compiler,
+            self._clock,
+            schema=self._dialect.schema,
+            settings=settings + (asynchronous if durability == "normal" else ""),
+        )
+        self._bind_tenant = f"SELECT set_config('holdfast.tenant', {MARK}, true){settings}"
+        self._show_all = f"SELECT set_config('holdfast.every_tenant', 'on', true){settings}"
+
+    def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
+        schema = Schema(self._target.options.schema, collections)
+        stored = self._asked(schema.read)
+        if stored is None or not schema.is_current(stored):
+            if not create:
+                raise not_set_up()
+            stored = self._transactions.repeated(lambda wire: self._upgrade(wire, schema))
+        self._compiler.vectors = stored.vectors
+        self.capabilities = _OFFERED if stored.vectors else _WITHOUT_VECTORS
+        for collection in collections:
+            self._planner.declare(collection)
+
+    def get(
+        self, tenant: str, collection: str, key: tuple[Any, ...], *, vectors: bool = False
+    ) -> Record | None:
+        shape = self._planner.collections[collection]
+        columns = self._planner.columns(collection)
+        extra = read_vectors(self._dialect, shape)[0] if vectors else ""
+        text = self._planner.get(collection, extra)
+        rows = self._read(tenant, (text, (tenant, *columns.encode_key(key))))
+        if not rows:
+            return None
+        record = decoded(shape, columns.decode, rows[0])
+        if extra:
+            self._attach_vectors(shape, [record], rows)
+        return record
+
+    def apply(
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
+    ) -> list[Outcome]:
+        body = b"" if op_id is None else op_body or _encode_body(changes)
+        return self._transactions.apply(Operation(tenant, changes, op_id, body))
+
+    def query(self, tenant: Tenant, query: Query) -> Rows:
+        collection = self._planner.collections[query.collection]
+        extra, added = read_vectors(self._dialect, collection) if query.vectors else ("", 0)
+        text, values = self._planner.query(tenant, query, extra)
+        rows = self._read(tenant, (text, values))
+        records = decoded_all(collection, self._planner.columns(query.collection), rows)
+        if tenant is EVERY_TENANT:
+            for record, row in zip(records, rows, strict=True):
+                record["tenant"] = row[-1]
+            rows = [row[:-1] for row in rows] if added else rows
+        if added:
+            self._attach_vectors(collection, records, rows)
+        if query.limit is None or len(records) <= query.limit:
+            return Rows(records)
+        taken = records[: query.limit]
+        order = full_order(query.order, collection.key)
+        return Rows(taken, position(taken[-1], order) if taken else None)
+
+    def aggregate(self, tenant: Tenant, aggregate: Aggregate) -> list[Record]:
+        statement = self._planner.aggregate(tenant, aggregate)
+        readers = self._planner.aggregate_decoders(aggregate)
+        try:
+            rows = self._read(tenant, statement)
+        except Invalid as error:
+            summed = [m.name for m in aggregate.measures if m.kind == "sum"]
+            raise Invalid(summed[0], expected="a finite number", got="inf") from error
+        return [
+            {
+                name: value if read is None or value is None else read(value)
+                for (name, read), value in zip(readers, row, strict=True)
+            }
+            for row in rows
+        ]
+
+    def search(self, tenant: str, search: Search) -> Hits:
+        opening: list[Command] = [
+            ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ()),
+            (self._bind_tenant, (tenant,)),
+        ]
+
+        def work(wire: Wire) -> Hits:
+            inside = wire.is_in_transaction()
+            rows = RowSearch(wire, self._planner, self._dialect, tenant)
+            try:
+                found = rows.run(search, opening[inside:], self._compiler.vectors)
+            except StatementFailed:
+                if not inside:
+                    wire.run([("ROLLBACK", ())])
+                raise
+            if not inside:
+                wire.run([("COMMIT", ())])
+            return found
+
+        return self._asked(work)
+
+    def feed(self, follower: str, *, after: int, limit: int) -> list[FeedEntry]:
+        return self._asked(
+            lambda wire: maintenance.feed(
+                self._desk(), wire, follower=follower, after=after, limit=limit
+            )
+        )
+
+    def maintain(self, task: Task, **options: Any) -> Report:
+        run = maintenance.TASKS[task]
+        try:
+            return run(self._desk(), **options)
+        except ENGINE_ERRORS as error:
+            raise mapped(error) from error
+
+    def backup(self, target: str) -> Report:
+        return backup.backup(self._desk(), target)
+
+    def health(self) -> Health:
+        return maintenance.health(self._desk(), self.name, self._durability)
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def native(self) -> psycopg.Connection:
+        """A new psycopg connection to the database; the caller closes it."""
+        return self._pool.connect().connection
+
+    def group(self) -> AbstractContextManager[None]:
+        return self._transactions.group()
+
+    # --- reading
+
+    def _read(self, tenant: Tenant, statement: Statement | Command) -> list[tuple[Any, ...]]:
+        """The rows of one statement, in one round trip with what binds it to its tenant."""
+        if tenant is EVERY_TENANT:
+            bind: Command = (self._show_all, ())
+        else:
+            assert isinstance(tenant, str)
+            bind = (self._bind_tenant, (tenant,))
+        return self._asked(lambda wire: wire.rows(_last(wire.run([bind, statement]))))
+
+    def _asked(self, work: Callable[[Wire], T]) -> T:
+        """A read, asked again on another connection when one was lost."""
+        held = self._transactions.open_wire()
+        if held is not None:
+            return _guarded(held, work)
+        for attempt in range(READ_ATTEMPTS):
+            wire = self._pool.take()
+            try:
+                return work(wire)
+            except ConnectionLost as error:
+                if error.late or attempt == READ_ATTEMPTS - 1:
+                    raise lost(error) from error
+            except StatementFailed as error:
+                raise mapped(error) from error
+            finally:
+                self._pool.give(wire)
+        raise AssertionError("unreachable")
+
+    def _attach_vectors(
+        self, collection: Collection, records: list[Record], rows: list[tuple[Any, ...]]
+    ) -> None:
+        native = bool(self._compiler.vectors)
+        for record, row in zip(records, rows, strict=True):
+            attach_vectors(collection, record, row, native=native)
+
+    # --- parts
+
+    def _settings(self) -> str:
+        """Timeouts that the caller chose, set with the tenant in every transaction."""
+        options = self._target.options
+        chosen = {
+            "statement_timeout": options.statement_timeout_seconds,
+            "lock_timeout": options.lock_timeout_seconds,
+        }
+        return "".join(
+            f", set_config('{name}', '{max(1, round(seconds * 1000))}ms', true)"
+            for name, seconds in chosen.items()
+            if seconds
+        )
+
+    def _desk(self) -> maintenance.Desk:
+        return maintenance.Desk(
+            self._pool,
+            self._transactions,
+            self._planner,
+            self._dialect,
+            self._clock,
+            bool(self._compiler.vectors),
+        )
+
+    def _upgrade(self, wire: Wire, schema: Schema) -> Stored:
+        stored, derive = schema.upgrade(wire, self._clock.now())
+        for collection in derive:
+            self._planner.declare(collection)
+            maintenance.derive_terms(self._desk(), wire, collection)
+        return stored
+
+
+def _last(results: list[PGresult]) -> PGresult:
+    return results[-1]
+
+
+def _guarded(wire: Wire, work: Callable[[Wire], T]) -> T:
+    """A read inside a group, whose writes outlive a read that fails."""
+    wire.run([("SAVEPOINT holdfast_read", ())])
+    try:
+        return work(wire)
+    except StatementFailed as error:
+        wire.run([("ROLLBACK TO holdfast_read", ())])
+        raise mapped(error) from error
+    except ConnectionLost as error:
+        raise lost(error) from error

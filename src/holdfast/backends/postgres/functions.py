@@ -1,0 +1,161 @@
+"""What runs inside the database: tables of the engine's own, and functions that statements call.
+
+``{s}`` stands for the store's schema, quoted; ``{writers}`` and ``{journal}`` for the numbers of
+two advisory locks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from holdfast.backends.postgres.errors import CONFLICT, NOT_FOUND, TOO_LARGE
+from holdfast.core.values import JSON_SIZE_LIMIT, LIST_LIMIT
+
+FORMAT: Final = 1
+"""Rises when the engine's own tables or functions change."""
+
+TENANT_TABLES: Final = ("holdfast_sequences", "holdfast_operations", "holdfast_journal")
+"""The engine's own tables that hold what belongs to a tenant."""
+
+ENGINE: Final = """
+CREATE TABLE {s}.holdfast_store (format int NOT NULL, vectors text NOT NULL);
+CREATE TABLE {s}.holdfast_collections (
+    name text COLLATE "C" PRIMARY KEY, version int NOT NULL, shape text NOT NULL,
+    analysis int NOT NULL
+);
+CREATE TABLE {s}.holdfast_migrations (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, collection text NOT NULL,
+    from_version int, to_version int NOT NULL, at timestamptz NOT NULL, description text NOT NULL
+);
+CREATE TABLE {s}.holdfast_sequences (
+    tenant text COLLATE "C" NOT NULL, collection text COLLATE "C" NOT NULL,
+    field text COLLATE "C" NOT NULL, per text COLLATE "C" NOT NULL, last bigint NOT NULL,
+    PRIMARY KEY (tenant, collection, field, per)
+) WITH (fillfactor = 70);
+CREATE TABLE {s}.holdfast_operations (
+    tenant text COLLATE "C" NOT NULL, op_id text COLLATE "C" NOT NULL, body bytea NOT NULL,
+    outcomes bytea NOT NULL, at timestamptz NOT NULL, PRIMARY KEY (tenant, op_id)
+);
+CREATE INDEX holdfast_operations_at ON {s}.holdfast_operations (at);
+CREATE TABLE {s}.holdfast_followers (name text COLLATE "C" PRIMARY KEY, position bigint NOT NULL);
+CREATE TABLE {s}.holdfast_journal (
+    position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant text COLLATE "C" NOT NULL,
+    collection text COLLATE "C" NOT NULL, key json NOT NULL, revision bigint NOT NULL,
+    record json, vectors json, at timestamptz NOT NULL, op_id text
+);
+
+CREATE FUNCTION {s}.holdfast_enter(who text, op text, moment text) RETURNS void
+LANGUAGE plpgsql AS $body$
+BEGIN
+    PERFORM set_config('holdfast.tenant', who, true);
+    -- Shared among writers; `follow` waits for all of them, so that none misses the new follower.
+    PERFORM pg_advisory_xact_lock_shared({writers});
+    IF EXISTS (SELECT FROM {s}.holdfast_followers) THEN
+        PERFORM set_config('holdfast.journal', 'on', true);
+        PERFORM set_config('holdfast.op_id', op, true);
+        PERFORM set_config('holdfast.now', moment, true);
+    END IF;
+END $body$;
+
+CREATE FUNCTION {s}.holdfast_refuse(held bigint) RETURNS bigint LANGUAGE plpgsql AS $body$
+BEGIN
+    IF held IS NULL THEN
+        RAISE EXCEPTION 'missing' USING ERRCODE = '{not_found}';
+    END IF;
+    RAISE EXCEPTION 'refused' USING ERRCODE = '{conflict}', DETAIL = held::text;
+END $body$;
+
+CREATE FUNCTION {s}.holdfast_at(held json, path text[]) RETURNS json
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $body$
+DECLARE part text;
+BEGIN
+    FOREACH part IN ARRAY path LOOP
+        held := held -> part;  -- of a text, so that it never counts into a list
+    END LOOP;
+    RETURN held;
+END $body$;
+
+CREATE FUNCTION {s}.holdfast_append(held text[], more text[]) RETURNS text[]
+LANGUAGE plpgsql IMMUTABLE AS $body$
+DECLARE result text[];
+BEGIN
+    SELECT coalesce(array_agg(entry ORDER BY place), '{{}}') INTO result FROM (
+        SELECT entry COLLATE "C" AS entry, min(place) AS place
+        FROM unnest(coalesce(held, '{{}}') || more) WITH ORDINALITY AS listed (entry, place)
+        GROUP BY 1
+    ) AS distinct_entries;
+    IF cardinality(result) > {list_limit} THEN
+        RAISE EXCEPTION 'too large' USING ERRCODE = '{too_large}', DETAIL = '{list_limit} entries';
+    END IF;
+    RETURN result;
+END $body$;
+
+CREATE FUNCTION {s}.holdfast_merge(held json, patch json) RETURNS json
+LANGUAGE plpgsql IMMUTABLE AS $body$
+DECLARE result text;
+BEGIN
+    IF held IS NULL OR json_typeof(held) <> 'object' THEN
+        held := '{{}}';
+    END IF;
+    SELECT '{{' || coalesce(
+        string_agg(to_json(name)::text || ':' || value::text, ',' ORDER BY place), ''
+    ) || '}}' INTO result FROM (
+        SELECT old.key AS name, coalesce(new.value, old.value) AS value, old.place
+        FROM json_each(held) WITH ORDINALITY AS old (key, value, place)
+        LEFT JOIN json_each(patch) AS new (key, value) ON new.key = old.key COLLATE "C"
+        WHERE new.key IS NULL OR json_typeof(new.value) <> 'null'
+        UNION ALL
+        SELECT new.key, new.value, 1000000000 + new.place
+        FROM json_each(patch) WITH ORDINALITY AS new (key, value, place)
+        WHERE json_typeof(new.value) <> 'null'
+        AND NOT EXISTS (
+            SELECT FROM json_each(held) AS old (key, value) WHERE old.key = new.key COLLATE "C"
+        )
+    ) AS merged;
+    IF octet_length(result) > {json_limit} THEN
+        RAISE EXCEPTION 'too large' USING ERRCODE = '{too_large}',
+            DETAIL = '{json_limit} bytes of JSON';
+    END IF;
+    RETURN result::json;
+END $body$;
+
+CREATE FUNCTION {s}.holdfast_count_up() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    NEW.revision := OLD.revision + 1;
+    RETURN NEW;
+END $body$;
+"""
+
+
+def lock_number(schema: str, purpose: str) -> int:
+    """The number of an advisory lock, the same in every process."""
+    digest = hashlib.sha256(f"holdfast {purpose} {schema}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def engine_script(schema: str, quoted_schema: str) -> str:
+    """The engine's own tables and functions, for one schema."""
+    return ENGINE.format(
+        s=quoted_schema,
+        writers=lock_number(schema, "writers"),
+        not_found=NOT_FOUND,
+        conflict=CONFLICT,
+        too_large=TOO_LARGE,
+        list_limit=LIST_LIMIT,
+        json_limit=JSON_SIZE_LIMIT,
+    ) + "".join(row_security(f"{quoted_schema}.{table}") for table in TENANT_TABLES)
+
+
+def row_security(table: str) -> str:
+    """A table shows and takes the rows of one tenant, and shows all only when told so aloud.
+
+    The settings stand in sub-selects, so that they are read once a statement and not once a row.
+    """
+    own = "tenant = (SELECT nullif(current_setting('holdfast.tenant', true), ''))"
+    return f"""
+ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY holdfast_tenant ON {table} USING ({own}) WITH CHECK ({own});
+CREATE POLICY holdfast_every_tenant ON {table} FOR SELECT
+    USING ((SELECT current_setting('holdfast.every_tenant', true)) = 'on');
+"""

@@ -1,0 +1,134 @@
+"""What a PostgreSQL URL says: where the server is, and how it is used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import msgspec
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from holdfast.core.errors import Invalid
+
+SCHEMES: Final = ("postgresql", "postgres", "postgresql+psycopg", "postgresql+asyncpg")
+
+_SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,40}")
+_LIBPQ_DEFAULTS: Final = {
+    "application_name": "holdfast",
+    "client_encoding": "UTF8",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+"""So that a peer that is gone without a word is noticed within a minute."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How the engine uses a server; each may stand in the URL's query or be an argument.
+
+    ``prepare`` off is for a transaction pooler that cannot keep prepared statements. A timeout of
+    0 means none of ours: the server's own setting holds.
+    """
+
+    schema: str = "holdfast"
+    pool_size: int = 20
+    pool_timeout_seconds: float = 30.0
+    connect_timeout_seconds: float = 5.0
+    statement_timeout_seconds: float = 0.0
+    lock_timeout_seconds: float = 0.0
+    prepare: bool = True
+
+    def __post_init__(self) -> None:
+        if not _SCHEMA.fullmatch(self.schema):
+            expected = "1 to 41 lower-case letters, digits and underscores"
+            raise Invalid("schema", expected=expected, got=repr(self.schema))
+        if not 1 <= self.pool_size <= 1000:
+            raise Invalid("pool_size", expected="a number from 1 to 1000", got=str(self.pool_size))
+        for name in _SECONDS:
+            value = getattr(self, name)
+            if not 0 <= value <= 86_400:
+                raise Invalid(name, expected="seconds from 0 to 86400", got=repr(value))
+
+
+_SECONDS: Final = tuple(name for name in Options.__struct_fields__ if name.endswith("_seconds"))
+ALLOWED: Final = Options.__struct_fields__
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A server and how to use it. Its ``repr`` holds no password."""
+
+    conninfo: str
+    options: Options
+
+    def __repr__(self) -> str:
+        return f"<Target {self.described()} schema={self.options.schema}>"
+
+    def described(self) -> str:
+        """Host, port and database, to name the store to people."""
+        held = conninfo_to_dict(self.conninfo)
+        host, port = held.get("host", "localhost"), held.get("port", "5432")
+        return f"{host}:{port}/{held.get('dbname', '')}"
+
+
+def parse(url: str, given: Mapping[str, Any] | None = None) -> Target:
+    """The target of a URL, with options from its query and from ``given``, which goes first."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in SCHEMES:
+        raise Invalid("url", expected="a postgresql:// URL", got="another")
+    try:
+        parts = urlsplit(f"postgresql://{rest}")
+        query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise Invalid("url", expected="a postgresql:// URL", got="a malformed one") from None
+    ours = {name: value for name, value in query if name in ALLOWED}
+    theirs = [(name, value) for name, value in query if name not in ALLOWED]
+    bare = urlunsplit(parts._replace(query=urlencode(theirs, quote_via=quote)))
+    options = _options({**ours, **(given or {})})
+    try:
+        held = conninfo_to_dict(bare)
+        timeout = max(1, round(options.connect_timeout_seconds)) if ours or given else None
+        defaults: dict[str, Any] = {**_LIBPQ_DEFAULTS, "connect_timeout": timeout or 5}
+        conninfo = make_conninfo(bare, **{k: v for k, v in defaults.items() if k not in held})
+    except psycopg.ProgrammingError:
+        raise _malformed([name for name, _ in theirs]) from None
+    return Target(conninfo, options)
+
+
+def _malformed(names: list[str]) -> Invalid:
+    """Which parameter of the URL nobody knows; never what the URL says, it may hold a password."""
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+    for name in names:
+        if name not in known:
+            return _unknown(name)
+    return Invalid("url", expected="a postgresql:// URL", got="a malformed one")
+
+
+def _unknown(name: str) -> Invalid:
+    return Invalid(
+        name,
+        expected=f"one of {', '.join(ALLOWED)}, or a parameter of libpq",
+        got="an unknown option",
+    )
+
+
+def _options(given: Mapping[str, Any]) -> Options:
+    for name in given:
+        if name not in ALLOWED:
+            raise _unknown(name)
+    try:
+        return msgspec.convert(
+            {name: _word(value) for name, value in given.items()}, Options, strict=False
+        )
+    except msgspec.ValidationError as error:
+        found = re.search(r"\$\.(\w+)", str(error))
+        name = found[1] if found else "url"
+        raise Invalid(name, expected=str(error).split(" - ")[0], got="another value") from None
+
+
+def _word(value: Any) -> Any:
+    words = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
+    return words.get(value, value) if isinstance(value, str) else value

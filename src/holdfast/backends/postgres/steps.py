@@ -1,0 +1,410 @@
+"""Changes become statements that hold by themselves, so that one round trip does a whole apply.
+
+A condition stands in the statement's own WHERE; where nothing matches, the statement calls a
+function that raises, and the transaction is undone. Nothing is read back to decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from holdfast.backends.postgres import search
+from holdfast.backends.postgres.dialect import PostgresDialect, literal
+from holdfast.backends.postgres.wire import MARK, Command, Wire
+from holdfast.backends.sql.dialect import quoted
+from holdfast.backends.sql.edits import edit_shape, edit_text
+from holdfast.backends.sql.planner import Planner, Statement
+from holdfast.backends.sql.rows import decoded
+from holdfast.core.change import (
+    ABSENT,
+    Change,
+    Claim,
+    Condition,
+    Delete,
+    DeleteWhere,
+    Edit,
+    Outcome,
+    Patch,
+    PatchWhere,
+    Put,
+    Revision,
+    When,
+)
+from holdfast.core.collection import REVISION, Collection
+from holdfast.core.errors import Invalid
+from holdfast.core.filter import EVERYTHING, Record
+from holdfast.core.query import Query, full_order
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
+Key = tuple[Any, ...]
+Finish = Callable[[Wire, Sequence["PGresult"]], Outcome]
+
+_encode_body = msgspec.msgpack.Encoder().encode
+
+LOCKED: Final = " FOR NO KEY UPDATE"
+TAKEN: Final = " FOR NO KEY UPDATE SKIP LOCKED"
+"""Without KEY, so that neither waits for a record that refers to this one."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One change: its statements, and how their results make its outcome."""
+
+    change: Change
+    commands: list[Command]
+    finish: Finish
+
+
+class Compiler:
+    """Writes the steps of changes for the collections that were set up."""
+
+    def __init__(self, planner: Planner, dialect: PostgresDialect) -> None:
+        self._planner = planner
+        self._dialect = dialect
+        self.vectors = ""
+        """The schema of pgvector's types where vectors are kept as such."""
+
+    def step(self, tenant: str, change: Change, texts: Record | None = None) -> Step:
+        """The step of a change; ``texts`` is the record as it is, where it `needs_reading`."""
+        if isinstance(change, Put):
+            return self._put(tenant, change)
+        if isinstance(change, Patch):
+            return self._patch(tenant, change, texts)
+        if isinstance(change, Delete):
+            return self._delete(tenant, change)
+        if isinstance(change, PatchWhere):
+            return self._patch_where(tenant, change)
+        if isinstance(change, DeleteWhere):
+            text, values = self._planner.delete_where(tenant, change, "ctid")
+            return Step(change, [(text, values)], _counted)
+        if isinstance(change, Claim):
+            return self._claim(tenant, change)
+        raise Invalid("changes", expected="a Change", got=change)
+
+    def needs_reading(self, change: Change) -> bool:
+        """Whether the records must be read before their text or vectors can be derived."""
+        if not isinstance(change, Patch | PatchWhere | Claim):
+            return False
+        collection = self._planner.collections[change.collection]
+        touched = _touched(change.edit)
+        derived = {*collection.full_text, *collection.vectors}
+        if not touched & derived:
+            return False
+        if not isinstance(change, Patch):
+            return True
+        texts = touched & set(collection.full_text)
+        return bool(texts) and not set(collection.full_text) <= change.edit.set.keys()
+
+    def readable(self, tenant: str, change: Patch | PatchWhere | Claim) -> Statement:
+        """The statement that reads, and locks, what such a change is about."""
+        collection = self._planner.collections[change.collection]
+        if isinstance(change, Claim):
+            return self._planner.claimable(tenant, change, "", TAKEN)
+        if isinstance(change, PatchWhere):
+            query = Query(collection=collection.name, filter=change.filter)
+            text, values = self._planner.query(tenant, query)
+            return text + LOCKED, values
+        columns = self._planner.columns(collection.name)
+        text = self._planner.get(collection.name)
+        return text + LOCKED, [tenant, *columns.encode_key(change.key)]
+
+    # --- one record
+
+    def _put(self, tenant: str, put: Put) -> Step:
+        collection = self._planner.collections[put.collection]
+        columns = self._planner.columns(put.collection)
+        record = put.record
+        opening, marks = self._numbering(tenant, collection, record)
+        drawn = tuple(s.field for s in collection.sequences if record[s.field] is None)
+        values = columns.encode(record)
+        if drawn:
+            names = columns.names[1:]
+            values = [v for n, v in zip(names, values, strict=True) if n not in drawn]
+        absent = put.when is ABSENT or put.when == ABSENT
+        if put.when is None or absent:
+            shape = ("pg put", put.collection, drawn, absent)
+            bound = [*opening, tenant, *values]
+
+            def write() -> str:
+                return self._insert(collection, marks, drawn, absent=absent)
+        else:
+            shape = ("pg replace", put.collection, drawn, *self._when(tenant, collection, put))
+            bound = [*opening, *values, *self._place(tenant, collection, put)]
+            settable = columns.names[1:]
+
+            def write() -> str:
+                sets = ", ".join(
+                    f"{quoted(n)} = {self._drawn(collection, n, drawn)}" for n in settable
+                )
+                return self._guarded(
+                    collection, put, f"SET {sets}, revision = revision + 1", drawn, marks
+                )
+
+        def finish(wire: Wire, results: Sequence[PGresult]) -> Outcome:
+            revision, *numbers = wire.rows(results[0])[0]
+            written = {**record, **dict(zip(drawn, numbers, strict=True)), REVISION: revision}
+            for name in collection.vectors:
+                written.pop(name, None)
+            return Outcome(1, (written,))
+
+        commands: list[Command] = [(self._planner.text(shape, write), bound)]
+        key = collection.key_of(record)
+        commands += self._derived(tenant, collection, key, record, record, fresh=absent)
+        return Step(put, commands, finish)
+
+    def _insert(
+        self, collection: Collection, marks: str, drawn: tuple[str, ...], *, absent: bool
+    ) -> str:
+        names = [f.name for f in collection.fields]
+        marked = ", ".join((MARK, *(self._drawn(collection, name, drawn) for name in names)))
+        text = (
+            f"{marks}INSERT INTO {self._dialect.table(collection)} AS t0"
+            f" ({', '.join(('tenant', *map(quoted, names)))}, revision) VALUES ({marked}, 1)"
+        )
+        if not absent:
+            sets = [f"{quoted(n)} = excluded.{quoted(n)}" for n in names if n not in collection.key]
+            key = ", ".join(("tenant", *map(quoted, collection.key)))
+            text += (
+                f" ON CONFLICT ({key}) DO UPDATE SET"
+                f" {', '.join((*sets, 'revision = t0.revision + 1'))}"
+            )
+        return f"{text} RETURNING {', '.join((REVISION, *map(quoted, drawn)))}"
+
+    def _numbering(
+        self, tenant: str, collection: Collection, record: Record
+    ) -> tuple[list[Any], str]:
+        """What draws, or raises, the counters of a record; values, and the text before it."""
+        values: list[Any] = []
+        parts = []
+        for place, sequence in enumerate(collection.sequences):
+            per = _encode_body(tuple(record[name] for name in sequence.per)).hex()
+            given = record[sequence.field]
+            values += [tenant, per] if given is None else [tenant, per, given]
+            first, last = ("1", "q.last + 1") if given is None else (MARK, "excluded.last")
+            lower = "" if given is None else " WHERE q.last < excluded.last"
+            parts.append(
+                f"s{place} AS (INSERT INTO {self._dialect.schema}.holdfast_sequences AS q"
+                f" (tenant, collection, field, per, last) VALUES ({MARK},"
+                f" {literal(collection.name)}, {literal(sequence.field)}, {MARK}, {first})"
+                " ON CONFLICT (tenant, collection, field, per) DO UPDATE"
+                f" SET last = {last}{lower} RETURNING last)"
+            )
+        return values, f"WITH {', '.join(parts)} " if parts else ""
+
+    @staticmethod
+    def _drawn(collection: Collection, name: str, drawn: tuple[str, ...]) -> str:
+        if name not in drawn:
+            return MARK
+        place = [s.field for s in collection.sequences].index(name)
+        return f"(SELECT last FROM s{place})"
+
+    def _patch(self, tenant: str, patch: Patch, texts: Record | None) -> Step:
+        collection = self._planner.collections[patch.collection]
+        columns = self._planner.columns(patch.collection)
+        edit, vectors = _without_vectors(collection, patch.edit)
+        values: list[Any] = []
+        edits = edit_shape(columns.encoder_of, edit, values)
+        shape = ("pg patch", patch.collection, edits, *self._when(tenant, collection, patch))
+        values += self._place(tenant, collection, patch)
+        text = self._planner.text(
+            shape,
+            lambda: self._guarded(
+                collection, patch, f"SET {edit_text(self._dialect, edits)}", columns.names[1:]
+            ),
+        )
+        commands: list[Command] = [(text, values)]
+        written = {**(texts or {}), **edit.set}
+        if not set(collection.full_text) <= written.keys():
+            written = {}
+        commands += self._derived(tenant, collection, patch.key, written, vectors, fresh=False)
+
+        def finish(wire: Wire, results: Sequence[PGresult]) -> Outcome:
+            row = wire.rows(results[0])[0]
+            return Outcome(1, (decoded(collection, columns.decode, row),))
+
+        return Step(patch, commands, finish)
+
+    def _delete(self, tenant: str, delete: Delete) -> Step:
+        collection = self._planner.collections[delete.collection]
+        columns = self._planner.columns(delete.collection)
+        key = [tenant, *columns.encode_key(delete.key)]
+        table = self._dialect.table(collection)
+        if delete.when is None:
+            text = f"DELETE FROM {table} AS t0 WHERE {self._same_key(collection, 't0')}"
+            return Step(delete, [(text, key)], _counted)
+        if delete.when == ABSENT:
+            refuse = f"{self._dialect.schema}.holdfast_refuse(t0.revision)"
+            same = self._same_key(collection, "t0")
+            text = f"SELECT {refuse} FROM {table} AS t0 WHERE {same}"
+            return Step(delete, [(text, key)], lambda _wire, _results: Outcome(0))
+        shape = ("pg delete", delete.collection, *self._when(tenant, collection, delete))
+        text = self._planner.text(shape, lambda: self._guarded(collection, delete, None, ()))
+        values = self._place(tenant, collection, delete)
+        return Step(delete, [(text, values)], lambda _wire, _results: Outcome(1))
+
+    # --- conditions
+
+    def _when(
+        self, tenant: str, collection: Collection, change: Put | Patch | Delete
+    ) -> tuple[Any, ...]:
+        """The part of a statement's shape that its condition is."""
+        when = change.when
+        where = when.filter if isinstance(when, When) else EVERYTHING
+        return type(when).__name__, self._planner.where(tenant, collection, where)[0]
+
+    def _place(
+        self, tenant: str, collection: Collection, change: Put | Patch | Delete
+    ) -> list[Any]:
+        """The values of a guarded statement behind its SET list."""
+        when: Condition | None = change.when
+        where = when.filter if isinstance(when, When) else EVERYTHING
+        _, values = self._planner.where(tenant, collection, where)
+        given = collection.key_of(change.record) if isinstance(change, Put) else change.key
+        key = self._planner.columns(collection.name).encode_key(given)
+        number = [when.number] if isinstance(when, Revision) else []
+        return [*values, *key, *number, tenant, *key]
+
+    def _guarded(
+        self,
+        collection: Collection,
+        change: Put | Patch | Delete,
+        sets: str | None,
+        returned: Sequence[str],
+        opening: str = "",
+    ) -> str:
+        """An UPDATE or DELETE by key that refuses, in the database, where nothing matches."""
+        table, when = self._dialect.table(collection), change.when
+        where = when.filter if isinstance(when, When) else EVERYTHING
+        condition = self._planner.condition(self._planner.where("", collection, where)[0])
+        key = " AND ".join(f"t0.{quoted(name)} = {MARK}" for name in collection.key)
+        condition += f" AND {key}"
+        if isinstance(when, Revision):
+            condition += f" AND t0.revision = {MARK}"
+        elif when is not None and when == ABSENT:
+            condition += " AND FALSE"
+        what = f"DELETE FROM {table} AS t0" if sets is None else f"UPDATE {table} AS t0 {sets}"
+        names = ", ".join((f"t0.{REVISION}", *(f"t0.{quoted(name)}" for name in returned)))
+        opening = f"{opening.rstrip()}, " if opening else "WITH "
+        listed = "".join(f", hit.{quoted(name)}" for name in returned)
+        return (
+            f"{opening}hit AS ({what} WHERE {condition} RETURNING {names})"
+            f" SELECT coalesce(hit.revision, {self._dialect.schema}.holdfast_refuse("
+            f"(SELECT r.revision FROM {table} AS r WHERE {self._same_key(collection, 'r')})))"
+            f"{listed} FROM (SELECT) AS one LEFT JOIN hit ON TRUE"
+        )
+
+    @staticmethod
+    def _same_key(collection: Collection, alias: str) -> str:
+        names = ("tenant", *map(quoted, collection.key))
+        return " AND ".join(f"{alias}.{name} = {MARK}" for name in names)
+
+    # --- many records
+
+    def _patch_where(self, tenant: str, patch: PatchWhere) -> Step:
+        collection = self._planner.collections[patch.collection]
+        values: list[Any] = []
+        where, bound = self._planner.where(tenant, collection, patch.filter)
+        encoders = self._planner.columns(patch.collection).encoder_of
+        edited: list[Any] = []
+        edits = edit_shape(encoders, patch.edit, edited)
+        values += [*bound, *edited, tenant]
+
+        def write() -> str:
+            order = self._planner.order_by(full_order((), collection.key))
+            condition = self._planner.condition(where)
+            keys = ", ".join(
+                f"t0.{quoted(n)} AS holdfast_k{i}" for i, n in enumerate(collection.key)
+            )
+            # Locked in the order of keys, so that two of them wait instead of deadlocking.
+            return (
+                f"WITH picked AS MATERIALIZED (SELECT {keys} FROM"
+                f" {self._dialect.table(collection)} AS t0 WHERE {condition}"
+                f" ORDER BY {order}{LOCKED})"
+                f" {self._update_picked(collection, edits)}"
+            )
+
+        text = self._planner.text(("pg patch_where", patch.collection, edits, where), write)
+        return Step(patch, [(text, values)], _counted)
+
+    def _update_picked(self, collection: Collection, edits: Any) -> str:
+        same = " AND ".join(
+            f"t0.{quoted(n)} = p.holdfast_k{i}" for i, n in enumerate(collection.key)
+        )
+        return (
+            f"UPDATE {self._dialect.table(collection)} AS t0"
+            f" SET {edit_text(self._dialect, edits)} FROM picked AS p"
+            f" WHERE t0.tenant = {MARK} AND {same}"
+        )
+
+    def _claim(self, tenant: str, claim: Claim) -> Step:
+        collection = self._planner.collections[claim.collection]
+        columns = self._planner.columns(claim.collection)
+        source, values = self._planner.claimable(tenant, claim, "", TAKEN)
+        edits = edit_shape(columns.encoder_of, claim.edit, values)
+        values.append(tenant)
+
+        def write() -> str:
+            order = self._planner.order_by(full_order(claim.order, collection.key))
+            keys = ", ".join(
+                f"t0.{quoted(n)} AS holdfast_k{i}" for i, n in enumerate(collection.key)
+            )
+            returned = ", ".join(f"t0.{quoted(name)}" for name in columns.names)
+            return (
+                f"WITH taken AS MATERIALIZED ({source}), picked AS (SELECT {keys},"
+                f" row_number() OVER (ORDER BY {order}) AS holdfast_place FROM taken AS t0)"
+                f" {self._update_picked(collection, edits)}"
+                f" RETURNING {returned}, p.holdfast_place"
+            )
+
+        def finish(wire: Wire, results: Sequence[PGresult]) -> Outcome:
+            rows = sorted(wire.rows(results[0]), key=lambda row: int(row[-1]))
+            found = tuple(decoded(collection, columns.decode, row) for row in rows)
+            return Outcome(len(found), found)
+
+        text = self._planner.text(("pg claim", source, edits), write)
+        return Step(claim, [(text, values)], finish)
+
+    # --- what is derived
+
+    def _derived(
+        self,
+        tenant: str,
+        collection: Collection,
+        key: Key,
+        texts: Record,
+        vectors: Record,
+        *,
+        fresh: bool,
+    ) -> list[Command]:
+        """What keeps a record's terms and vectors beside it; ``texts`` is empty where they stay."""
+        place = [tenant, *self._planner.columns(collection.name).encode_key(key)]
+        commands: list[Command] = []
+        if collection.full_text and texts:
+            commands += search.store_terms(self._dialect, collection, place, texts, fresh=fresh)
+        for name in collection.vectors:
+            if name in vectors:
+                commands += search.store_vector(
+                    self._dialect, collection, name, place, vectors[name],
+                    fresh=fresh, native=bool(self.vectors),
+                )  # fmt: skip
+        return commands
+
+
+def _touched(edit: Edit) -> set[str]:
+    return {name for part in edit.__struct_fields__ for name in getattr(edit, part)}
+
+
+def _without_vectors(collection: Collection, edit: Edit) -> tuple[Edit, Record]:
+    vectors = {name: edit.set[name] for name in collection.vectors if name in edit.set}
+    if not vectors:
+        return edit, vectors
+    kept = {name: value for name, value in edit.set.items() if name not in vectors}
+    return msgspec.structs.replace(edit, set=kept), vectors
+
+
+def _counted(_wire: Wire, results: Sequence[PGresult]) -> Outcome:
+    return Outcome(int(results[0].command_tuples or 0))
