@@ -11,8 +11,7 @@ import msgspec
 
 from holdfast.core.change import ABSENT, Change, DeleteWhere, Edit, Patch, PatchWhere, Put, When
 from holdfast.core.driver import Driver
-from holdfast.core.embedding import vectors_from
-from holdfast.core.errors import DimensionMismatch, HoldfastError, NotFound
+from holdfast.core.errors import DimensionMismatch, NotFound
 from holdfast.core.filter import Filter, Record, both, eq, ne
 from holdfast.core.query import Aggregate, asc
 from holdfast.core.runtime import Runtime
@@ -31,6 +30,7 @@ from holdfast.stores.memory.records import (
     Memory,
     Space,
 )
+from holdfast.stores.models import document_vectors
 from holdfast.stores.store import Store, builder
 
 TRIES: Final = 50
@@ -38,8 +38,6 @@ TRIES: Final = 50
 SPACE_SECONDS: Final = 60.0
 """How long a handle trusts what it read of the embedding space. Rows that a stale handle writes
 into a retired space are found by keyword, and by `spaces.stragglers`."""
-EMBED_BATCH: Final = 256
-"""Most texts of one embed call."""
 
 _build = builder(Memory)
 _DEFAULTS: Final = {
@@ -215,27 +213,7 @@ class MemoryStore(Store):
     def _embedded_now(self, texts: Sequence[str]) -> tuple[list[Vector], str | None]:
         embedder = self._runtime.embedder
         assert embedder is not None
-        space, found = embedder.space, []
-        try:
-            for first in range(0, len(texts), EMBED_BATCH):
-                batch = texts[first : first + EMBED_BATCH]
-                made = vectors_from(embedder, batch)
-                found += made
-                if len(made) != len(batch):
-                    return [], "embedding_count"
-        except DimensionMismatch:
-            raise
-        except HoldfastError as error:
-            return [], error.code
-        except Exception as error:  # noqa: BLE001
-            # Another's model may raise anything; the memory must be kept all the same.
-            return [], type(error).__name__
-        for vector in found:
-            if vector.width != space.width:
-                raise DimensionMismatch(
-                    "embedding", expected=f"{space.width} numbers", got=f"{vector.width}"
-                )
-        return found, None
+        return document_vectors(embedder, texts)
 
     def _reused(self, texts: Sequence[str]) -> tuple[list[Vector], str | None]:
         """Vectors from the cache, and the rest embedded once and kept."""

@@ -18,7 +18,6 @@ from holdfast.core.marks import grouped
 from holdfast.core.query import Order, asc
 from holdfast.core.ranker import Ranker
 from holdfast.core.values import check_bool, check_text, check_texts
-from holdfast.stores.memory.base import EMBED_BATCH
 from holdfast.stores.memory.facets import Facets
 from holdfast.stores.memory.fields import (
     MemoryFields,
@@ -40,6 +39,7 @@ from holdfast.stores.memory.records import (
     Memory,
 )
 from holdfast.stores.memory.stats import MemoryStats, stats_of
+from holdfast.stores.models import EMBED_BATCH
 from holdfast.stores.store import Page
 
 NearDuplicate = Literal["off", "hint", "coalesce", "supersede"]

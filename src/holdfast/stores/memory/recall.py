@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 
 import msgspec
 
-from holdfast.core.embedding import Reranker
 from holdfast.core.errors import HoldfastError, Invalid, InvalidVector, TooLarge
 from holdfast.core.filter import Filter, InSelect, Record, among, not_null
 from holdfast.core.query import Order, asc
@@ -39,6 +37,7 @@ from holdfast.stores.memory.records import (
     SPEAKERS,
     Space,
 )
+from holdfast.stores.models import rerank_scores
 
 Mode = Literal["hybrid", "vector", "keyword"]
 MODES: Final = ("hybrid", "vector", "keyword")
@@ -316,7 +315,7 @@ class Recalling:
             return kept, {}
         head, tail = self._present(kept[:RERANKED], found), kept[RERANKED:]
         texts = [self._stretch(one, found) or found.whole[one.key]["content"] for one in head]
-        scores = _rerank(self._reranker, prepared.text, texts) if texts else []
+        scores = rerank_scores(self._reranker, prepared.text, texts) if texts else []
         if scores is None:
             self._flags.append("rerank_failed")
             return kept, {}
@@ -396,15 +395,3 @@ class Recalling:
             "reranker": None if reranker is None else reranker.name,
             "cut": dict(self._cut),
         }
-
-
-def _rerank(reranker: Reranker, query: str, texts: Sequence[str]) -> list[float] | None:
-    """One finite score per text, or None when the reranker failed in any way."""
-    try:
-        scores = [float(score) for score in reranker.rerank(query, texts)]
-    except Exception:  # noqa: BLE001
-        # Another's model may raise anything; an order by the ranker is there without it.
-        return None
-    if len(scores) != len(texts) or not all(map(math.isfinite, scores)):
-        return None
-    return scores
