@@ -22,6 +22,7 @@ from holdfast.layers.unit import UnitOfWork
 from holdfast.stores import STORES
 from holdfast.stores.audit.audit import Audit
 from holdfast.stores.conversations.conversations import Conversations
+from holdfast.stores.knowledge.knowledge import Knowledge
 from holdfast.stores.kv import KeyValue
 from holdfast.stores.memory.memories import Memories
 from holdfast.stores.rooms import Rooms
@@ -62,6 +63,11 @@ class Storage:
     def conversations(self) -> Conversations:
         """Threads of messages and who takes part in them."""
         return self.store(Conversations)
+
+    @cached_property
+    def knowledge(self) -> Knowledge:
+        """Documents, found by their chunks, by whom they admit."""
+        return self.store(Knowledge)
 
     @cached_property
     def kv(self) -> KeyValue:

@@ -9,6 +9,7 @@ from typing import Final
 
 from holdfast.stores.audit.audit import Audit
 from holdfast.stores.conversations.conversations import Conversations
+from holdfast.stores.knowledge.knowledge import Knowledge
 from holdfast.stores.kv import KeyValue
 from holdfast.stores.memory.memories import Memories
 from holdfast.stores.rooms import Rooms
@@ -21,6 +22,7 @@ from holdfast.stores.tool_events import ToolEvents
 STORES: Final[dict[str, type[Store]]] = {
     "audit": Audit,
     "conversations": Conversations,
+    "knowledge": Knowledge,
     "kv": KeyValue,
     "memory": Memories,
     "projects": Projects,

@@ -8,6 +8,7 @@ its line here, or the sweep fails.
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -16,6 +17,7 @@ from holdfast.storage import Storage
 from holdfast.stores import STORES
 from holdfast.stores.audit.audit import AuditEvent
 from holdfast.stores.conversations.appending import Draft
+from holdfast.stores.knowledge.policy import KnowledgePolicy
 from holdfast.stores.memory.policy import MemoryPolicy
 from holdfast.stores.memory.repair import RepairJob
 from holdfast.stores.store import Store
@@ -56,7 +58,23 @@ def seed(owner: Storage) -> dict[str, Any]:
     done = owner.tasks.post(title)
     token = owner.tasks.start(done.id, "worker").lease_token
     owner.tasks.complete(done.id, token)
+    owner.knowledge.put("document-theirs", f"{SECRET} shared words", source="source-theirs")
+    owner.knowledge.ledger.note("source-theirs", "item-theirs", SECRET)
+    run = owner.knowledge.runs.put("source-theirs", status="succeeded", cursor=SECRET)
+    owner.knowledge.grants.create("tag-theirs", by="reader-theirs", title=SECRET)
+    shared = owner.knowledge.library.publish(SECRET, "shared words", category="category-theirs")
+    connector = owner.knowledge.connectors.create(SECRET, "kind-theirs")
     return {
+        "document": "document-theirs",
+        "source": "source-theirs",
+        "item": "item-theirs",
+        "run": run.id,
+        "tag": "tag-theirs",
+        "reader": "reader-theirs",
+        "library": shared.id,
+        "category": "category-theirs",
+        "connector": connector.id,
+        "kind": "kind-theirs",
         "room": room.id,
         "actor": "actor-theirs",
         "talk": talk.id,
@@ -215,6 +233,73 @@ _KV: Final[dict[str, Call]] = {
     "kv.update": lambda s, i: s.kv.update(i["key"], lambda held: held),
 }
 
+_KNOWLEDGE: Final[dict[str, Call]] = {
+    "knowledge.chunks": lambda s, i: s.knowledge.chunks(i["document"]),
+    "knowledge.configured": lambda s, i: s.knowledge.configured(KnowledgePolicy()).list(),
+    "knowledge.counts": lambda s, i: s.knowledge.counts(sources=[i["source"]]),
+    "knowledge.curate": lambda s, i: s.knowledge.curate(i["document"], boost=2.0),
+    "knowledge.delete": lambda s, i: s.knowledge.delete(i["document"]),
+    "knowledge.delete_source": lambda s, i: s.knowledge.delete_source(i["source"]),
+    "knowledge.for_access": lambda s, i: s.knowledge.for_access(user=i["reader"]).list(),
+    "knowledge.get": lambda s, i: s.knowledge.get(i["document"]),
+    "knowledge.list": lambda s, i: s.knowledge.list(sources=[i["source"]]),
+    "knowledge.put": lambda s, i: s.knowledge.put(_fresh(), "mine", source=i["source"]),
+    "knowledge.search": lambda s, i: s.knowledge.search(i["words"], documents=[i["document"]]),
+    "knowledge.set_access": lambda s, i: s.knowledge.set_access(i["document"], None),
+    "knowledge.text": lambda s, i: s.knowledge.text(i["document"]),
+    "knowledge.unrestricted": lambda s, i: s.knowledge.unrestricted().list(sources=[i["source"]]),
+}
+
+_KNOWLEDGE_PARTS: Final[dict[str, Call]] = {
+    "knowledge.connectors.create": lambda s, i: s.knowledge.connectors.create("mine", i["kind"]),
+    "knowledge.connectors.delete": lambda s, i: s.knowledge.connectors.delete(i["connector"]),
+    "knowledge.connectors.get": lambda s, i: s.knowledge.connectors.get(i["connector"]),
+    "knowledge.connectors.list": lambda s, i: s.knowledge.connectors.list(kind=i["kind"]),
+    "knowledge.connectors.update": lambda s, i: s.knowledge.connectors.update(
+        i["connector"], enabled=False
+    ),
+    "knowledge.grants.create": lambda s, i: s.knowledge.grants.create(i["tag"], by="me"),
+    "knowledge.grants.delete": lambda s, i: s.knowledge.grants.delete(i["tag"], by=i["reader"]),
+    "knowledge.grants.get": lambda s, i: s.knowledge.grants.get(i["tag"], user=i["reader"]),
+    "knowledge.grants.grant": lambda s, i: s.knowledge.grants.grant(
+        i["tag"], "me", "read", by=i["reader"]
+    ),
+    "knowledge.grants.grants": lambda s, i: s.knowledge.grants.grants(i["tag"], by=i["reader"]),
+    "knowledge.grants.list": lambda s, i: s.knowledge.grants.list(user=i["reader"]),
+    "knowledge.grants.require": lambda s, i: s.knowledge.grants.require(
+        i["tag"], i["reader"], "read"
+    ),
+    "knowledge.grants.revoke": lambda s, i: s.knowledge.grants.revoke(
+        i["tag"], i["reader"], by=i["reader"]
+    ),
+    "knowledge.grants.right": lambda s, i: s.knowledge.grants.right(i["tag"], i["reader"]),
+    "knowledge.ledger.forget": lambda s, i: s.knowledge.ledger.forget(i["source"], [i["item"]]),
+    "knowledge.ledger.get": lambda s, i: s.knowledge.ledger.get(i["source"], i["item"]),
+    "knowledge.ledger.list": lambda s, i: s.knowledge.ledger.list(source=i["source"]),
+    "knowledge.ledger.note": lambda s, i: s.knowledge.ledger.note(i["source"], i["item"], "mine"),
+    "knowledge.library.endorse": lambda s, i: s.knowledge.library.endorse(
+        i["library"], endorser=s.scope.agent
+    ),
+    "knowledge.library.endorsements": lambda s, i: s.knowledge.library.endorsements(i["library"]),
+    "knowledge.library.get": lambda s, i: s.knowledge.library.get(i["library"]),
+    "knowledge.library.list": lambda s, i: s.knowledge.library.list(category=i["category"]),
+    "knowledge.library.publish": lambda s, i: s.knowledge.library.publish(
+        "mine", "mine", category=i["category"]
+    ),
+    "knowledge.library.search": lambda s, i: s.knowledge.library.search(
+        i["words"], category=i["category"]
+    ),
+    "knowledge.library.withdraw": lambda s, i: s.knowledge.library.withdraw(i["library"]),
+    "knowledge.runs.cursor": lambda s, i: s.knowledge.runs.cursor(i["source"]),
+    "knowledge.runs.delete": lambda s, i: s.knowledge.runs.delete(i["run"]),
+    "knowledge.runs.get": lambda s, i: s.knowledge.runs.get(i["run"]),
+    "knowledge.runs.list": lambda s, i: s.knowledge.runs.list(source=i["source"]),
+    "knowledge.runs.put": lambda s, i: s.knowledge.runs.put(i["source"]),
+    "knowledge.vectors.rearm": lambda s, i: s.knowledge.vectors.rearm(vectorless=True),
+    "knowledge.vectors.repair": lambda s, i: s.knowledge.vectors.repair(),
+    "knowledge.vectors.stats": lambda s, i: s.knowledge.vectors.stats(),
+}
+
 _MEMORY_PARTS: Final[dict[str, Call]] = {
     "memory.consolidation.run": lambda s, i: s.memory.consolidation.run(),
     "memory.history.as_of": lambda s, i: s.memory.history.as_of(_now(s) - LATER),
@@ -330,6 +415,8 @@ _TASKS: Final[dict[str, Call]] = {
 CALLS: Final[dict[str, Call]] = {
     **_AUDIT,
     **_CONVERSATIONS,
+    **_KNOWLEDGE,
+    **_KNOWLEDGE_PARTS,
     **_KV,
     **_MEMORY,
     **_MEMORY_PARTS,
@@ -355,6 +442,14 @@ def _job(ids: Ids) -> RepairJob:
         attempt=1,
         leased_until=datetime.max.replace(tzinfo=UTC),
     )
+
+
+_COUNTED: Final = itertools.count()
+
+
+def _fresh() -> str:
+    """An id that nobody has used before, of the form that ids are minted in here."""
+    return f"id8-{next(_COUNTED):06}"
 
 
 def _embedder(storage: Storage) -> Any:
