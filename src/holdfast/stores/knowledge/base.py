@@ -94,7 +94,7 @@ class KnowledgeStore(Owned):
             "embedding",
             expected=f"the space {active.id}, in which this tenant's knowledge is",
             got=embedder.space.id,
-            hint="Open with that model, or move the knowledge by storage.knowledge.vectors.move.",
+            hint="Open with that model.",
         )
 
     def _slot_for_writing(self, embedder: Embedder) -> tuple[str, list[Change]]:
