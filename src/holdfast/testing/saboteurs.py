@@ -18,7 +18,17 @@ import msgspec
 from msgspec.structs import replace
 
 from holdfast.backends.memory import MemoryDriver
-from holdfast.core.change import ABSENT, Change, Claim, Delete, Outcome, Patch, Put
+from holdfast.core.change import (
+    ABSENT,
+    Change,
+    Claim,
+    Delete,
+    DeleteWhere,
+    Outcome,
+    Patch,
+    PatchWhere,
+    Put,
+)
 from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver, FeedEntry, Report, Task
 from holdfast.core.errors import Conflict, SchemaNewer, Unavailable
@@ -150,6 +160,24 @@ def _spaceless(fields: Record) -> Record:
         name: Vector("", value.data) if isinstance(value, Vector) else value
         for name, value in fields.items()
     }
+
+
+class _Surplus(_Each):
+    """A document that got shorter keeps the chunks that it no longer has."""
+
+    def _broken(self, change: Change) -> Change:
+        if isinstance(change, DeleteWhere) and change.collection == "knowledge_chunks":
+            return msgspec.structs.replace(change, limit=0)
+        return change
+
+
+class _OldReaders(_Each):
+    """A new access list reaches the document, and not its chunks."""
+
+    def _broken(self, change: Change) -> Change:
+        if isinstance(change, PatchWhere) and change.collection == "knowledge_chunks":
+            return msgspec.structs.replace(change, filter=Or(()))
+        return change
 
 
 class _OneByOne(Layer):
@@ -338,6 +366,17 @@ class _LateFilter(Layer):
             vector=tuple(hit for hit in hits.vector if hit.key in kept),
             records={key: hits.records[key] for key in hits.records if key in kept},
         )
+
+
+class _LateOneLeg(Layer):
+    """Filters the text leg inside the query, the vector leg not at all."""
+
+    def search(self, tenant: str, search: Search) -> Hits:
+        text = self.below.search(tenant, msgspec.structs.replace(search, vector=None))
+        anyone = msgspec.structs.replace(search, text=None, filter=EVERYTHING)
+        vector = self.below.search(tenant, anyone) if search.vector is not None else Hits()
+        records = {**text.records, **vector.records}
+        return msgspec.structs.replace(text, vector=vector.vector, records=records)
 
 
 class _SkippingFeed(Layer):
@@ -562,6 +601,17 @@ SABOTEURS: Final = (
             "TestDriverUpkeep.test_b40_sweep_removes_what_expired_and_only_that", _SweepTooSoon),
     _broken("newer store opened",
             "TestDriverSetup.test_b03_setup_refuses_a_newer_edition_and_writes_nothing", _NoGuard),
+    _broken("access list after the limit",
+            "TestKnowledgeAccess.test_e5_the_best_that_admit_are_found_behind_any_that_do_not",
+            _LateFilter),
+    _broken("access list on one leg only",
+            "TestKnowledgeAccess.test_e5_neither_leg_shows_what_does_not_admit", _LateOneLeg),
+    _broken("access list on the document only",
+            "TestKnowledgeAccess.test_e5_the_list_changes_at_once_for_document_and_chunks",
+            _OldReaders),
+    _broken("surplus chunks left",
+            "TestKnowledgeChunks.test_e2_shrinking_a_document_removes_its_surplus_chunks",
+            _Surplus),
     _broken("any history: conditions ignored",
             "TestStateful.test_g9_any_history_agrees_with_the_model", _NoConditions),
     _broken("any history: numbers reused",

@@ -129,7 +129,7 @@ def _refuse_secrets(path: str, value: Any) -> None:
     """Invalid, naming the place and never the value, for what should not be written down."""
     if isinstance(value, dict):
         for name, held in value.items():
-            if _SECRET.search(name) and isinstance(held, str | int | float | list | dict):
+            if _SECRET.search(name) and isinstance(held, str | list | dict):
                 raise Invalid(
                     f"{path}.{name}",
                     expected="a secret by reference, in secrets",

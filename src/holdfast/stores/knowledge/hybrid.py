@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from holdfast.core.collection import Collection
-from holdfast.core.errors import Unavailable
+from holdfast.core.errors import Unavailable, Unsupported
 from holdfast.core.filter import Filter
 from holdfast.core.fusion import reciprocal_ranks, stretched
 from holdfast.core.search import Hits, Search, TextLeg, VectorLeg
@@ -104,7 +104,7 @@ class Searching(KnowledgeStore):
         return Findings(found, tuple(flags), self._stages(asked, search, hits, len(order)))
 
     def _text_leg(self, asked: Wish, flags: list[str]) -> TextLeg | None:
-        if asked.mode == "vector" or not self._driver.capabilities.full_text:
+        if asked.mode == "vector":
             return None
         terms = tuple(dict.fromkeys(analyze(asked.query)))
         if len(terms) > TERM_LIMIT:
@@ -114,6 +114,11 @@ class Searching(KnowledgeStore):
     def _vector_leg(self, asked: Wish, flags: list[str]) -> VectorLeg | None:
         if asked.mode == "keyword" or not asked.limit:
             return None
+        offered = self._driver.capabilities.vectors
+        if not offered and asked.mode == "vector":
+            raise Unsupported(f"The {self._driver.name} backend keeps no vectors.")
+        if not offered and self._runtime.embedder is not None:
+            flags.append("vectors_not_offered")
         leg, error = self._query_leg(asked.query)
         if error is not None:
             if asked.mode == "vector":
