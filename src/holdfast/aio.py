@@ -53,6 +53,35 @@ from holdfast.stores.conversations.records import (
     Role,
 )
 from holdfast.stores.conversations.search import FoundMessage
+from holdfast.stores.knowledge.access import Access
+from holdfast.stores.knowledge.connectors import Connectors as SyncConnectors
+from holdfast.stores.knowledge.fields import DocumentFields
+from holdfast.stores.knowledge.found import Findings
+from holdfast.stores.knowledge.grants import Grants as SyncGrants
+from holdfast.stores.knowledge.hybrid import Fusion, Mode
+from holdfast.stores.knowledge.ingest import Ingested
+from holdfast.stores.knowledge.knowledge import Knowledge as SyncKnowledge
+from holdfast.stores.knowledge.ledger import Ledger as SyncLedger
+from holdfast.stores.knowledge.library import Library as SyncLibrary
+from holdfast.stores.knowledge.policy import KnowledgePolicy
+from holdfast.stores.knowledge.reading import KnowledgeCounts
+from holdfast.stores.knowledge.reading import KnowledgeReader as SyncKnowledgeReader
+from holdfast.stores.knowledge.records import (
+    Chunk,
+    Connector,
+    Document,
+    Endorsement,
+    Grant,
+    IngestRun,
+    KnowledgeCollection,
+    LedgerEntry,
+    LibraryItem,
+    Right,
+    RunStatus,
+)
+from holdfast.stores.knowledge.runs import Runs as SyncRuns
+from holdfast.stores.knowledge.vectors import KnowledgeVectors as SyncKnowledgeVectors
+from holdfast.stores.knowledge.vectors import VectorStats
 from holdfast.stores.kv import Entry
 from holdfast.stores.kv import KeyValue as SyncKeyValue
 from holdfast.stores.memory.archive import Archive as SyncArchive
@@ -69,7 +98,7 @@ from holdfast.stores.memory.memories import Memories as SyncMemories
 from holdfast.stores.memory.namespaces import NamespaceCount
 from holdfast.stores.memory.namespaces import Namespaces as SyncNamespaces
 from holdfast.stores.memory.policy import MemoryPolicy
-from holdfast.stores.memory.recall import Mode
+from holdfast.stores.memory.recall import Mode as RecallMode
 from holdfast.stores.memory.recollection import Recollection
 from holdfast.stores.memory.records import Memory, MemoryEvent, NamespaceLink, Space
 from holdfast.stores.memory.repair import Repair as SyncRepair
@@ -112,11 +141,18 @@ __all__ = [
     "Archive",
     "Audit",
     "Canonical",
+    "Connectors",
     "Consolidation",
     "Conversations",
     "Dependencies",
+    "Grants",
     "History",
     "KeyValue",
+    "Knowledge",
+    "KnowledgeReader",
+    "KnowledgeVectors",
+    "Ledger",
+    "Library",
     "Lifecycle",
     "Memories",
     "Messages",
@@ -125,6 +161,7 @@ __all__ = [
     "Projects",
     "Repair",
     "Rooms",
+    "Runs",
     "Sessions",
     "Spaces",
     "Storage",
@@ -425,6 +462,195 @@ class Conversations:
             start=start,
             end=end,
             explain=explain,
+        )
+
+
+class Knowledge:
+    """The documents of the bound scope."""
+
+    def __init__(self, below: SyncKnowledge, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    def configured(self, policy: KnowledgePolicy) -> Knowledge:
+        """This store working by other numbers."""
+        return Knowledge(self._below.configured(policy), self._calls)
+
+    def for_access(self, *, user: str | None = None, groups: Sequence[str] = ()) -> KnowledgeReader:
+        """Knowledge as this user and member of these groups sees it; it cannot be written to.
+
+        Without either it is seen as by anybody of the tenant.
+        """
+        return KnowledgeReader(self._below.for_access(user=user, groups=groups), self._calls)
+
+    def unrestricted(self) -> KnowledgeReader:
+        """Knowledge as one sees it from whom nothing is kept, locked documents included."""
+        return KnowledgeReader(self._below.unrestricted(), self._calls)
+
+    async def put(
+        self, document_id: str, content: str, **fields: Unpack[DocumentFields]
+    ) -> Ingested:
+        """Take a document in, or put it in place of the one with this id.
+
+        What is not given stays as it was. All of its chunks change together, or none; one that
+        is the same as before is not written. Chunks that keep their text keep their vector, and
+        those whose embedding fails are found by their words and queued for repair. With ``by``
+        and a collection, that user needs the right to write there: else Forbidden.
+
+        Conflict when another scope has the id; NotFound for an unknown collection; Invalid,
+        TooLarge, DimensionMismatch for what cannot be kept.
+        """
+        return await self._calls.run(self._below.put, document_id, content, **fields)
+
+    async def set_access(
+        self, document_id: str, access: Access | Mapping[str, Any] | None
+    ) -> Document:
+        """Say anew whom the document admits; no search that begins later goes by the old list.
+
+        None admits all of the tenant. One that names nobody, or makes no sense, locks. NotFound.
+        """
+        return await self._calls.run(self._below.set_access, document_id, access)
+
+    async def curate(
+        self,
+        document_id: str,
+        *,
+        sets: Sequence[str] | None = None,
+        boost: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Document:
+        """Change in which sets the document is, its weight, its metadata; what is None stays.
+
+        NotFound.
+        """
+        return await self._calls.run(
+            self._below.curate, document_id, sets=sets, boost=boost, metadata=metadata
+        )
+
+    async def delete(self, document_id: str) -> KnowledgeCounts:
+        """Remove the document with its chunks and vectors; how many there were.
+
+        The ledger forgets it too, so that it is taken in anew when its source still has it.
+        """
+        return await self._calls.run(self._below.delete, document_id)
+
+    async def delete_source(self, source: str) -> KnowledgeCounts:
+        """Remove all documents of a source, as `delete` does; how many there were."""
+        return await self._calls.run(self._below.delete_source, source)
+
+    @cached_property
+    def grants(self) -> Grants:
+        """Collections of documents, and who may read and write them."""
+        return Grants(self._below.grants, self._calls)
+
+    @cached_property
+    def runs(self) -> Runs:
+        """Passages over a source, and how far they came."""
+        return Runs(self._below.runs, self._calls)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What was last seen of each item of a source."""
+        return Ledger(self._below.ledger, self._calls)
+
+    @cached_property
+    def library(self) -> Library:
+        """What agents learnt and share with each other."""
+        return Library(self._below.library, self._calls)
+
+    @cached_property
+    def connectors(self) -> Connectors:
+        """How sources are reached."""
+        return Connectors(self._below.connectors, self._calls)
+
+    @cached_property
+    def vectors(self) -> KnowledgeVectors:
+        """Vectors that are missing."""
+        return KnowledgeVectors(self._below.vectors, self._calls)
+
+    async def search(
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        mode: Mode = "hybrid",
+        fusion: Fusion = "rrf",
+        sets: Sequence[str] = (),
+        sources: Sequence[str] = (),
+        documents: Sequence[str] = (),
+        collection: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        rerank: bool = True,
+        explain: bool = False,
+    ) -> Findings[Chunk]:
+        """The ``limit`` (0 to 250) best chunks, ties by document id, then number.
+
+        Lists mean any of their values; all that is given must hold, as must what the reader may
+        see, before any limit of either leg. ``metadata`` holds paths with dots and the scalar of
+        the document that each must equal. ``fusion`` "rrf" adds reciprocal ranks, "convex" the
+        legs' scores on one scale. With a reranker, the first ``4 * limit`` are read again.
+        """
+        return await self._calls.run(
+            self._below.search,
+            query,
+            limit=limit,
+            mode=mode,
+            fusion=fusion,
+            sets=sets,
+            sources=sources,
+            documents=documents,
+            collection=collection,
+            metadata=metadata,
+            rerank=rerank,
+            explain=explain,
+        )
+
+    async def get(self, document_id: str) -> Document | None:
+        """The document, or None: alike for one that is missing and one not to be seen."""
+        return await self._calls.run(self._below.get, document_id)
+
+    async def text(self, document_id: str) -> str:
+        """The document's content as it was taken in. NotFound."""
+        return await self._calls.run(self._below.text, document_id)
+
+    async def chunks(
+        self, document_id: str, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[Chunk]:
+        """The document's chunks by number; none for one that is missing. Limit 1 to 1000."""
+        return await self._calls.run(self._below.chunks, document_id, limit=limit, cursor=cursor)
+
+    async def list(
+        self,
+        *,
+        sets: Sequence[str] = (),
+        sources: Sequence[str] = (),
+        collection: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Document]:
+        """Documents by id; lists mean any of their values. Limit 1 to 1000."""
+        return await self._calls.run(
+            self._below.list,
+            sets=sets,
+            sources=sources,
+            collection=collection,
+            metadata=metadata,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    async def counts(
+        self,
+        *,
+        sets: Sequence[str] = (),
+        sources: Sequence[str] = (),
+        collection: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> KnowledgeCounts:
+        """How many documents and chunks there are."""
+        return await self._calls.run(
+            self._below.counts, sets=sets, sources=sources, collection=collection, metadata=metadata
         )
 
 
@@ -841,7 +1067,7 @@ class Memories:
         *,
         vector: Any = None,
         k: int = 10,
-        mode: Mode = "hybrid",
+        mode: RecallMode = "hybrid",
         threshold: float | None = None,
         as_of: datetime | None = None,
         include_archived: bool = False,
@@ -1350,6 +1576,479 @@ class Participants:
     async def remove(self, participant_id: str) -> bool:
         """Let the participant leave; whether there was one. Their messages keep the id."""
         return await self._calls.run(self._below.remove, participant_id)
+
+
+class KnowledgeReader:
+    """Knowledge as one reader sees it: what does not admit them is not there."""
+
+    def __init__(self, below: SyncKnowledgeReader, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def search(
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        mode: Mode = "hybrid",
+        fusion: Fusion = "rrf",
+        sets: Sequence[str] = (),
+        sources: Sequence[str] = (),
+        documents: Sequence[str] = (),
+        collection: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        rerank: bool = True,
+        explain: bool = False,
+    ) -> Findings[Chunk]:
+        """The ``limit`` (0 to 250) best chunks, ties by document id, then number.
+
+        Lists mean any of their values; all that is given must hold, as must what the reader may
+        see, before any limit of either leg. ``metadata`` holds paths with dots and the scalar of
+        the document that each must equal. ``fusion`` "rrf" adds reciprocal ranks, "convex" the
+        legs' scores on one scale. With a reranker, the first ``4 * limit`` are read again.
+        """
+        return await self._calls.run(
+            self._below.search,
+            query,
+            limit=limit,
+            mode=mode,
+            fusion=fusion,
+            sets=sets,
+            sources=sources,
+            documents=documents,
+            collection=collection,
+            metadata=metadata,
+            rerank=rerank,
+            explain=explain,
+        )
+
+    async def get(self, document_id: str) -> Document | None:
+        """The document, or None: alike for one that is missing and one not to be seen."""
+        return await self._calls.run(self._below.get, document_id)
+
+    async def text(self, document_id: str) -> str:
+        """The document's content as it was taken in. NotFound."""
+        return await self._calls.run(self._below.text, document_id)
+
+    async def chunks(
+        self, document_id: str, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[Chunk]:
+        """The document's chunks by number; none for one that is missing. Limit 1 to 1000."""
+        return await self._calls.run(self._below.chunks, document_id, limit=limit, cursor=cursor)
+
+    async def list(
+        self,
+        *,
+        sets: Sequence[str] = (),
+        sources: Sequence[str] = (),
+        collection: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Document]:
+        """Documents by id; lists mean any of their values. Limit 1 to 1000."""
+        return await self._calls.run(
+            self._below.list,
+            sets=sets,
+            sources=sources,
+            collection=collection,
+            metadata=metadata,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    async def counts(
+        self,
+        *,
+        sets: Sequence[str] = (),
+        sources: Sequence[str] = (),
+        collection: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> KnowledgeCounts:
+        """How many documents and chunks there are."""
+        return await self._calls.run(
+            self._below.counts, sets=sets, sources=sources, collection=collection, metadata=metadata
+        )
+
+
+class Grants:
+    """The collections of the bound scope, and their grants."""
+
+    def __init__(self, below: SyncGrants, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def create(self, tag: str, *, by: str, title: str = "") -> KnowledgeCollection:
+        """Make a collection, owned by its creator. Conflict when the tag is taken.
+
+        A tag is kept in one spelling: without case, with "-" for spaces.
+        """
+        return await self._calls.write(self._below.create, tag, by=by, title=title)
+
+    async def get(self, tag: str, *, user: str) -> KnowledgeCollection | None:
+        """The collection, or None: alike where there is none and where the user has no right."""
+        return await self._calls.run(self._below.get, tag, user=user)
+
+    async def list(
+        self, *, user: str, limit: int = 100, cursor: str | None = None
+    ) -> Page[KnowledgeCollection]:
+        """The collections in which the user has a right, by tag, ties by id. Limit 1 to 1000."""
+        return await self._calls.run(self._below.list, user=user, limit=limit, cursor=cursor)
+
+    async def right(self, tag: str, user: str) -> Right | None:
+        """The greatest right that the user has there, by name or as everybody; None for none."""
+        return await self._calls.run(self._below.right, tag, user)
+
+    async def require(self, tag: str, user: str, right: Right) -> KnowledgeCollection:
+        """The collection, if the user has at least this right.
+
+        Forbidden when theirs is less; NotFound when they have none, or there is no collection.
+        """
+        return await self._calls.run(self._below.require, tag, user, right)
+
+    async def grant(self, tag: str, grantee: str, right: Right, *, by: str) -> Grant:
+        """Give a user, or with "*" everybody, this right in place of the one they had.
+
+        Only an owner may, and everybody cannot be owner. Forbidden, NotFound as `require`;
+        Conflict when it would leave the collection without an owner.
+        """
+        return await self._calls.run(self._below.grant, tag, grantee, right, by=by)
+
+    async def revoke(self, tag: str, grantee: str, *, by: str) -> bool:
+        """Take the right back; whether there was one. Errors as `grant`."""
+        return await self._calls.run(self._below.revoke, tag, grantee, by=by)
+
+    async def grants(
+        self, tag: str, *, by: str, limit: int = 100, cursor: str | None = None
+    ) -> Page[Grant]:
+        """Who may do what there, by name; for an owner. Errors as `require`. Limit 1 to 1000."""
+        return await self._calls.run(self._below.grants, tag, by=by, limit=limit, cursor=cursor)
+
+    async def delete(self, tag: str, *, by: str) -> int:
+        """Remove the collection with its grants and documents; how many documents.
+
+        Errors as `require`.
+        """
+        return await self._calls.run(self._below.delete, tag, by=by)
+
+
+class Runs:
+    """The ingest runs of the bound scope."""
+
+    def __init__(self, below: SyncRuns, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def put(
+        self,
+        source: str,
+        *,
+        run_id: str | None = None,
+        status: RunStatus = "running",
+        cursor: str | None = None,
+        counts: Mapping[str, int] | None = None,
+        error: str | None = None,
+    ) -> IngestRun:
+        """Note a run, or how the one with this id stands now: all but its start is written anew.
+
+        ``cursor`` says how far it came; cursors compare as text, so write instants in ISO form
+        and numbers with leading zeros. Conflict when another scope or source has the id.
+        """
+        return await self._calls.write(
+            self._below.put,
+            source,
+            run_id=run_id,
+            status=status,
+            cursor=cursor,
+            counts=counts,
+            error=error,
+        )
+
+    async def get(self, run_id: str) -> IngestRun | None:
+        """The run, or None."""
+        return await self._calls.run(self._below.get, run_id)
+
+    async def list(
+        self,
+        *,
+        source: str | None = None,
+        status: RunStatus | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[IngestRun]:
+        """Runs, oldest first, ties by id. Limit 1 to 1000."""
+        return await self._calls.run(
+            self._below.list, source=source, status=status, limit=limit, cursor=cursor
+        )
+
+    async def cursor(self, source: str) -> str | None:
+        """Where to go on: the greatest cursor among the source's succeeded runs; None without."""
+        return await self._calls.run(self._below.cursor, source)
+
+    async def delete(self, run_id: str) -> bool:
+        """Forget the run; whether there was one."""
+        return await self._calls.write(self._below.delete, run_id)
+
+
+class Ledger:
+    """The ledger of the bound scope."""
+
+    def __init__(self, below: SyncLedger, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def note(
+        self,
+        source: str,
+        item: str,
+        fingerprint: str,
+        *,
+        document_id: str | None = None,
+        error: str | None = None,
+        run_id: str | None = None,
+    ) -> LedgerEntry:
+        """Write down what was seen of an item, in place of what was before.
+
+        ``fingerprint`` is equal as long as the item is unchanged. ``error`` says why no document
+        could be made of it.
+        """
+        return await self._calls.write(
+            self._below.note,
+            source,
+            item,
+            fingerprint,
+            document_id=document_id,
+            error=error,
+            run_id=run_id,
+        )
+
+    async def get(self, source: str, item: str) -> LedgerEntry | None:
+        """What was last seen of the item, or None."""
+        return await self._calls.run(self._below.get, source, item)
+
+    async def list(
+        self,
+        *,
+        source: str | None = None,
+        failed: bool | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[LedgerEntry]:
+        """Entries by source, then item. ``failed`` asks for those with an error, or without."""
+        return await self._calls.run(
+            self._below.list, source=source, failed=failed, limit=limit, cursor=cursor
+        )
+
+    async def forget(self, source: str, items: Sequence[str]) -> int:
+        """Strike items out, so that they count as never seen; how many there were."""
+        return await self._calls.write(self._below.forget, source, items)
+
+
+class Library:
+    """The items that the agents of the bound user and namespace share."""
+
+    def __init__(self, below: SyncLibrary, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def publish(
+        self,
+        title: str,
+        content: str,
+        *,
+        category: str,
+        confidence: float = 0.5,
+        publisher: str | None = None,
+        source: str | None = None,
+        source_id: str | None = None,
+        tags: Sequence[str] = (),
+    ) -> LibraryItem:
+        """Share something; ``confidence`` is from 0 to 1.
+
+        The publisher is the bound agent unless another is named on a handle without one: that,
+        the source and the time never change.
+        """
+        return await self._calls.run(
+            self._below.publish,
+            title,
+            content,
+            category=category,
+            confidence=confidence,
+            publisher=publisher,
+            source=source,
+            source_id=source_id,
+            tags=tags,
+        )
+
+    async def endorse(self, item_id: str, *, endorser: str | None = None) -> bool:
+        """Stand by an item; whether that was new. An agent counts once. NotFound.
+
+        The endorser is the bound agent unless another is named on a handle without one.
+        """
+        return await self._calls.run(self._below.endorse, item_id, endorser=endorser)
+
+    async def endorsements(
+        self, item_id: str, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[Endorsement]:
+        """Who stands by the item, by name; none for a missing one. Limit 1 to 1000."""
+        return await self._calls.run(self._below.endorsements, item_id, limit=limit, cursor=cursor)
+
+    async def get(self, item_id: str) -> LibraryItem | None:
+        """The item, or None."""
+        return await self._calls.run(self._below.get, item_id)
+
+    async def list(
+        self,
+        *,
+        category: str | None = None,
+        min_confidence: float = 0.0,
+        publisher: str | None = None,
+        tags: Sequence[str] = (),
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[LibraryItem]:
+        """Items, the most certain first, ties by id; ``tags`` must all be there. Limit to 1000."""
+        return await self._calls.run(
+            self._below.list,
+            category=category,
+            min_confidence=min_confidence,
+            publisher=publisher,
+            tags=tags,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    async def search(
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        mode: Mode = "hybrid",
+        fusion: Fusion = "rrf",
+        category: str | None = None,
+        min_confidence: float = 0.0,
+        publisher: str | None = None,
+        tags: Sequence[str] = (),
+        rerank: bool = True,
+        explain: bool = False,
+    ) -> Findings[LibraryItem]:
+        """The ``limit`` (0 to 250) best items, ties by id; all that is given holds before it."""
+        return await self._calls.run(
+            self._below.search,
+            query,
+            limit=limit,
+            mode=mode,
+            fusion=fusion,
+            category=category,
+            min_confidence=min_confidence,
+            publisher=publisher,
+            tags=tags,
+            rerank=rerank,
+            explain=explain,
+        )
+
+    async def withdraw(self, item_id: str) -> bool:
+        """Take an item back, with its endorsements; whether there was one.
+
+        Forbidden for an agent that did not publish it; a handle without an agent may.
+        """
+        return await self._calls.run(self._below.withdraw, item_id)
+
+
+class Connectors:
+    """The connectors of the bound scope."""
+
+    def __init__(self, below: SyncConnectors, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def create(
+        self,
+        name: str,
+        kind: str,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        enabled: bool = True,
+    ) -> Connector:
+        """Keep how a source is reached.
+
+        ``secrets`` are references such as ``env:WIKI_TOKEN``, never values. Settings that are
+        named like a secret, or hold an address with a password, are refused with Invalid.
+        """
+        return await self._calls.write(
+            self._below.create, name, kind, settings=settings, secrets=secrets, enabled=enabled
+        )
+
+    async def get(self, connector_id: str) -> Connector | None:
+        """The connector, or None."""
+        return await self._calls.run(self._below.get, connector_id)
+
+    async def list(
+        self,
+        *,
+        kind: str | None = None,
+        enabled: bool | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Connector]:
+        """Connectors by name, ties by id. Limit 1 to 1000."""
+        return await self._calls.run(
+            self._below.list, kind=kind, enabled=enabled, limit=limit, cursor=cursor
+        )
+
+    async def update(
+        self,
+        connector_id: str,
+        *,
+        name: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        enabled: bool | None = None,
+    ) -> Connector:
+        """Change what is given; settings and secrets are replaced whole. NotFound."""
+        return await self._calls.write(
+            self._below.update,
+            connector_id,
+            name=name,
+            settings=settings,
+            secrets=secrets,
+            enabled=enabled,
+        )
+
+    async def delete(self, connector_id: str) -> bool:
+        """Forget the connector; whether there was one."""
+        return await self._calls.write(self._below.delete, connector_id)
+
+
+class KnowledgeVectors:
+    """The vectors of the bound scope's chunks."""
+
+    def __init__(self, below: SyncKnowledgeVectors, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def repair(self, *, limit: int = 100) -> int:
+        """Embed chunks that wait for it, longest due first; how many got their vector.
+
+        Limit 1 to 1000. No chunk goes to two workers before its lease ends. One that fails is
+        due again after a wait that doubles with each attempt; after the last it is parked. Each
+        is embedded by itself when they fail together, so that one that the model refuses holds
+        up no other.
+        """
+        return await self._calls.run(self._below.repair, limit=limit)
+
+    async def rearm(self, *, vectorless: bool = False) -> int:
+        """Make parked chunks due again; how many.
+
+        ``vectorless`` queues all that have no vector, such as those that were written before
+        there was an embedder.
+        """
+        return await self._calls.run(self._below.rearm, vectorless=vectorless)
+
+    async def stats(self) -> VectorStats:
+        """How many chunks have a vector, and how those stand that lack one."""
+        return await self._calls.run(self._below.stats)
 
 
 class Dependencies:
@@ -1939,6 +2638,11 @@ class Storage:
         return Conversations(self._below.conversations, self._calls)
 
     @cached_property
+    def knowledge(self) -> Knowledge:
+        """Documents, found by their chunks, by whom they admit."""
+        return Knowledge(self._below.knowledge, self._calls)
+
+    @cached_property
     def kv(self) -> KeyValue:
         """Named JSON values."""
         return KeyValue(self._below.kv, self._calls)
@@ -2075,9 +2779,10 @@ def open(
     ids: Ids | None = None,
     observe: Sink | None = None,
     setup: bool = True,
+    options: Mapping[str, Any] | None = None,
     workers: int | None = None,
 ) -> Opening[Storage]:
-    """Open a store: a path or ``sqlite:///path`` for one file, ``memory:`` for none.
+    """Open a store: a path or ``sqlite:///path`` for a file, a ``postgresql://`` URL, ``memory:``.
 
     The handle is bound to ``tenant`` and to what else is named. ``embedder`` is a built-in's
     name, an object, or None for keyword recall alone; ``ranker`` is the recipe unless given.
@@ -2085,6 +2790,9 @@ def open(
     last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another process's
     write. ``observe`` is told of every call's count, time and error code, and never of content.
     ``setup`` creates or upgrades tables; without it they must be there, else Unavailable.
+    ``options`` are those of the engine by name, as they may also stand in a PostgreSQL URL's
+    query: ``schema``, ``pool_size`` and ``pool_timeout_seconds``, ``connect_timeout_seconds``,
+    ``statement_timeout_seconds``, ``lock_timeout_seconds``, ``prepare``.
 
     Raises Invalid, SchemaNewer, Corrupt, Busy, Unavailable; Unsupported names a missing extra.
 
@@ -2110,6 +2818,7 @@ def open(
             ids=ids,
             observe=observe,
             setup=setup,
+            options=options,
         )
         return Storage(below, Calls(group_of(below._driver), workers))
 

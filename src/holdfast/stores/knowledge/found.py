@@ -39,7 +39,8 @@ class Findings(list[Found[Item]]):
     """What was found, best first.
 
     ``flags`` says what was not as usual: "rerank_failed", "query_embedding_failed",
-    "query_terms_cut", "vectors_not_offered". ``stages`` holds the numbers of each stage, with ``explain``.
+    "query_terms_cut", "vectors_not_offered". ``stages`` holds, with ``explain``, the numbers of
+    each stage.
     """
 
     flags: tuple[str, ...]
