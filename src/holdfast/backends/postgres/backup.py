@@ -172,6 +172,10 @@ def _copy_in(desk: Desk, wire: Wire, source: str, manifest: Manifest) -> None:
     sequence = f"{desk.table('holdfast_journal')}_position_seq"
     if manifest.position:
         connection.execute(f"SELECT setval('{sequence}', {manifest.position})".encode())
+    migrations = desk.table("holdfast_migrations")
+    counter = f"pg_get_serial_sequence('{migrations}', 'id')"
+    text = f"SELECT setval({counter}, greatest(max(id), 1)) FROM {migrations}"
+    connection.execute(text.encode())
     connection.execute("COMMIT")
 
 
