@@ -12,27 +12,45 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 VENV: Final = ROOT / ".venv-bench"
 SMALL: Final = ("aiosqlite==0.22.1",)
 """Always installed."""
-LARGE: Final = ("chromadb",)
+LARGE: Final = (
+    "chromadb",
+    "hnswlib",
+    "lancedb",
+    "mem0ai",
+    "sqlite-vec",
+    "tantivy",
+    "usearch",
+    "zvec",
+)
 """Installed when asked for by --peers: hundreds of megabytes."""
 
 
 def provide(*, large: bool = False) -> None:
     """Install what is missing and let it be imported, behind the packages of this environment."""
-    wanted = (*SMALL, *LARGE) if large else SMALL
-    if not all(_stamp(name).exists() for name in wanted):
-        if not (VENV / "bin" / "python").exists():
-            subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
-        command = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--quiet", *wanted]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        if done.returncode:
-            print(f"Peers were not installed: {done.stderr.strip()[-200:]}", file=sys.stderr)
-        else:
-            for name in wanted:
-                _stamp(name).touch()
+    for name in (*SMALL, *LARGE) if large else SMALL:
+        if not _stamp(name).exists():
+            _install(name)
+    reach()
+
+
+def reach() -> None:
+    """Let what is installed be imported."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     place = str(VENV / "lib" / version / "site-packages")
     if place not in sys.path:
         sys.path.append(place)
+
+
+def _install(name: str) -> None:
+    """One peer; where that fails its row says that it is not installed."""
+    if not (VENV / "bin" / "python").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+    command = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--quiet", name]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        print(f"{name} was not installed: {done.stderr.strip()[-200:]}", file=sys.stderr)
+    else:
+        _stamp(name).touch()
 
 
 def missing(module: str) -> str:

@@ -23,6 +23,9 @@ import apsw
 from bench import peers, report, start
 from bench.measure import Sheet, measure
 from bench.reads import Reads
+from bench.search.hybrid import HybridSheet
+from bench.search.texts import TextSheet
+from bench.search.vectors import VectorSheet
 from bench.single import Single
 from bench.systems import Systems
 from bench.writes import Writes
@@ -38,7 +41,14 @@ SHEETS: Final[dict[str, Make]] = {
     "page": lambda quick: Reads(quick=quick).pages(1 if quick else 5),
     "start": lambda quick: start.sheet(1 if quick else 5),
     "systems": lambda quick: Systems(quick=quick).sheet(1 if quick else 2),
+    "search-vectors-10k": lambda quick: VectorSheet(10_000, quick=quick).sheet(),
+    "search-vectors-100k": lambda quick: VectorSheet(100_000, quick=quick).sheet(),
+    "search-text-100k": lambda quick: TextSheet(100_000, quick=quick).sheet(),
+    "search-hybrid-100k": lambda quick: HybridSheet(100_000, quick=quick).sheet(),
+    "search-vectors-1000k": lambda quick: VectorSheet(1_000_000, quick=quick).sheet(),
 }
+ON_REQUEST: Final = ("search-vectors-1000k",)
+"""Sheets that take hours, and run only where their whole name is given."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = [
         name
         for name in SHEETS
-        if not options.only or any(name.startswith(prefix) for prefix in options.only)
+        if name in (options.only or ())
+        or (
+            name not in ON_REQUEST
+            and (not options.only or any(name.startswith(prefix) for prefix in options.only))
+        )
     ]
     if not chosen:
         print(f"There is no such sheet; there are {', '.join(SHEETS)}.", file=sys.stderr)

@@ -29,6 +29,24 @@ def test_a_quick_run_gives_rows_and_ratios(
     assert list(tmp_path.iterdir()) == [], "a run leaves no file behind"
 
 
+def test_a_quick_search_gives_what_exact_arithmetic_gives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--quick", "--json", "--only", "search", "--folder", str(tmp_path)]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [result["name"] for result in results] == [
+        "search-vectors-10k",
+        "search-vectors-100k",
+        "search-text-100k",
+        "search-hybrid-100k",
+    ]
+    for result in results:
+        ours = next(row for row in result["rows"] if row["name"].startswith("holdfast"))
+        exact = [v for name, v in ours["medians"].items() if "recall" in name or "agree" in name]
+        assert exact == [1.0] * (0 if "hybrid" in result["name"] else 3)
+        assert ours["medians"][result["figure"]] > 0
+
+
 def test_an_unknown_sheet_is_refused_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,254 @@
+"""Whole searches by words and by vector at once, with the texts of what was found."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import apsw
+
+import holdfast
+from bench.search.data import TOP, WANTED, WIDTH, Texts, Vectors
+from bench.search.vector_peers import BUILD, NEIGHBOURS, SEARCH
+from bench.systems import Given
+from holdfast.stores.memory.fields import NewMemory
+
+BATCH: Final = 1_000
+CANDIDATES: Final = 100
+"""Of each leg, where the contender lets one choose."""
+RRF: Final = 60
+
+
+class HybridStore(ABC):
+    """A contender; ``where`` is as elsewhere, and `tenant` a thousandth of its own."""
+
+    name: ClassVar[str]
+    module: ClassVar[str] = ""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @abstractmethod
+    def load(self, texts: Texts, vectors: Vectors) -> None:
+        """Take all in; when it returns, searches are as fast as they will be."""
+
+    @abstractmethod
+    def search(self, query: tuple[str, ...], vector: Any, where: str) -> list[str]:
+        """The texts of the ten best."""
+
+    def close(self) -> None:  # noqa: B027 - what lives in memory goes with its object
+        """Let go of it."""
+
+
+class SqliteVecFts5(HybridStore):
+    """The two extensions of SQLite, each asked for a hundred, fused by rank in Python."""
+
+    name = "sqlite-vec + FTS5"
+    module = "sqlite_vec"
+
+    def load(self, texts: Texts, vectors: Vectors) -> None:
+        """Insert in transactions of a batch."""
+        self._connection = connection = apsw.Connection(str(self.folder / "both.db"))
+        connection.enable_load_extension(True)
+        connection.load_extension(importlib.import_module("sqlite_vec").loadable_path())
+        connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL").fetchall()
+        connection.execute(
+            "CREATE VIRTUAL TABLE near USING vec0 (id INTEGER PRIMARY KEY,"
+            f" embedding FLOAT[{WIDTH}] DISTANCE_METRIC=cosine, tenth INTEGER, thousandth INTEGER);"
+            "CREATE VIRTUAL TABLE docs USING fts5(body, tenth UNINDEXED, thousandth UNINDEXED)"
+        )
+        for start in range(0, len(texts.documents), BATCH):
+            with connection:
+                for n in range(start, min(start + BATCH, len(texts.documents))):
+                    fields = (int(texts.tenth[n]), int(texts.thousandth[n]))
+                    connection.execute(
+                        "INSERT INTO near (id, embedding, tenth, thousandth) VALUES (?, ?, ?, ?)",
+                        (n, vectors.rows[n].tobytes(), *fields),
+                    )
+                    connection.execute(
+                        "INSERT INTO docs (rowid, body, tenth, thousandth) VALUES (?, ?, ?, ?)",
+                        (n, texts.documents[n], *fields),
+                    )
+        connection.execute("INSERT INTO docs (docs) VALUES ('optimize')")
+
+    def search(self, query: tuple[str, ...], vector: Any, where: str) -> list[str]:
+        """Both legs, their ranks, the texts."""
+        condition = f" AND {where} = {WANTED}" if where else ""
+        near = (
+            f"SELECT id FROM near WHERE embedding MATCH ? AND k = {CANDIDATES}{condition}",
+            vector.tobytes(),
+        )
+        ranked = f"{condition} ORDER BY rank LIMIT {CANDIDATES}"
+        words = (
+            f"SELECT rowid FROM docs WHERE docs MATCH ?{ranked}",
+            " OR ".join(f'"{word}"' for word in query),
+        )
+        scores: defaultdict[int, float] = defaultdict(float)
+        for text, value in (near, words):
+            for rank, (n,) in enumerate(self._connection.execute(text, (value,)), 1):
+                scores[n] += 1 / (RRF + rank)
+        best = sorted(scores, key=lambda n: -scores[n])[:TOP]
+        marks = ", ".join("?" * len(best))
+        found = self._connection.execute(f"SELECT body FROM docs WHERE rowid IN ({marks})", best)
+        return [body for (body,) in found]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+
+class Zvec(HybridStore):
+    """A graph and a text index in files, fused by rank."""
+
+    name = "zvec"
+    module = "zvec"
+
+    def load(self, texts: Texts, vectors: Vectors) -> None:
+        """Insert and optimise."""
+        self._zvec = zvec = importlib.import_module("zvec")
+        kind = zvec.DataType
+        fields = [
+            zvec.FieldSchema("body", kind.STRING, index_param=zvec.FtsIndexParam()),
+            *(
+                zvec.FieldSchema(name, kind.INT64, index_param=zvec.InvertIndexParam())
+                for name in ("tenth", "thousandth")
+            ),
+        ]
+        graph = zvec.HnswIndexParam(
+            metric_type=zvec.MetricType.COSINE, m=NEIGHBOURS, ef_construction=BUILD
+        )
+        schema = zvec.CollectionSchema(
+            "rows", fields, [zvec.VectorSchema("embedding", kind.VECTOR_FP32, WIDTH, graph)]
+        )
+        self._held = zvec.create_and_open(str(self.folder / "zvec"), schema)
+        for start in range(0, len(texts.documents), BATCH):
+            self._held.insert(
+                [
+                    zvec.Doc(
+                        str(n),
+                        vectors={"embedding": vectors.rows[n].tolist()},
+                        fields={
+                            "body": texts.documents[n],
+                            "tenth": int(texts.tenth[n]),
+                            "thousandth": int(texts.thousandth[n]),
+                        },
+                    )
+                    for n in range(start, min(start + BATCH, len(texts.documents)))
+                ]
+            )
+        self._held.optimize()
+        self._held.flush()
+
+    def search(self, query: tuple[str, ...], vector: Any, where: str) -> list[str]:
+        """Both queries at once."""
+        zvec = self._zvec
+        legs = [
+            zvec.Query(
+                field_name="embedding",
+                vector=vector.tolist(),
+                param=zvec.HnswQueryParam(ef=SEARCH),
+            ),
+            zvec.Query(field_name="body", fts=zvec.Fts(match_string=" ".join(query))),
+        ]
+        condition = f"{where} = {WANTED}" if where else None
+        found = self._held.query(
+            legs,
+            topk=TOP,
+            filter=condition,
+            output_fields=["body"],
+            reranker=zvec.RrfReRanker(rank_constant=RRF),
+        )
+        return [doc.fields["body"] for doc in found]
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._held.close()
+
+
+class LanceDb(HybridStore):
+    """Columns in files with both indexes, fused by rank."""
+
+    name = "LanceDB"
+    module = "lancedb"
+
+    def load(self, texts: Texts, vectors: Vectors) -> None:
+        """Write one table, then make its indexes."""
+        lancedb = importlib.import_module("lancedb")
+        arrow = importlib.import_module("pyarrow")
+        self._reranker = importlib.import_module("lancedb.rerankers").RRFReranker(K=RRF)
+        flat = arrow.array(vectors.rows.ravel())
+        table = arrow.table(
+            {
+                "body": arrow.array(texts.documents),
+                "tenth": arrow.array(texts.tenth),
+                "thousandth": arrow.array(texts.thousandth),
+                "vector": arrow.FixedSizeListArray.from_arrays(flat, WIDTH),
+            }
+        )
+        self._table = lancedb.connect(str(self.folder)).create_table("rows", table)
+        if len(texts.documents) >= BATCH:  # below, it refuses to train
+            self._table.create_index(
+                metric="cosine",
+                index_type="IVF_HNSW_SQ",
+                num_partitions=1,
+                m=NEIGHBOURS,
+                ef_construction=BUILD,
+            )
+        self._table.create_fts_index("body", stem=False, remove_stop_words=False)
+        for name in ("tenth", "thousandth"):
+            self._table.create_scalar_index(name)
+
+    def search(self, query: tuple[str, ...], vector: Any, where: str) -> list[str]:
+        """Its own hybrid query."""
+        asked = self._table.search(query_type="hybrid").vector(vector).text(" ".join(query))
+        if where:
+            asked = asked.where(f"{where} = {WANTED}", prefilter=True)
+        found = asked.rerank(self._reranker).limit(TOP).to_arrow()
+        return list(found["body"].to_pylist())
+
+
+class Holdfast(HybridStore):
+    """`memory.recall` through the whole stack, with all of its recipe."""
+
+    name = "holdfast recall"
+
+    def load(self, texts: Texts, vectors: Vectors) -> None:
+        """Remember in batches; a thousandth of them is a tenant's own as well."""
+        known = dict(zip(texts.documents, vectors.rows, strict=True))
+        queries = zip(texts.queries, vectors.queries, strict=True)
+        known |= {" ".join(words): row for words, row in queries}
+        path = str(self.folder / "holdfast.db")
+        embedder = Given(known)
+        self._all = holdfast.open(path, embedder=embedder)
+        self._own = holdfast.open(path, embedder=embedder, tenant="own")
+        rows = [
+            NewMemory(content=text, type=f"t{tenth}")
+            for text, tenth in zip(texts.documents, texts.tenth, strict=True)
+        ]
+        for start in range(0, len(rows), BATCH):
+            self._all.memory.remember_many(rows[start : start + BATCH])
+        mine = vectors.selected("thousandth")
+        self._own.memory.remember_many([texts.documents[n] for n in mine][:BATCH])
+        self._all._driver.maintain("reindex")
+
+    def search(self, query: tuple[str, ...], vector: Any, where: str) -> list[str]:
+        """Recall; the vector is found by the words."""
+        asked = " ".join(query)
+        if where == "thousandth":
+            found = self._own.memory.recall(asked, k=TOP)
+        elif where:
+            found = self._all.memory.recall(asked, k=TOP, types=[f"t{WANTED}"])
+        else:
+            found = self._all.memory.recall(asked, k=TOP)
+        return [item.memory.content for item in found]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._own.close()
+        self._all.close()
+
+
+STORES: Final[tuple[type[HybridStore], ...]] = (SqliteVecFts5, Zvec, LanceDb, Holdfast)
