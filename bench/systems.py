@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import random
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -58,7 +60,7 @@ class Systems:
             contenders=(
                 Contender(RAW, self._raw),
                 Contender(CHROMA, self._chroma, missing=peers.missing("chromadb")),
-                Contender(MEM0, self._chroma, missing="not measured yet"),
+                Contender(MEM0, self._mem0, missing=peers.missing("mem0")),
                 Contender(
                     "holdfast memory",
                     self._holdfast,
@@ -67,7 +69,8 @@ class Systems:
             ),
             notes="Raw SQLite is a row, its vector and its FTS5 entry in one commit at FULL, and"
             " a numpy scan over vectors that are held in memory: no filter, no fusion, no ranking"
-            " by text.",
+            " by text. mem0 is without its language model (infer=False) and optional extras; what"
+            " is there before the measured adds goes straight into its Qdrant.",
         )
 
     def _raw(self, folder: Path) -> Figures:
@@ -143,6 +146,37 @@ class Systems:
 
         return self._timed(load, lambda text: insert([text]), search)
 
+    def _mem0(self, folder: Path) -> Figures:
+        # Read when it is imported: where it keeps its own settings, and that it tells nobody.
+        os.environ |= {"MEM0_DIR": str(folder), "MEM0_TELEMETRY": "False"}
+        place = {"path": str(folder / "qdrant"), "embedding_model_dims": WIDTH, "on_disk": True}
+        unused = {"provider": "openai", "config": {"api_key": "none"}}
+        memory = importlib.import_module("mem0").Memory.from_config(
+            {
+                "vector_store": {"provider": "qdrant", "config": place},
+                "history_db_path": str(folder / "history.db"),
+                "llm": unused,
+                "embedder": unused,
+            }
+        )
+        memory.embedding_model = Mem0Given(memory.embedding_model, self._vectors)
+
+        def load(texts: Sequence[str]) -> None:
+            for start in range(0, len(texts), 1_000):
+                batch = texts[start : start + 1_000]
+                memory.vector_store.insert(
+                    vectors=[self._vectors[text].tolist() for text in batch],
+                    payloads=[{"data": text, "user_id": "u"} for text in batch],
+                    ids=[str(uuid.uuid4()) for _ in batch],
+                )
+
+        def search(text: str) -> object:
+            return memory.search(text, top_k=TOP, filters={"user_id": "u"}, threshold=0.0)
+
+        figures = self._timed(load, lambda t: memory.add(t, user_id="u", infer=False), search)
+        memory.vector_store.client.close()
+        return figures
+
     def _timed(
         self,
         load: Callable[[Sequence[str]], None],
@@ -175,6 +209,23 @@ class Given:
 
     def embed(self, texts: Sequence[str], kind: EmbeddingKind = "document") -> Any:
         return numpy.stack([self._vectors[text] for text in texts])
+
+
+class Mem0Given:
+    """The same for mem0, in the place of the model that it was configured with."""
+
+    def __init__(self, replaced: Any, vectors: dict[str, Any]) -> None:
+        self.config = replaced.config
+        self._vectors = vectors
+
+    def embed(self, text: str, _action: str | None = None) -> list[float]:
+        """One vector."""
+        vector: list[float] = self._vectors[text].tolist()
+        return vector
+
+    def embed_batch(self, texts: Sequence[str], _action: str | None = None) -> list[list[float]]:
+        """One vector per text."""
+        return [self.embed(text) for text in texts]
 
 
 def unit_vector(text: str) -> Any:
