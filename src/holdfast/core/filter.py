@@ -252,7 +252,9 @@ def not_null(field: str) -> Filter:
 
 def both(*parts: Filter | None) -> Filter:
     """Every part that is given; parts that are None are left out."""
-    kept = tuple(part for part in parts if part is not None)
+    kept = tuple([part for part in parts if part is not None])
+    if not kept:
+        return EVERYTHING
     return kept[0] if len(kept) == 1 else And(kept)
 
 

@@ -14,7 +14,7 @@ import msgspec
 from holdfast.core.change import ABSENT, Condition, Delete, DeleteWhere, Put, Revision, When
 from holdfast.core.collection import REVISION, Collection, Index
 from holdfast.core.errors import Conflict, Invalid, NotFound
-from holdfast.core.filter import Filter, Prefix, Record, both, either, eq, gt, is_null, le
+from holdfast.core.filter import Filter, Prefix, Record, both, either, eq, gt, is_null, le, not_null
 from holdfast.core.marks import grouped
 from holdfast.core.query import asc
 from holdfast.core.values import check_count, check_json, check_text
@@ -49,9 +49,10 @@ ENTRIES = Collection.of(
     key=("agent", "user", "namespace", "key"),
     indexes=(
         Index(("agent", "user", "namespace", "key"), serves="list by prefix in key order"),
-        Index(("expires_at",), serves="sweep of expired entries"),
+        Index(("expires_at",), serves="sweep of expired entries", where=not_null("expires_at")),
     ),
     ttl="expires_at",
+    version=2,
 )
 
 

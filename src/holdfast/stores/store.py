@@ -75,6 +75,8 @@ class Store:
 
     def _within(self, collection: Collection, *parts: Filter | None) -> Filter:
         """The parts, narrowed to what this handle is bound to."""
+        if not self._bound:
+            return both(*parts)
         bound = self._bound.items()
         return both(*[eq(name, v) for name, v in bound if name in collection.by_name], *parts)
 

@@ -27,7 +27,10 @@ def edit_shape(encoders: Mapping[str, Codec | None], edit: Edit, values: list[An
     """The edit without its values, which are appended in the order of the text's marks."""
     shape: list[tuple[Any, ...]] = []
     for operation, repeats in _REPEATS:
-        for name, value in getattr(edit, operation).items():
+        given = getattr(edit, operation)
+        if not given:
+            continue
+        for name, value in given.items():
             encode = encoders.get(name)
             shape.append((operation, name))
             bound = value if encode is None or value is None else encode(value)

@@ -379,7 +379,11 @@ class Planner:
         watched = self._columns[collection].watched
         if not watched:
             return True
-        return all(watched.isdisjoint(getattr(edit, name)) for name in edit.__struct_fields__)
+        for name in edit.__struct_fields__:
+            edited = getattr(edit, name)
+            if edited and not watched.isdisjoint(edited):
+                return False
+        return True
 
     def patch_where(self, tenant: str, collection: str, part: Filter, edit: Edit) -> Statement:
         """One statement that edits every match."""

@@ -121,7 +121,7 @@ class SqliteDriver(Driver):
         def work(connection: apsw.Connection) -> list[Outcome]:
             return self._apply(connection, tenant, prepared, op_id, body)
 
-        return self._writer.run(work)
+        return self._writer.run(work, repeatable=True)
 
     def query(self, tenant: Tenant, query: Query) -> Rows:
         collection = self._planner.collections[query.collection]

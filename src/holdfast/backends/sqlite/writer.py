@@ -1,4 +1,4 @@
-"""Group commit: concurrent writers share one transaction, a savepoint each, and one sync.
+"""Group commit: concurrent writers share one transaction and one sync, and fail one by one.
 
 Whoever finds nobody writing leads: it runs its own work and all that waits, commits once, and
 hands over. A lone writer pays two uncontended locks for it. Nothing is answered before the commit.
@@ -29,10 +29,11 @@ BATCH_LIMIT: Final = 256
 class _Turn(Generic[T]):
     """One caller's unit: what to run, and what came of it."""
 
-    __slots__ = ("_woken", "error", "leads", "result", "work")
+    __slots__ = ("_woken", "error", "leads", "repeatable", "result", "work")
 
-    def __init__(self, work: Work[T]) -> None:
+    def __init__(self, work: Work[T], repeatable: bool) -> None:
         self.work = work
+        self.repeatable = repeatable
         self.result: T | None = None
         self.error: BaseException | None = None
         self.leads = False
@@ -77,19 +78,21 @@ class Writer:
         """Ask again: this transaction has changed who follows."""
         self._journaled = None
 
-    def run(self, work: Work[T]) -> T:
-        """Run ``work`` in a transaction, durable when this returns."""
+    def run(self, work: Work[T], *, repeatable: bool = False) -> T:
+        """Run ``work`` in a transaction, durable when this returns.
+
+        ``repeatable`` work changes rows only, and may be run again after it was rolled back.
+        """
+        own = _Turn(work, repeatable)
         if getattr(self._local, "grouped", False):
-            return self._run_grouped(work)
-        turn = self._enter(work)
+            return self._run_grouped(own)
+        turn = self._enter(own)
         if turn is not None:
             turn.wait()
             if not turn.leads:
                 return _answer(turn)
-        else:
-            turn = _Turn(work)
-        self._lead(turn)
-        return _answer(turn)
+        self._lead(own)
+        return _answer(own)
 
     @contextmanager
     def group(self) -> Iterator[None]:
@@ -128,7 +131,7 @@ class Writer:
 
     # --- turns
 
-    def _enter(self, work: Work[T] | None) -> _Turn[T] | None:
+    def _enter(self, turn: _Turn[T]) -> _Turn[T] | None:
         """Take the lead (None), or queue up (the turn to wait on)."""
         with self._state:
             if self._closed:
@@ -136,14 +139,13 @@ class Writer:
             if not self._busy:
                 self._busy = True
                 return None
-            turn = _Turn(cast("Work[T]", work))
             turn.queue()
             self._waiting.append(turn)
             return turn
 
     def _take_lead(self) -> None:
         """Wait until this thread leads, with nothing of its own to run yet."""
-        turn: _Turn[None] | None = self._enter(_nothing)
+        turn = self._enter(_Turn(_nothing, True))
         if turn is not None:
             turn.wait()
             if not turn.leads:
@@ -186,8 +188,9 @@ class Writer:
             if len(turns) == 1:
                 turns[0].result = turns[0].work(connection)
             else:
+                units = _Units(connection)
                 for turn in turns:
-                    _run_in_savepoint(connection, turn)
+                    units.run(turn)
             connection.execute("COMMIT")
         except BaseException as error:
             self._roll_back(error)
@@ -207,15 +210,14 @@ class Writer:
 
     # --- groups
 
-    def _run_grouped(self, work: Work[T]) -> T:
+    def _run_grouped(self, turn: _Turn[T]) -> T:
         local = self._local
         if not local.begun:
             self._begin_group()
         if local.lost is not None:
             raise mapped(local.lost) from local.lost
-        turn = _Turn(work)
         try:
-            _run_in_savepoint(self._pool.writer, turn)
+            local.units.run(turn)
         except Exception as error:
             # SQLite gave the whole transaction up (a full disk does that), and with it what
             # the group wrote before: nothing may be written outside of it, and none has happened.
@@ -232,6 +234,7 @@ class Writer:
             raise mapped(error) from error
         self._journaled = None
         self._local.lost = None
+        self._local.units = _Units(self._pool.writer)
         self._local.begun = True
 
     def _end_group(self, *, commit: bool) -> None:
@@ -260,16 +263,57 @@ def _nothing(_: apsw.Connection) -> None:
     return None
 
 
-def _run_in_savepoint(connection: apsw.Connection, turn: _Turn[Any]) -> None:
-    connection.execute("SAVEPOINT unit")
-    try:
-        turn.result = turn.work(connection)
-    except Exception as error:
-        if not connection.in_transaction:
-            raise
-        connection.execute("ROLLBACK TO unit")
-        turn.error = error
-    connection.execute("RELEASE unit")
+class _Units:
+    """The units of one open transaction: one that fails leaves no trace, and the others stay.
+
+    A savepoint for each would cost as much as a statement, and few units fail after they have
+    written. So all share one until that happens. Then everything is taken back, the units before
+    the failed one are repeated, to the same effect because nobody else has written meanwhile, and
+    each that follows has a savepoint of its own.
+    """
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._done: list[Work[Any]] | None = []
+        connection.execute("SAVEPOINT units")
+
+    def run(self, turn: _Turn[Any]) -> None:
+        """Run one unit, and note in its turn what came of it.
+
+        Raises what made SQLite give the whole transaction up.
+        """
+        if self._done is None or not turn.repeatable:
+            self._done = None
+            self._run_in_savepoint(turn)
+            return
+        before = self._connection.total_changes()
+        try:
+            turn.result = turn.work(self._connection)
+            self._done.append(turn.work)
+        except Exception as error:
+            if not self._connection.in_transaction:
+                raise
+            turn.error = error
+            if self._connection.total_changes() != before:
+                self._repeat(self._done)
+
+    def _repeat(self, done: list[Work[Any]]) -> None:
+        self._done = None
+        self._connection.execute("ROLLBACK TO units")
+        for work in done:
+            work(self._connection)
+
+    def _run_in_savepoint(self, turn: _Turn[Any]) -> None:
+        connection = self._connection
+        connection.execute("SAVEPOINT unit")
+        try:
+            turn.result = turn.work(connection)
+        except Exception as error:
+            if not connection.in_transaction:
+                raise
+            connection.execute("ROLLBACK TO unit")
+            turn.error = error
+        connection.execute("RELEASE unit")
 
 
 def _answer(turn: _Turn[T]) -> T:

@@ -234,6 +234,28 @@ class TestDriverGroups:
         found = driver.query("t", Query(collection=JOBS.name)).records
         assert found == [{**job("a"), "tries": 1, "revision": 2}]
 
+    def test_b38_what_a_group_answered_is_what_it_stored_whoever_failed_between(
+        self, driver: Driver
+    ) -> None:
+        driver.setup(SHAPES)
+        if not driver.capabilities.shared_commits:
+            return
+        answered = []
+        with driver.group():
+            for n in range(6):
+                made = [put(EVENTS, event(f"{n}")), put(JOBS, job("counted"))]
+                answered.append([o.record for o in driver.apply("t", made, op_id=f"op{n}")])
+                if n % 2:
+                    late = Put(EVENTS.name, event(f"{n}"), ABSENT)
+                    with pytest.raises(Conflict):
+                        driver.apply("t", [put(EVENTS, event(f"late{n}")), late], op_id=f"late{n}")
+        stored = driver.query("t", Query(collection=EVENTS.name)).records
+        assert stored == [made for made, _ in answered]
+        assert [made["number"] for made in stored] == [1, 2, 3, 4, 5, 6]
+        assert driver.get("t", JOBS.name, ("counted",)) == answered[-1][1]
+        again = driver.apply("t", [put(EVENTS, event("0")), put(JOBS, job("counted"))], op_id="op0")
+        assert [outcome.record for outcome in again] == answered[0]
+
     def test_b38_a_group_that_ends_in_an_error_is_whole_or_gone(self, driver: Driver) -> None:
         driver.setup(SHAPES)
         if not driver.capabilities.shared_commits:
