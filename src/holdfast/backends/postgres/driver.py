@@ -117,7 +117,7 @@ class PostgresDriver(Driver):
         columns = self._planner.columns(collection)
         extra = read_vectors(self._dialect, shape)[0] if vectors else ""
         text = self._planner.get(collection, extra)
-        rows = self._read(tenant, (text, (tenant, *columns.encode_key(key))))
+        rows = self._read(tenant, collection, (text, (tenant, *columns.encode_key(key))))
         if not rows:
             return None
         record = decoded(shape, columns.decode, rows[0])
@@ -140,7 +140,7 @@ class PostgresDriver(Driver):
         collection = self._planner.collections[query.collection]
         extra, added = read_vectors(self._dialect, collection) if query.vectors else ("", 0)
         text, values = self._planner.query(tenant, query, extra)
-        rows = self._read(tenant, (text, values))
+        rows = self._read(tenant, query.collection, (text, values))
         records = decoded_all(collection, self._planner.columns(query.collection), rows)
         if tenant is EVERY_TENANT:
             for record, row in zip(records, rows, strict=True):
@@ -158,7 +158,7 @@ class PostgresDriver(Driver):
         statement = self._planner.aggregate(tenant, aggregate)
         readers = self._planner.aggregate_decoders(aggregate)
         try:
-            rows = self._read(tenant, statement)
+            rows = self._read(tenant, aggregate.collection, statement)
         except Invalid as error:
             summed = [m.name for m in aggregate.measures if m.kind == "sum"]
             raise Invalid(summed[0], expected="a finite number", got="inf") from error
@@ -223,14 +223,16 @@ class PostgresDriver(Driver):
 
     # --- reading
 
-    def _read(self, tenant: Tenant, statement: Statement | Command) -> list[tuple[Any, ...]]:
+    def _read(
+        self, tenant: Tenant, collection: str, statement: Statement | Command
+    ) -> list[tuple[Any, ...]]:
         """The rows of one statement, in one round trip with what binds it to its tenant."""
         if tenant is EVERY_TENANT:
             bind: Command = (self._show_all, ())
         else:
             assert isinstance(tenant, str)
             bind = (self._bind_tenant, (tenant,))
-        return self._asked(lambda wire: wire.rows(_last(wire.run([bind, statement]))))
+        return self._asked(lambda w: w.rows(_last(w.run([bind, statement])), of=collection))
 
     def _asked(self, work: Callable[[Wire], T]) -> T:
         """A read, asked again on another connection when one was lost."""

@@ -270,8 +270,8 @@ class Wire:
         seconds = self._answer_seconds if seconds is None else seconds
         return None if seconds is None else monotonic() + seconds
 
-    def rows(self, result: PGresult) -> list[tuple[Any, ...]]:
-        """The rows of a result, each value as its kind is kept."""
+    def rows(self, result: PGresult, *, of: str = "the store") -> list[tuple[Any, ...]]:
+        """The rows of a result, each value as its kind is kept; ``of`` is for the error."""
         if not result.ntuples:
             return []
         self._transformer.set_pgresult(result)
@@ -279,7 +279,8 @@ class Wire:
             return self._transformer.load_rows(0, result.ntuples, tuple)
         except (OverflowError, ValueError) as error:  # another program's infinity, or a year 12000
             raise Corrupt(
-                "A stored value cannot be read.", hint="`holdfast doctor` lists such records."
+                f"A stored value of {of} cannot be read.",
+                hint="`holdfast doctor` lists such records.",
             ) from error
 
     def script(self, text: str) -> None:
