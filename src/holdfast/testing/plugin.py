@@ -20,6 +20,12 @@ __all__ = ["START", "runtime"]
 pytest.register_assert_rewrite("holdfast.testing.suite")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the mark by which a harness knows which store a case needs."""
+    text = "new_store: begins on a store that was never set up; others may get one that is empty"
+    config.addinivalue_line("markers", text)
+
+
 @pytest.fixture
 def stage(harness: Harness) -> Iterator[Stage]:
     """The store of the case, and every handle on it; closed after the case."""

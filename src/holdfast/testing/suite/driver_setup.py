@@ -39,6 +39,7 @@ OPENERS = 6
 
 
 class TestDriverSetup:
+    @pytest.mark.new_store
     def test_b01_setup_creates_what_is_missing_and_repeats_without_change(
         self, driver: Driver, harness: Harness, open_driver: Callable[[], Driver]
     ) -> None:
@@ -51,6 +52,7 @@ class TestDriverSetup:
         assert harness.peek(PARENTS, "t") == before
         assert driver.query("t", Query(collection=THINGS.name)).records == []
 
+    @pytest.mark.new_store
     def test_b01_store_outlives_its_handle(self, open_driver: Callable[[], Driver]) -> None:
         first = open_driver()
         first.setup(SHAPES)
@@ -60,6 +62,7 @@ class TestDriverSetup:
         again.setup(SHAPES)
         assert again.get("t", PAIRS.name, ("r", 1)) is not None
 
+    @pytest.mark.new_store
     def test_b01_setup_finds_every_built_in_shape_as_it_left_it(
         self, open_driver: Callable[[], Driver]
     ) -> None:
@@ -69,6 +72,7 @@ class TestDriverSetup:
         found = [again.query("t", Query(collection=c.name)).records for c in all_collections()]
         assert found == [[] for _ in all_collections()]
 
+    @pytest.mark.new_store
     def test_b41_setup_without_create_changes_nothing(
         self, driver: Driver, open_driver: Callable[[], Driver]
     ) -> None:
@@ -84,6 +88,7 @@ class TestDriverSetup:
         found.setup([EDITION_1], create=False)
         assert found.get("t", EDITION_1.name, ("a",)) is not None
 
+    @pytest.mark.new_store
     def test_b02_setup_by_several_threads_at_once(self, open_driver: Callable[[], Driver]) -> None:
         handles = [open_driver() for _ in range(OPENERS)]
         at_once(OPENERS, lambda n: handles[n].setup(SHAPES))
@@ -91,6 +96,7 @@ class TestDriverSetup:
             handle.apply("t", [put(PARENTS, {"id": str(n), "name": ""})])
         assert handles[0].aggregate("t", Aggregate(collection=PARENTS.name)) == [{"count": OPENERS}]
 
+    @pytest.mark.new_store
     def test_b02_upgrade_by_several_threads_at_once(
         self, driver: Driver, open_driver: Callable[[], Driver]
     ) -> None:
@@ -102,6 +108,7 @@ class TestDriverSetup:
         found = handles[-1].query("t", Query(collection=EDITION_2.name)).records
         assert [r["label"] for r in found] == ["plain"] * 20
 
+    @pytest.mark.new_store
     def test_b02_setup_by_several_processes_at_once(self, harness: Harness, driver: Driver) -> None:
         if not driver.capabilities.multi_process:
             with pytest.raises(Cannot):
@@ -115,6 +122,7 @@ class TestDriverSetup:
         driver.apply("t", [put(PARENTS, {"id": "p", "name": ""})])
         assert driver.get("t", PARENTS.name, ("p",)) is not None
 
+    @pytest.mark.new_store
     def test_b03_setup_refuses_a_newer_edition_and_writes_nothing(
         self, driver: Driver, harness: Harness, open_driver: Callable[[], Driver]
     ) -> None:
@@ -131,6 +139,7 @@ class TestDriverSetup:
         assert driver.get("t", EDITION_2.name, ("a",)) == {**record, "revision": 1}
         open_driver().setup([EDITION_2])
 
+    @pytest.mark.new_store
     def test_b04_setup_brings_an_older_edition_up_and_keeps_records(
         self, driver: Driver, open_driver: Callable[[], Driver]
     ) -> None:
@@ -150,6 +159,7 @@ class TestDriverSetup:
             new.apply("t", [Patch(EDITION_2.name, ("b",), Edit(set={"code": "c"}))])
         assert refused.value.context["unique"] == "one_code"
 
+    @pytest.mark.new_store
     def test_a2_a_step_that_fails_leaves_the_earlier_edition_usable(
         self, driver: Driver, open_driver: Callable[[], Driver], harness: Harness
     ) -> None:

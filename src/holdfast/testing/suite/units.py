@@ -232,6 +232,7 @@ class TestUnits:
                 unit.scoped(tenant="other").kv.set("k", 2)
         assert storage.scoped(tenant="other").kv.entry("k") is None
 
+    @pytest.mark.new_store
     def test_a16_a_store_from_elsewhere_takes_part(self, storage: Storage) -> None:
         with storage.unit() as unit:
             unit.kv.set("k", 1)
