@@ -18,6 +18,7 @@ from typing import Any
 HERE = Path(__file__).parent
 SYSTEMS = {
     "Stored": "stored.py",
+    "StoredLate": "stored.py",
     "StoredRrf": "stored.py",
     "Plain": "plain.py",
     "RecipeWithRrf": "plain.py",

@@ -27,6 +27,7 @@ _EMBEDDERS: Final = {
 }
 _SYSTEMS: Final = {
     "Stored": "**holdfast, from the file**",
+    "StoredLate": '**the same with `reranker="late"`**',
     "Plain": "the recipe over arrays",
     "RecipeWithRrf": "the recipe, ranks in place of scores",
     "Convex": "names cut, dates indexed, scores blended",

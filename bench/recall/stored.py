@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import msgspec.structs
@@ -36,6 +37,7 @@ class Stored:
 
     compose = "raw"
     recipe = Recipe()
+    late: Any = None
 
     def __init__(self, embedder: Any, conv: dict[str, Any], **opts: Any) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -44,6 +46,7 @@ class Stored:
             url,
             embedder=HarnessEmbedder(embedder),
             ranker=self.recipe,
+            reranker=self.late,
             tenant=f"bench-{conv['id']}",
         )
 
@@ -71,6 +74,21 @@ def _memory(key: str, text: str, meta: dict[str, Any]) -> NewMemory:
         said_at=datetime.fromisoformat(instant).replace(tzinfo=UTC) if instant else None,
         role=speaker if speaker in ("user", "assistant") else None,
     )
+
+
+class StoredLate(Stored):
+    """The default recipe with token-by-token evidence, as `reranker="late"` opens it."""
+
+    def __init__(self, embedder: Any, conv: dict[str, Any], **opts: Any) -> None:
+        self.late = _late()
+        super().__init__(embedder, conv, **opts)
+
+
+@cache
+def _late() -> Any:
+    from holdfast.recall.late import LateInteraction
+
+    return LateInteraction()
 
 
 class StoredRrf(Stored):

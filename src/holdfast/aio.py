@@ -22,7 +22,7 @@ from msgspec import UNSET, UnsetType
 from holdfast.calls import Calls, P, T, group_of
 from holdfast.core.clock import Clock, Ids
 from holdfast.core.driver import Health, Report
-from holdfast.core.embedding import Embedder, Reranker
+from holdfast.core.embedding import Embedder, LateReader, Reranker
 from holdfast.core.observe import Sink
 from holdfast.core.ranker import Ranker
 from holdfast.core.scope import Scope
@@ -91,6 +91,7 @@ from holdfast.stores.memory.consolidate import Merged
 from holdfast.stores.memory.fields import MemoryFields, NewMemory
 from holdfast.stores.memory.filters import MemoryFilters
 from holdfast.stores.memory.history import History as SyncHistory
+from holdfast.stores.memory.late import LateReading as SyncLateReading
 from holdfast.stores.memory.lifecycle import BATCH, Removal
 from holdfast.stores.memory.lifecycle import Lifecycle as SyncLifecycle
 from holdfast.stores.memory.memories import Kept, NearDuplicate, SortKey
@@ -151,6 +152,7 @@ __all__ = [
     "Knowledge",
     "KnowledgeReader",
     "KnowledgeVectors",
+    "LateReading",
     "Ledger",
     "Library",
     "Lifecycle",
@@ -1214,6 +1216,11 @@ class Memories:
     def repair(self) -> Repair:
         """The queue of memories whose vector is missing."""
         return Repair(self._below.repair, self._calls)
+
+    @cached_property
+    def late(self) -> LateReading:
+        """Packed tokens for late interaction, and filling in those that are missing."""
+        return LateReading(self._below.late, self._calls)
 
     @cached_property
     def consolidation(self) -> Consolidation:
@@ -2368,6 +2375,26 @@ class Repair:
         return await self._calls.run(self._below.stats)
 
 
+class LateReading:
+    """The packed tokens of the bound scope's memories."""
+
+    def __init__(self, below: SyncLateReading, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def missing(self) -> int:
+        """How many memories have no packed tokens of the storage's reranker."""
+        return await self._calls.run(self._below.missing)
+
+    async def fill(self, *, limit: int = 100) -> int:
+        """Pack up to ``limit`` (1 to 1000) memories that lack their tokens; how many were.
+
+        For memories that were written without the reranker. Several workers may fill at once.
+        Raises Invalid without a reranker that packs, and what its model raises.
+        """
+        return await self._calls.run(self._below.fill, limit=limit)
+
+
 class Consolidation:
     """Near duplicates of the bound scope; turns of conversations and pinned rows stay apart."""
 
@@ -2771,7 +2798,7 @@ def open(
     user: str | None = None,
     namespace: str | None = None,
     embedder: Embedder | EmbedderName | None = "hash",
-    reranker: Reranker | None = None,
+    reranker: Reranker | LateReader | Literal["late"] | None = None,
     ranker: Ranker | None = None,
     durability: Literal["full", "normal"] | None = None,
     busy_seconds: float | None = None,
@@ -2786,6 +2813,7 @@ def open(
 
     The handle is bound to ``tenant`` and to what else is named. ``embedder`` is a built-in's
     name, an object, or None for keyword recall alone; ``ranker`` is the recipe unless given.
+    ``reranker`` "late" compares token by token with MiniLM, the embedder's own or one beside it.
     For a file, ``durability`` "full" (the default) syncs every commit, "normal" may lose the
     last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another process's
     write. ``observe`` is told of every call's count, time and error code, and never of content.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.core.clock import Clock, Ids, SystemClock, Uuid7Ids
+from holdfast.core.embedding import LateReader
 from holdfast.core.errors import Invalid, Unsupported
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
@@ -32,7 +33,7 @@ def open(
     user: str | None = None,
     namespace: str | None = None,
     embedder: Embedder | EmbedderName | None = "hash",
-    reranker: Reranker | None = None,
+    reranker: Reranker | LateReader | Literal["late"] | None = None,
     ranker: Ranker | None = None,
     durability: Literal["full", "normal"] | None = None,
     busy_seconds: float | None = None,
@@ -46,6 +47,7 @@ def open(
 
     The handle is bound to ``tenant`` and to what else is named. ``embedder`` is a built-in's
     name, an object, or None for keyword recall alone; ``ranker`` is the recipe unless given.
+    ``reranker`` "late" compares token by token with MiniLM, the embedder's own or one beside it.
     For a file, ``durability`` "full" (the default) syncs every commit, "normal" may lose the
     last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another process's
     write. ``observe`` is told of every call's count, time and error code, and never of content.
@@ -60,9 +62,10 @@ def open(
 
     check_bool("setup", setup)
     named = embedder if not isinstance(embedder, str) else None
+    reader = None if reranker == "late" else reranker
     for name, part, verb in (
         ("embedder", named, "embed"),
-        ("reranker", reranker, "rerank"),
+        ("reranker", reader, "score" if isinstance(reader, LateReader) else "rerank"),
         ("ranker", ranker, "rank"),
         ("clock", clock, "now"),
         ("ids", ids, "new"),
@@ -72,11 +75,14 @@ def open(
             raise Invalid(name, expected=f"an object with {verb}()", got=part)
     scope = Scope(tenant=tenant, agent=agent, user=user, namespace=namespace)
     clock = clock or SystemClock()
+    model = _embedder(embedder)
+    late, reranker = _readers(reranker, model)
     runtime = Runtime(
         clock=clock,
         ids=ids or Uuid7Ids(),
-        embedder=_embedder(embedder),
+        embedder=model,
         reranker=reranker,
+        late=late,
         ranker=ranker or Recipe(),
     )
     driver: Driver = Checked(
@@ -152,6 +158,18 @@ def _postgres(
             "PostgreSQL needs the extra postgres.", hint="pip install 'holdfast[postgres]'"
         ) from error
     return PostgresDriver(url, clock, durability=durability or "full", options=options)
+
+
+def _readers(
+    choice: Reranker | LateReader | str | None, embedder: Embedder | None
+) -> tuple[LateReader | None, Reranker | None]:
+    """The late reader, whose scores are blended, and the reranker, whose order stands."""
+    if isinstance(choice, str):
+        from holdfast.recall.late import LateInteraction
+        from holdfast.recall.local import MiniLM
+
+        return LateInteraction(embedder if isinstance(embedder, MiniLM) else None), None
+    return (choice, None) if isinstance(choice, LateReader) else (None, choice)
 
 
 def _embedder(choice: Embedder | str | None) -> Embedder | None:

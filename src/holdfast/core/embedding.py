@@ -72,6 +72,35 @@ def vectors_from(
 
 
 @runtime_checkable
+class LateReader(Protocol):
+    """Compares a query's tokens with those of texts, which were packed when they were written.
+
+    Its scores are evidence for the ranker, beside those of both legs, and no order of their own.
+    """
+
+    @property
+    def name(self) -> str:
+        """Shown in explanations of a result."""
+        ...
+
+    @property
+    def form(self) -> str:
+        """Names the model and how tokens are packed; what is of another form is not compared."""
+        ...
+
+    def pack(self, texts: Sequence[str]) -> list[bytes]:
+        """Return each text's tokens in a compact form, in the order given."""
+        ...
+
+    def score(self, query: str, packed: Sequence[bytes]) -> list[float]:
+        """Return one finite score per packed text, in the order given; higher answers better.
+
+        Scores are comparable within one call only.
+        """
+        ...
+
+
+@runtime_checkable
 class Reranker(Protocol):
     """Reads the query together with each candidate and scores how well it answers."""
 

@@ -26,6 +26,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """BM25, not negative."""
     vector_score: float | None = None
     """Cosine similarity, in [-1, 1]."""
+    late_score: float | None = None
+    """What a late reader gave it; None where it was not read. A ranker need not use it."""
     speaker: str | None = None
     session: str | None = None
     turn: int | None = None
@@ -70,7 +72,7 @@ class Ranked(msgspec.Struct, frozen=True, kw_only=True):
     legs: tuple[str, ...] = ()
     """Which legs found it: "text", "vector"; empty for one that only its neighbours brought."""
     parts: dict[str, float] = {}
-    """What each stage added: text, vector, speaker, neighbours, session, date."""
+    """What each stage added: text, vector, late, speaker, neighbours, session, date."""
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ from holdfast.core.clock import Clock, Ids, SystemClock, Uuid7Ids
 from holdfast.core.keyed_locks import KeyedLocks
 
 if TYPE_CHECKING:
-    from holdfast.core.embedding import Embedder, Reranker
+    from holdfast.core.embedding import Embedder, LateReader, Reranker
     from holdfast.core.ranker import Ranker
 
 
@@ -22,4 +22,5 @@ class Runtime(msgspec.Struct, frozen=True, eq=False):
     locks: KeyedLocks = msgspec.field(default_factory=KeyedLocks)
     embedder: Embedder | None = None
     reranker: Reranker | None = None
+    late: LateReader | None = None
     ranker: Ranker | None = None

@@ -1,7 +1,8 @@
 """The recall recipe: from the answers of two legs to one order, by arithmetic alone.
 
 1. A query loses the names of known speakers; turns of a named speaker gain.
-2. The legs' scores, each stretched to 0..1, are blended (convex) or their ranks are (RRF).
+2. The legs' scores, each stretched to 0..1, are blended (convex) or their ranks are (RRF). Where
+   a late reader has read the best ones, its scores take a share of the blend.
 3. A turn gains from the turns next to it in its session,
 4. from how well its session does as a whole,
 5. and from lying near a date that the query names.
@@ -40,6 +41,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     vector_weight: float = 0.6
     rrf_k: float = 60.0
     """The constant of reciprocal rank fusion; 60 is Cormack et al. (2009)."""
+    late_weight: float = 0.4
+    """Share of the blend that a late reader's scores take from both legs, where there is one."""
     candidates: int = 200
     """Hits asked of each leg; 100 finds up to 1.5 % fewer evidence turns, 250 no more."""
     cut_names: bool = True
@@ -65,6 +68,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if not 0.0 <= value <= 10.0:
                 raise Invalid(name, expected="a number from 0 to 10", got=repr(value))
+        if not 0.0 <= self.late_weight <= 1.0:
+            raise Invalid("late_weight", expected="a share, 0 to 1", got=repr(self.late_weight))
         if not self.text_weight + self.vector_weight > 0.0:
             raise Invalid("text_weight", expected="one of the two weights above 0", got="none")
         for name in ("rrf_k", "candidates", "session_best", "date_scale_days"):
@@ -219,8 +224,14 @@ def _stages(
     else:
         text = _stretched([c.text_score for c in candidates], recipe.text_weight)
         vector = _stretched([c.vector_score for c in candidates], recipe.vector_weight)
-    blend = [a + b for a, b in zip(text, vector, strict=True)]
-    stages, totals = {"text": text, "vector": vector}, blend
+    late = [c.late_score for c in candidates]
+    stages = {"text": text, "vector": vector}
+    if recipe.late_weight and any(score is not None for score in late):
+        left = 1.0 - recipe.late_weight
+        stages = {name: [left * share for share in shares] for name, shares in stages.items()}
+        stages["late"] = _stretched(late, recipe.late_weight)
+    blend = [sum(column) for column in zip(*stages.values(), strict=True)]
+    totals = blend
 
     def add(name: str, gains: list[float]) -> None:
         nonlocal totals

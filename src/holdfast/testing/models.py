@@ -65,6 +65,34 @@ class WordReranker:
         return [self._score(query, text) for text in texts]
 
 
+class WordLateReader:
+    """Packs a text as its words; ``score`` counts those that a query has too.
+
+    ``broken`` is raised instead of an answer while it is set; ``packed`` counts what was read.
+    """
+
+    name = "words in common"
+
+    def __init__(self, form: str = "words 1") -> None:
+        self.form = form
+        self.broken: Exception | None = None
+        self.packed: list[str] = []
+
+    def pack(self, texts: Sequence[str]) -> list[bytes]:
+        """The words themselves, in UTF-8."""
+        if self.broken is not None:
+            raise self.broken
+        self.packed += texts
+        return [text.lower().encode() for text in texts]
+
+    def score(self, query: str, packed: Sequence[bytes]) -> list[float]:
+        """How many of the query's words a text has."""
+        if self.broken is not None:
+            raise self.broken
+        words = set(query.lower().split())
+        return [float(len(words & set(one.decode().split()))) for one in packed]
+
+
 def with_models(storage: Storage, **models: Any) -> Storage:
     """The storage with another embedder, reranker or ranker; None for none."""
     return Storage(

@@ -180,6 +180,20 @@ class _OldReaders(_Each):
         return change
 
 
+class _OldTokens(_Each):
+    """What a late reader packed of a memory stays as it first was."""
+
+    def __init__(self, below: Driver) -> None:
+        super().__init__(below)
+        self._first: dict[str, bytes] = {}
+
+    def _broken(self, change: Change) -> Change:
+        if not isinstance(change, Put) or change.collection != "memory_tokens":
+            return change
+        first = self._first.setdefault(change.record["memory_id"], change.record["tokens"])
+        return msgspec.structs.replace(change, record={**change.record, "tokens": first})
+
+
 class _OneByOne(Layer):
     """Each change is a transaction of its own."""
 
@@ -564,6 +578,8 @@ SABOTEURS: Final = (
     _broken("edit forgets the vector",
             "TestDriverSearchFreshness.test_b29_nothing_of_the_old_text_or_vector_is_left",
             _OldVector, arguments={"how": "patch"}),
+    _broken("packed tokens that stay",
+            "TestMemoryLate.test_e8_packed_tokens_come_and_go_with_their_memory", _OldTokens),
     Saboteur("NaN accepted",
              "TestHostileRecords.test_b39_hostile_values_are_refused_and_nothing_is_written",
              _Trusting, arguments=_NAN),

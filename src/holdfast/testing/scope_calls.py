@@ -22,6 +22,7 @@ from holdfast.stores.memory.policy import MemoryPolicy
 from holdfast.stores.memory.repair import RepairJob
 from holdfast.stores.store import Store
 from holdfast.stores.tasks.records import TaskDraft, TaskFilter
+from holdfast.testing.models import WordLateReader, with_models
 
 LATER: Final = timedelta(days=400)
 """How long after the seed the strangers come: everything old, expired or idle is ripe then."""
@@ -313,6 +314,8 @@ _MEMORY_PARTS: Final[dict[str, Call]] = {
     "memory.history.restore": lambda s, i: s.memory.history.restore(i["memory"]),
     "memory.history.set_confidence": lambda s, i: s.memory.history.set_confidence(i["memory"], 0.9),
     "memory.history.supersede": lambda s, i: s.memory.history.supersede(i["memory"], i["archived"]),
+    "memory.late.fill": lambda s, i: with_models(s, late=WordLateReader()).memory.late.fill(),
+    "memory.late.missing": lambda s, i: with_models(s, late=WordLateReader()).memory.late.missing(),
     "memory.namespaces.delete": lambda s, i: s.memory.namespaces.delete(i["agent"]),
     "memory.namespaces.link": lambda s, i: s.memory.namespaces.link(i["agent"], "mine"),
     "memory.namespaces.links": lambda s, i: s.memory.namespaces.links(i["agent"]),

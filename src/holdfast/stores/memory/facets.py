@@ -10,6 +10,7 @@ from holdfast.stores.memory.base import MemoryStore
 from holdfast.stores.memory.consolidate import Consolidation
 from holdfast.stores.memory.history import History
 from holdfast.stores.memory.keep import Keeping
+from holdfast.stores.memory.late import LateReading
 from holdfast.stores.memory.lifecycle import Lifecycle
 from holdfast.stores.memory.namespaces import Namespaces
 from holdfast.stores.memory.repair import Repair
@@ -41,6 +42,11 @@ class Facets(Keeping):
     def repair(self) -> Repair:
         """The queue of memories whose vector is missing."""
         return self._facet(Repair)
+
+    @cached_property
+    def late(self) -> LateReading:
+        """Packed tokens for late interaction, and filling in those that are missing."""
+        return self._facet(LateReading)
 
     @cached_property
     def consolidation(self) -> Consolidation:

@@ -28,6 +28,7 @@ class Found:
     def __init__(self, scope: tuple[str, ...]) -> None:
         """``scope`` are the scope fields that the handle leaves open, in which rows can differ."""
         self.text: dict[str, float] = {}
+        self.late: dict[str, float] = {}
         self.vector: dict[str, float] = {}
         self.rows: dict[str, Record] = {}
         self.whole: dict[str, Record] = {}
@@ -80,11 +81,13 @@ class Found:
     def candidates(self) -> list[Candidate]:
         """Every row as the ranker sees it."""
         text, vector, session = self.text.get, self.vector.get, self._sessions.get
+        late = self.late.get
         return [
             Candidate(
                 key=key,
                 text_score=text(key),
                 vector_score=vector(key),
+                late_score=late(key),
                 speaker=row["speaker"],
                 session=session(key),
                 turn=row["turn"],

@@ -14,6 +14,7 @@ from holdfast.core.search import Search, VectorLeg
 from holdfast.stores.memory.base import TRIES, Embedded, MemoryStore
 from holdfast.stores.memory.fields import fingerprint_of
 from holdfast.stores.memory.filters import open_row, present_at
+from holdfast.stores.memory.late import token_changes
 from holdfast.stores.memory.records import LIVE_KEY, MEMORIES, SPEAKERS, Memory
 
 
@@ -99,7 +100,7 @@ class Keeping(MemoryStore):
             named = {part: row[part] for part in SCOPE_FIELDS}
             before.append(Put(SPEAKERS.name, {**named, "name": row["speaker"]}))
         put = Put(MEMORIES.name, {**row, **made}, ABSENT)
-        return [*before, put, *self._chunk_changes(row, embedded)]
+        return [*before, put, *self._chunk_changes(row, embedded), *token_changes(self, row)]
 
     def _in_the_way(self, row: Record) -> tuple[Memory | None, list[Change]]:
         """Who holds the row's content; or what must be closed first because it has expired."""

@@ -29,6 +29,7 @@ from holdfast.stores.memory.fields import (
     check_one_of,
 )
 from holdfast.stores.memory.filters import MemoryFilters, filter_of, present_at, seen
+from holdfast.stores.memory.late import token_changes, tokens_dropped
 from holdfast.stores.memory.policy import MemoryPolicy
 from holdfast.stores.memory.recall import Mode, Recalling, ask
 from holdfast.stores.memory.recollection import Recollection
@@ -258,7 +259,8 @@ class Memories(Facets):
             after = self._chunk_changes(row, embedded)
         if content is not None:
             stale = self._within(CHUNKS, eq("memory_id", memory_id))
-            after = [DeleteWhere(CHUNKS.name, stale), *after]
+            after = [DeleteWhere(CHUNKS.name, stale), *after, tokens_dropped(memory_id)]
+            after += token_changes(self, row)
         same = None if expected is None else eq("fingerprint", expected)
         when = When(self._within(MEMORIES, is_null("forgotten_at"), same))
         patch = Patch(MEMORIES.name, (memory_id,), Edit(set=edits), when)

@@ -11,7 +11,7 @@ import msgspec
 from holdfast.core.errors import HoldfastError, Invalid, InvalidVector, TooLarge
 from holdfast.core.filter import Filter, InSelect, Record, among, not_null
 from holdfast.core.query import Order, asc
-from holdfast.core.ranker import PreparedQuery, Ranked, Ranker
+from holdfast.core.ranker import Candidate, PreparedQuery, Ranked, Ranker
 from holdfast.core.scope import SCOPE_FIELDS
 from holdfast.core.search import Hit, Hits, Search, TextLeg, VectorLeg
 from holdfast.core.text import analyze
@@ -30,6 +30,7 @@ from holdfast.stores.memory.fields import check_one_of
 from holdfast.stores.memory.filters import present_at
 from holdfast.stores.memory.found import RANKED_BY, Found
 from holdfast.stores.memory.fusion import PlainRanker, SingleLeg
+from holdfast.stores.memory.late import late_scores
 from holdfast.stores.memory.recollection import Recalled, Recollection
 from holdfast.stores.memory.records import (
     CHUNKS,
@@ -51,7 +52,7 @@ CREDITED: Final = 50
 """Best hits of each leg whose neighbours are looked up, or k if that is more: what a weaker hit
 lends lifts no turn into the results (LoCoMo's public part: the same R@10 as with all hits)."""
 RERANKED: Final = 50
-"""How many results a reranker reads."""
+"""How many results a reranker or a late reader reads."""
 WIDEN: Final = 4
 """Factor by which a search that came out short is repeated."""
 
@@ -111,6 +112,7 @@ class Recalling:
         self._ranker = self._ranker_of(asked)
         reranks = asked.rerank and asked.mode == "hybrid" and bool(asked.query)
         self._reranker = store._runtime.reranker if reranks else None
+        self._reads_late = reranks and store._runtime.late is not None
 
     def run(self) -> Recollection:
         """Search as wide as it takes for k results, order them, and say how."""
@@ -273,7 +275,7 @@ class Recalling:
         """The best candidates, each content once: as many as can matter, all with ``explain``."""
         if self._ranker.neighbours:
             self._add_neighbours(found)
-        candidates = found.candidates()
+        candidates = self._read(prepared, found)
         enough = max(self._ask.k, RERANKED if self._reranker is not None else 0)
         count = len(candidates) if self._ask.explain else min(2 * enough, len(candidates))
         while True:
@@ -282,6 +284,19 @@ class Recalling:
             if len(kept) >= enough or len(ranked) < count or count == len(candidates):
                 return kept
             count = len(candidates)
+
+    def _read(self, prepared: PreparedQuery, found: Found) -> list[Candidate]:
+        """The candidates; with a late reader, what it says of the best of them."""
+        candidates = found.candidates()
+        if not self._reads_late:
+            return candidates
+        best = self._ranker.rank(prepared, candidates, RERANKED)
+        rows = {one.key: found.rows[one.key] for one in best}
+        found.late, flag = late_scores(self._store, prepared.dense, rows, found.whole)
+        if flag is not None:
+            self._flags.append(flag)
+        self._stages["late"] = len(found.late)
+        return found.candidates() if found.late else candidates
 
     def _add_neighbours(self, found: Found) -> None:
         """The eligible turns before and after each of the best hits, in one look-up."""

@@ -244,6 +244,26 @@ EMBEDDING_CACHE = Collection.of(
 )
 
 
+class PackedTokens(msgspec.Struct, frozen=True, kw_only=True):
+    """A memory's tokens as a late reader packs them; derived data, deleted with the memory."""
+
+    memory_id: str
+    fingerprint: str
+    """Of the content that was read."""
+    form: str
+    """The model and the packing."""
+    tokens: bytes
+    revision: int = 0
+
+
+TOKENS = Collection.of(
+    PackedTokens,
+    "memory_tokens",
+    key=("memory_id",),
+    references=(Reference("memory_id", MEMORIES.name, "cascade"),),
+)
+
+
 class Archived(msgspec.Struct, frozen=True, kw_only=True):
     """A cold memory, whole and compressed, out of every index."""
 
@@ -293,6 +313,7 @@ COLLECTIONS: Final = (
     SPEAKERS,
     EVENTS,
     EMBEDDING_CACHE,
+    TOKENS,
     ARCHIVE,
     LINKS,
 )

@@ -23,6 +23,7 @@ from holdfast.core.query import Aggregate, asc
 from holdfast.core.values import check_bool, check_count, check_texts
 from holdfast.stores.memory.base import Embedded, MemoryStore
 from holdfast.stores.memory.fields import check_name, check_seconds
+from holdfast.stores.memory.late import token_changes
 from holdfast.stores.memory.records import CHUNKS, MEMORIES
 
 
@@ -167,7 +168,7 @@ class Repair(MemoryStore):
             Edit(set=done),
             When(both(self._leased(job), is_null("forgotten_at"))),
         )
-        changes: list[Change] = [*before, patch]
+        changes: list[Change] = [*before, patch, *token_changes(self, row)]
         if self._spans(row["content"]) or embedded.chunks:
             changes.append(DeleteWhere(CHUNKS.name, eq("memory_id", job.id)))
             changes += self._chunk_changes(row, embedded)
