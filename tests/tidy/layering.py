@@ -27,7 +27,7 @@ JOINTS = frozenset({"", "open", "storage", "aio", "calls", "opening", "config", 
 
 # Native engines belong behind the contract.
 ENGINES = frozenset({"apsw", "sqlite3", "psycopg", "psycopg_pool", "qdrant_client", "redis"})
-SHARED_BY_BACKENDS = "sql"
+SHARED_BY_BACKENDS = frozenset({"sql", "segments"})
 
 
 def breaches(root: Path) -> list[Violation]:
@@ -65,9 +65,9 @@ def _ours(source: tuple[str, ...], target: tuple[str, ...]) -> str:
 
 
 def _same_engine(source: tuple[str, ...], target: tuple[str, ...]) -> bool:
-    """`backends/__init__.py` names nothing; an engine sees itself and the shared SQL."""
+    """`backends/__init__.py` names nothing; an engine sees itself and what all share."""
     own, other = (parts[2] if len(parts) > 2 else "" for parts in (source, target))
-    return own == other or other == SHARED_BY_BACKENDS
+    return own == other or other in SHARED_BY_BACKENDS
 
 
 def _engine(home: str, library: str) -> str:

@@ -31,6 +31,11 @@ def term_hash(term: str) -> bytes:
     return hashlib.blake2b(term.encode(errors="surrogatepass"), digest_size=8).digest()
 
 
+def hashed(term: str) -> int:
+    """A term's hash as a number."""
+    return int.from_bytes(term_hash(term), "little")
+
+
 def pack(collection: Collection, record: Record) -> Packed | None:
     """The record's full text, analysed and packed; None where it has no term."""
     text = "\n".join(record[name] for name in collection.full_text if record[name])

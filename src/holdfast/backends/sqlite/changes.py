@@ -13,9 +13,10 @@ from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.planner import Columns, Planner
 from holdfast.backends.sql.rows import decoded
 from holdfast.backends.sql.terms import Packed, pack
+from holdfast.backends.sqlite.covers import Notes
 from holdfast.backends.sqlite.errors import constraint_conflict
 from holdfast.backends.sqlite.rows import Rows
-from holdfast.backends.sqlite.schema import terms_table, vector_table
+from holdfast.backends.sqlite.schema import terms_source, terms_table, vector_source, vector_table
 from holdfast.core.change import (
     ABSENT,
     Change,
@@ -113,6 +114,7 @@ class Transaction:
         self._now = now
         self._op_id = op_id
         self._rows = Rows(connection, planner, tenant)
+        self._notes = Notes(connection, tenant)
         # Records that this transaction has found; it alone writes, and its deletes forget them.
         self._present: set[tuple[str, Key]] = set()
         # The last number of each sequence that this transaction has drawn, and the first: the ones
@@ -348,17 +350,20 @@ class Transaction:
     def _store_terms(
         self, collection: Collection, row: int, packed: Packed | None, *, fresh: bool
     ) -> None:
+        if packed is not None:
+            self._notes.inserting(terms_source(collection), row)
         store_terms(self._connection, collection, self._tenant, row, packed, fresh=fresh)
 
     def _store_vector(
         self, collection: Collection, name: str, row: int, vector: Any, *, fresh: bool
     ) -> None:
         table = vector_table(collection, name)
+        if not fresh:  # a replacement would not be noted
+            self._connection.execute(f"DELETE FROM {table} WHERE _row = ?", (row,))
         if vector is not None:
+            self._notes.inserting(vector_source(collection, name), row, vector.space)
             text = f"INSERT OR REPLACE INTO {table} (_row, tenant, space, data) VALUES (?, ?, ?, ?)"
             self._connection.execute(text, (row, self._tenant, vector.space, vector.data))
-        elif not fresh:
-            self._connection.execute(f"DELETE FROM {table} WHERE _row = ?", (row,))
 
     def _number(self, collection: Collection, record: Record, values: list[Any]) -> None:
         """Number the record, and the values that will be bound for it."""
@@ -424,11 +429,11 @@ def store_terms(
 ) -> None:
     """Keep a row's analysed text beside it; ``fresh`` says that nothing is there yet."""
     table = terms_table(collection)
+    if not fresh:  # a replacement would not be noted
+        connection.execute(f"DELETE FROM {table} WHERE tenant = ? AND _row = ?", (tenant, row))
     if packed is not None:
         text = f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)"
         connection.execute(text, (tenant, row, *packed))
-    elif not fresh:
-        connection.execute(f"DELETE FROM {table} WHERE tenant = ? AND _row = ?", (tenant, row))
 
 
 _ACTS: Final[dict[type, Callable[..., Outcome]]] = {

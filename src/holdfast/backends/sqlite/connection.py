@@ -21,7 +21,7 @@ Durability = Literal["full", "normal"]
 
 APPLICATION_ID: Final = 0x484F4C44
 """'HOLD' in the file's header, so that tools can tell what the file is."""
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the engine's own tables, kept in the header's user_version."""
 BUSY_SECONDS: Final = 10.0
 """How long a call waits for another process's write."""

@@ -9,6 +9,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from holdfast.backends.segments.cache import CACHE_LIMIT_BYTES, Cache
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sql.rows import decoded, decoded_all
 from holdfast.backends.sql.terms import pack
@@ -28,6 +29,8 @@ from holdfast.backends.sqlite.connection import (
 )
 from holdfast.backends.sqlite.dialect import SqliteDialect
 from holdfast.backends.sqlite.errors import ENGINE_ERRORS, mapped
+from holdfast.backends.sqlite.merger import Merger
+from holdfast.backends.sqlite.merging import SEGMENT_ROWS, TAIL_ROWS, Limits
 from holdfast.backends.sqlite.rows import Rows as RowReader
 from holdfast.backends.sqlite.schema import Schema
 from holdfast.backends.sqlite.writer import Writer
@@ -53,7 +56,9 @@ class SqliteDriver(Driver):
 
     ``durability`` "full" syncs at every commit, so that what is acknowledged survives power loss;
     "normal" may lose the last commits then, never the file's consistency, and shows in health.
-    ``vfs`` names a registered apsw VFS, for fault injection.
+    ``vfs`` names a registered apsw VFS, for fault injection. ``search_cache_bytes`` bounds what
+    searches keep in memory; ``tail_rows`` and ``segment_rows`` say when rows are packed into
+    segments and how many go into one.
     """
 
     name = "sqlite"
@@ -76,10 +81,16 @@ class SqliteDriver(Driver):
         durability: Durability = "full",
         busy_seconds: float = BUSY_SECONDS,
         vfs: str | None = None,
+        search_cache_bytes: int = CACHE_LIMIT_BYTES,
+        tail_rows: int = TAIL_ROWS,
+        segment_rows: int = SEGMENT_ROWS,
     ) -> None:
+        limits = Limits(tail_rows, segment_rows)
+        self._cache = Cache(search_cache_bytes)
         self._clock = clock or SystemClock()
         self._pool = ConnectionPool(path, durability=durability, busy_seconds=busy_seconds, vfs=vfs)
         self._writer = Writer(self._pool)
+        self._merger = Merger(self._pool, self._writer, self._clock, limits)
         self._planner = Planner(SqliteDialect())
         self._preparation = Preparation(self._planner)
 
@@ -161,8 +172,13 @@ class SqliteDriver(Driver):
     def search(self, tenant: str, search: Search) -> Hits:
         from holdfast.backends.sqlite.search import RowSearch  # which loads numpy
 
+        # What this thread's open group has written may be rolled back.
+        keep = self._writer.open_connection is None
         with self._snapshot() as connection:
-            return RowSearch(connection, self._planner, tenant).run(search)
+            reader = RowSearch(
+                connection, self._planner, tenant, self._cache, self._merger, keep=keep
+            )
+            return reader.run(search)
 
     def feed(self, follower: str, *, after: int, limit: int) -> list[FeedEntry]:
         with self._snapshot() as connection:
@@ -192,6 +208,7 @@ class SqliteDriver(Driver):
         return maintenance.health(self._pool, self.name)
 
     def close(self) -> None:
+        self._merger.close()
         self._writer.close()
         self._pool.close()
 

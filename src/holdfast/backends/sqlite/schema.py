@@ -17,6 +17,7 @@ from holdfast.backends.sql.editions import (
 )
 from holdfast.backends.sql.filters import FilterPlanner
 from holdfast.backends.sqlite.connection import APPLICATION_ID, FORMAT, fetched
+from holdfast.backends.sqlite.covers import SEGMENT_TABLES, watch_deletes
 from holdfast.backends.sqlite.dialect import TYPES, SqliteDialect, encode_json
 from holdfast.backends.sqlite.errors import constraint_conflict
 from holdfast.core.collection import Collection, Field
@@ -50,15 +51,27 @@ CREATE TABLE holdfast_journal (
 ) STRICT;
 """
 
+_FORMATS: Final = (ENGINE_TABLES, SEGMENT_TABLES)
+
+
+def terms_source(collection: Collection) -> str:
+    """The name of the table of a collection's analysed text."""
+    return f"{collection.name}__terms"
+
+
+def vector_source(collection: Collection, field: str) -> str:
+    """The name of the table of a vector field."""
+    return f"{collection.name}__{field}"
+
 
 def terms_table(collection: Collection) -> str:
-    """The table of a collection's analysed text."""
-    return quoted(f"{collection.name}__terms")
+    """The table of a collection's analysed text, quoted."""
+    return quoted(terms_source(collection))
 
 
 def vector_table(collection: Collection, field: str) -> str:
-    """The table of a vector field."""
-    return quoted(f"{collection.name}__{field}")
+    """The table of a vector field, quoted."""
+    return quoted(vector_source(collection, field))
 
 
 class Schema:
@@ -71,7 +84,7 @@ class Schema:
     def is_current(self, connection: apsw.Connection) -> bool:
         """Whether the file needs nothing. Raises SchemaNewer where it is of a later edition."""
         stored = _stored(connection)
-        return all(
+        return connection.pragma("user_version") == FORMAT and all(
             c.name in stored and not needs_upgrade(c, stored[c.name]) for c in self._collections
         )
 
@@ -80,12 +93,7 @@ class Schema:
 
         Returns the collections whose full-text index must be derived anew.
         """
-        if connection.pragma("user_version") < FORMAT:
-            for statement in ENGINE_TABLES.split(";\n"):
-                if statement.strip():
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version={FORMAT}")
+        self._bring_up(connection)
         stored, derive = _stored(connection), []
         for collection in self._collections:
             old = stored.get(collection.name)
@@ -98,6 +106,24 @@ class Schema:
                 continue
             self._record(connection, collection, old, now)
         return derive
+
+    @staticmethod
+    def _bring_up(connection: apsw.Connection) -> None:
+        """Make the engine's own tables, those that the file's format lacks."""
+        held = connection.pragma("user_version")
+        for tables in _FORMATS[held:]:
+            for statement in tables.split(";\n"):
+                if statement.strip():
+                    connection.execute(statement)
+        if held == 1:
+            sources = (
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE '%~_~_%'"
+                " ESCAPE '~'"
+            )
+            for (name,) in fetched(connection, sources):
+                watch_deletes(connection, name)
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={FORMAT}")
 
     def _create(self, connection: apsw.Connection, collection: Collection) -> None:
         columns = ["_row INTEGER PRIMARY KEY", "tenant TEXT NOT NULL", "revision INTEGER NOT NULL"]
@@ -173,6 +199,7 @@ class Schema:
             "terms",
             f"{terms} WHERE tenant = OLD.tenant AND _row = OLD._row",
         )
+        watch_deletes(connection, terms_source(collection))
 
     def _create_vectors(
         self, connection: apsw.Connection, collection: Collection, field: str
@@ -185,6 +212,7 @@ class Schema:
         name = quoted(f"{collection.name}__{field}_space")
         connection.execute(f"CREATE INDEX {name} ON {table} (tenant, space)")
         self._follow_deletes(connection, collection, field, f"{table} WHERE _row = OLD._row")
+        watch_deletes(connection, vector_source(collection, field))
 
     @staticmethod
     def _follow_deletes(

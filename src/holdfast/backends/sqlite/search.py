@@ -1,109 +1,88 @@
-"""Search over one tenant's rows: both legs exact, under one filter, as committed."""
+"""Search over one tenant's rows: both legs under one filter, as committed."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import apsw
-import numpy
 
+from holdfast.backends.segments.cache import Cache
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sql.rows import decoded_all
-from holdfast.backends.sql.terms import best, bm25_scores
 from holdfast.backends.sqlite.connection import fetched
-from holdfast.backends.sqlite.schema import terms_table, vector_table
+from holdfast.backends.sqlite.index import Index, Source
+from holdfast.backends.sqlite.merger import Merger
+from holdfast.backends.sqlite.narrowing import Narrowing
+from holdfast.backends.sqlite.schema import terms_source, vector_source
+from holdfast.backends.sqlite.text_search import Scored, TextSearch
+from holdfast.backends.sqlite.vector_search import VectorSearch
 from holdfast.core.collection import Collection
-from holdfast.core.filter import EVERYTHING, Filter, Record
-from holdfast.core.ranking import cosine_scores, exact_cosines
-from holdfast.core.search import Hit, Hits, Search, TextLeg, VectorLeg
-
-_ROUNDING = 1e-4
-"""How far a float32 product may be from the exact cosine; candidates are kept this far below."""
+from holdfast.core.filter import Record
+from holdfast.core.search import Hit, Hits, Search
 
 
 class RowSearch:
     """Runs one search on one connection, inside one read transaction."""
 
-    def __init__(self, connection: apsw.Connection, planner: Planner, tenant: str) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        planner: Planner,
+        tenant: str,
+        cache: Cache,
+        merger: Merger,
+        *,
+        keep: bool,
+    ) -> None:
         self._connection = connection
         self._planner = planner
         self._tenant = tenant
+        self._index = Index(connection, cache, keep=keep)
+        self._merger = merger
 
     def run(self, search: Search) -> Hits:
         """Both legs, and the records that they found."""
         collection = self._planner.collections[search.collection]
-        text = self._text(collection, search.filter, search.text, search.k)
-        vector = self._vector(collection, search.filter, search.vector, search.k, search.minimum)
+        within = Narrowing(self._connection, self._planner, self._tenant, collection, search.filter)
+        text = self._text(search, within)
+        vector, exact = self._vector(search, within)
         read = self._records(collection, {row for row, _ in (*text, *vector)}, search.fields)
         text_hits = _hits(collection, read, text, search.k)
         vector_hits = _hits(collection, read, vector, search.k)
         by_key = {collection.key_of(record): record for record in read.values()}
         kept = {hit.key: by_key[hit.key] for hit in (*text_hits, *vector_hits)}
-        return Hits(text_hits, vector_hits, kept)
+        return Hits(text_hits, vector_hits, kept, exact)
 
-    def _text(
-        self, collection: Collection, where: Filter, leg: TextLeg | None, k: int
-    ) -> list[tuple[int, float]]:
-        if leg is None or not leg.terms or not k:
+    def _text(self, search: Search, within: Narrowing) -> Scored:
+        leg = search.text
+        if leg is None or not leg.terms or not search.k:
             return []
-        table = terms_table(collection)
-        text = f"SELECT _row, length, terms, counts FROM {table} WHERE tenant = ?"
-        rows = fetched(self._connection, text, (self._tenant,))
-        if not rows:
-            return []
-        scores, eligible = bm25_scores(rows, leg)
-        numbers = numpy.fromiter((row[0] for row in rows), "i8", len(rows))
-        if where != EVERYTHING:
-            eligible &= numpy.isin(numbers, self._eligible(collection, where))
-        return [(int(numbers[i]), float(scores[i])) for i in best(scores, eligible, k)]
+        source = Source(terms_source(within.collection), self._tenant)
+        text = TextSearch(self._connection, self._index, source, within)
+        found = text.best(leg, search.k)
+        self._ask_for_merge(source, text.fresh)
+        return found
 
-    def _vector(
-        self,
-        collection: Collection,
-        where: Filter,
-        leg: VectorLeg | None,
-        k: int,
-        minimum: float | None,
-    ) -> list[tuple[int, float]]:
-        if leg is None or not k:
-            return []
-        rows = self._vectors(collection, where, leg)
-        if not rows:
-            return []
-        query = numpy.frombuffer(leg.vector.data, "<f4")
-        matrix = numpy.frombuffer(b"".join(row[1] for row in rows), "<f4").reshape(len(rows), -1)
-        rough = cosine_scores(matrix, query)
-        near = numpy.arange(len(rows))
-        if len(rows) > k:
-            near = numpy.flatnonzero(rough >= numpy.partition(rough, -k)[-k] - _ROUNDING)
-        scores = exact_cosines(matrix[near], query)
-        kept = zip(near, scores, strict=True)
-        return [(rows[i][0], float(s)) for i, s in kept if minimum is None or s >= minimum]
+    def _vector(self, search: Search, within: Narrowing) -> tuple[Scored, bool]:
+        leg = search.vector
+        if leg is None or not search.k:
+            return [], True
+        source = Source(
+            vector_source(within.collection, leg.field),
+            self._tenant,
+            leg.vector.space,
+            leg.vector.width,
+        )
+        vector = VectorSearch(self._index, source, within)
+        found = vector.best(leg, search.k)
+        self._ask_for_merge(source, vector.fresh)
+        scored = zip(found.rows.tolist(), found.scores.tolist(), strict=True)
+        floor = search.minimum
+        return [one for one in scored if floor is None or one[1] >= floor], found.exact
 
-    def _vectors(
-        self, collection: Collection, where: Filter, leg: VectorLeg
-    ) -> list[tuple[int, bytes]]:
-        table, space = vector_table(collection, leg.field), leg.vector.space
-        if where == EVERYTHING:
-            text = f"SELECT _row, data FROM {table} WHERE tenant = ? AND space = ?"
-            found = fetched(self._connection, text, (self._tenant, space))
-        else:
-            shape, values = self._planner.where(self._tenant, collection, where)
-            text = (
-                f"SELECT v._row, v.data FROM {self._planner.dialect.table(collection)} AS t0"
-                f" JOIN {table} AS v ON v._row = t0._row"
-                f" WHERE {self._planner.condition(shape)} AND v.space = ?"
-            )
-            found = fetched(self._connection, text, [*values, space])
-        return [(row, data) for row, data in found if len(data) == len(leg.vector.data)]
-
-    def _eligible(self, collection: Collection, where: Filter) -> Any:
-        shape, values = self._planner.where(self._tenant, collection, where)
-        table = self._planner.dialect.table(collection)
-        text = f"SELECT t0._row FROM {table} AS t0 WHERE {self._planner.condition(shape)}"
-        found = fetched(self._connection, text, values)
-        return numpy.fromiter((row for (row,) in found), "i8", len(found))
+    def _ask_for_merge(self, source: Source, fresh: int) -> None:
+        if fresh >= self._merger.limits.tail_rows:
+            self._merger.ask(source.table, self._tenant)
 
     def _records(
         self, collection: Collection, rows: set[int], fields: tuple[str, ...] | None

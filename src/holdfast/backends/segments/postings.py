@@ -1,0 +1,128 @@
+"""Analysed texts as posting lists: for each term, which rows have it and how often.
+
+Rows are numbered within their segment, at most 65,536 of them, so a posting takes three bytes: two
+for the row and one for the count. A count that does not fit is kept beside. The lists stand in the
+order of their terms' hashes and are cut into blocks, so that a query reads those of its terms only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy
+
+ROW_LIMIT: Final = 65_536
+"""Rows of a segment: their numbers take two bytes."""
+BLOCK: Final = 65_536
+"""Postings of a block."""
+_LARGE: Final = 255
+"""Stands for this count or a greater one, which is kept beside."""
+
+Loader = Callable[[str], Any]
+"""Reads a part of a segment by name: an array, immutable, held by whoever reads."""
+
+_TYPES: Final = {
+    "rows": "<i8", "lengths": "<u4", "terms": "<u8", "starts": "<u4", "places": "<u4",
+    "large": "<u4",
+}  # fmt: skip
+
+
+def part(name: str, data: bytes) -> Any:
+    """The array that a part of this name holds."""
+    return numpy.frombuffer(data, _TYPES.get(name, "u1"))
+
+
+def build(
+    rows: Sequence[int], lengths: Sequence[int], hashes: bytes, sizes: Any, counts: bytes
+) -> dict[str, Any]:
+    """The parts of a segment. ``hashes`` and ``counts`` are those of all rows, end to end."""
+    terms, which = numpy.unique(numpy.frombuffer(hashes, "<u8"), return_inverse=True)
+    owners = numpy.repeat(numpy.arange(len(rows), dtype="u8"), sizes)
+    # One number per posting: term, row and count, so that one plain sort brings all into order.
+    keys = which.astype("u8") << numpy.uint64(40)
+    keys |= owners << numpy.uint64(24)
+    keys |= numpy.frombuffer(counts, "<u4")
+    keys.sort()
+    starts = numpy.searchsorted(keys >> numpy.uint64(40), numpy.arange(terms.size + 1))
+    docs = (keys >> numpy.uint64(24)).astype("<u2")
+    exact = (keys & numpy.uint64(0xFFFFFF)).astype("<u4")
+    places = numpy.flatnonzero(exact >= _LARGE)
+    parts = {
+        "rows": numpy.array(rows, "<i8"),
+        "lengths": numpy.array(lengths, "<u4"),
+        "terms": terms.astype("<u8"),
+        "starts": starts.astype("<u4"),
+        "places": places.astype("<u4"),
+        "large": exact[places],
+    }
+    few = numpy.minimum(exact, _LARGE).astype("u1")
+    for number, start in enumerate(range(0, keys.size, BLOCK)):
+        stop = start + BLOCK
+        block = (docs[start:stop].tobytes(), few[start:stop].tobytes())
+        parts[f"block{number}"] = numpy.frombuffer(b"".join(block), "u1")
+    return parts
+
+
+class Packed:
+    """A segment's texts, read part by part as queries need them."""
+
+    def __init__(self, load: Loader) -> None:
+        self._load = load
+        self.rows = load("rows")
+        self.lengths = load("lengths")
+
+    def find(self, term: int) -> tuple[Any, Any]:
+        """The numbers of the rows with the term, rising, and its counts in them."""
+        terms = self._load("terms")
+        at = int(numpy.searchsorted(terms, numpy.uint64(term)))
+        if at == terms.size or terms[at] != term:
+            return _NONE, _NONE
+        starts = self._load("starts")
+        start, stop = int(starts[at]), int(starts[at + 1])
+        docs, counts = [], []
+        for number in range(start // BLOCK, (stop - 1) // BLOCK + 1):
+            block = self._load(f"block{number}")
+            size = block.size // 3
+            first = number * BLOCK
+            chosen = slice(max(start - first, 0), min(stop - first, size))
+            docs.append(block[: 2 * size].view("<u2")[chosen])
+            counts.append(block[2 * size :][chosen])
+        if len(docs) == 1:
+            return docs[0], self._counted(counts[0], start, stop)
+        return numpy.concatenate(docs), self._counted(numpy.concatenate(counts), start, stop)
+
+    def _counted(self, counts: Any, start: int, stop: int) -> Any:
+        places = self._load("places")
+        first, last = numpy.searchsorted(places, (start, stop))
+        if first == last:
+            return counts
+        exact = counts.astype("u4")
+        exact[places[first:last] - start] = self._load("large")[first:last]
+        return exact
+
+
+class Loose:
+    """Texts that are in no segment yet, end to end; a term is found by looking at all."""
+
+    def __init__(self, texts: Sequence[tuple[int, int, bytes, bytes]]) -> None:
+        count = len(texts)
+        self.rows = numpy.fromiter((text[0] for text in texts), "i8", count)
+        self.lengths = numpy.fromiter((text[1] for text in texts), "u4", count)
+        sizes = numpy.fromiter((len(text[2]) // 8 for text in texts), "i8", count)
+        self._hashes = numpy.frombuffer(b"".join(text[2] for text in texts), "<u8")
+        self._counts = numpy.frombuffer(b"".join(text[3] for text in texts), "<u4")
+        self._owners = numpy.repeat(numpy.arange(count, dtype="u4"), sizes)
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory."""
+        return int(self._hashes.nbytes + self._counts.nbytes + self._owners.nbytes)
+
+    def find(self, term: int) -> tuple[Any, Any]:
+        """The numbers of the rows with the term, rising, and its counts in them."""
+        at = numpy.flatnonzero(self._hashes == numpy.uint64(term))
+        return self._owners[at], self._counts[at]
+
+
+_NONE: Final = numpy.empty(0, "<u2")

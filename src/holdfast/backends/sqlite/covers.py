@@ -1,0 +1,97 @@
+"""What segments cover, and notes of what has changed since: the part that writing knows of.
+
+A source is a table of derived data, such as ``memories__terms``. Its cover, one for each tenant
+that is large enough, says up to which row number segments hold the tenant's rows. Rows above are
+fresh. A row that is written or deleted where a reader may have it already, in a segment or among
+the fresh ones that it keeps in memory, is noted; its copy there is void from that commit on, and
+what the table says of it counts. A note is removed by the merge that has taken the row in.
+
+A reader's picture of a source is therefore right as long as three numbers are what they were: the
+cover's edition, its last note, and the table's last row.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import apsw
+
+from holdfast.backends.sql.dialect import quoted
+
+SEGMENT_TABLES: Final = """
+CREATE TABLE holdfast_covers (
+    id INTEGER PRIMARY KEY, source TEXT NOT NULL, tenant TEXT NOT NULL,
+    high INTEGER NOT NULL DEFAULT 0, edition INTEGER NOT NULL DEFAULT 0,
+    claim BLOB, claimed_until INTEGER, UNIQUE (source, tenant)
+) STRICT;
+CREATE TABLE holdfast_notes (
+    cover INTEGER NOT NULL, seq INTEGER NOT NULL, _row INTEGER NOT NULL,
+    PRIMARY KEY (cover, seq)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX holdfast_notes_row ON holdfast_notes (cover, _row);
+CREATE TABLE holdfast_segments (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, cover INTEGER NOT NULL, state TEXT NOT NULL,
+    space TEXT NOT NULL, width INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL,
+    rows INTEGER NOT NULL, postings INTEGER NOT NULL
+) STRICT;
+CREATE INDEX holdfast_segments_cover ON holdfast_segments (cover, low);
+CREATE TABLE holdfast_segment_parts (
+    id INTEGER PRIMARY KEY, segment INTEGER NOT NULL, name TEXT NOT NULL, number INTEGER NOT NULL,
+    data BLOB NOT NULL, UNIQUE (segment, name, number)
+) STRICT;
+"""
+
+_NEXT_NOTE: Final = "(SELECT coalesce(max(seq), 0) + 1 FROM holdfast_notes WHERE cover = c.id)"
+_NOTE: Final = (
+    f"INSERT OR REPLACE INTO holdfast_notes SELECT c.id, {_NEXT_NOTE}, ?2"
+    " FROM holdfast_covers AS c WHERE c.id = ?1"
+)
+_COVER: Final = """
+SELECT id, max(high, coalesce((SELECT max(_row) FROM holdfast_notes WHERE cover = id), 0))
+FROM holdfast_covers WHERE source = ?1 AND tenant = ?2"""
+
+
+def watch_deletes(connection: apsw.Connection, source: str) -> None:
+    """Note what is deleted from a source, whoever deletes it."""
+    trigger = quoted(f"{source}_noted")
+    connection.execute(
+        f"CREATE TRIGGER IF NOT EXISTS {trigger} AFTER DELETE ON {quoted(source)} BEGIN"
+        f" INSERT OR REPLACE INTO holdfast_notes SELECT c.id, {_NEXT_NOTE}, OLD._row"
+        f" FROM holdfast_covers AS c WHERE c.source = '{source}' AND c.tenant = OLD.tenant; END"
+    )
+
+
+class Notes:
+    """Notes the inserts of one write transaction, for one tenant."""
+
+    def __init__(self, connection: apsw.Connection, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+        # Per source and space: the cover, and the row above which an insert is news to everyone.
+        self._known: dict[tuple[str, str | None], tuple[int, int] | None] = {}
+
+    def inserting(self, source: str, row: int, space: str | None = None) -> None:
+        """A row comes into a source; note it unless it stands above all that are there."""
+        at = (source, space)
+        if at not in self._known:
+            self._known[at] = self._look_up(source, space)
+        known = self._known[at]
+        if known is None:
+            return
+        cover, above = known
+        if row > above:
+            self._known[at] = (cover, row)
+        else:
+            self._connection.execute(_NOTE, (cover, row))
+
+    def _look_up(self, source: str, space: str | None) -> tuple[int, int] | None:
+        found = self._connection.execute(_COVER, (source, self._tenant)).fetchone()
+        if found is None:
+            return None
+        cover, above = found
+        where, values = "tenant = ?", [self._tenant]
+        if space is not None:
+            where, values = f"{where} AND space = ?", [self._tenant, space]
+        text = f"SELECT _row FROM {quoted(source)} WHERE {where} ORDER BY _row DESC LIMIT 1"
+        last = self._connection.execute(text, values).get
+        return cover, max(above, last or 0)

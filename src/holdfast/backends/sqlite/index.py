@@ -1,0 +1,228 @@
+"""A reader's picture of a source: its segments, and beside them what no segment holds yet.
+
+A picture is of one committed state. It is kept, and brought forward by what has come since, or
+used as it is when nothing has; so most searches ask the file two short questions and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import apsw
+import numpy
+
+from holdfast.backends.segments import postings
+from holdfast.backends.segments.bm25 import Run, total_length
+from holdfast.backends.segments.cache import Cache
+from holdfast.backends.sql.dialect import quoted
+from holdfast.backends.sqlite.connection import fetched
+from holdfast.core.errors import Corrupt
+
+_STATE: Final = """
+SELECT id, high, edition, coalesce((SELECT max(seq) FROM holdfast_notes WHERE cover = id), 0)
+FROM holdfast_covers WHERE source = ? AND tenant = ?"""
+_SEGMENTS: Final = """
+SELECT id, low, high, rows FROM holdfast_segments
+WHERE cover = ? AND state = 'live' AND space = ? AND width = ? ORDER BY low"""
+_PARTS: Final = """
+SELECT data FROM holdfast_segment_parts WHERE segment = ? AND name = ? ORDER BY number"""
+_ROW_BYTES: Final = 200
+"""What a row of a tail takes in memory besides its data, about."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table of derived data: of a collection's text, or of one of its vector fields.
+
+    ``space`` and ``width`` are those of the vectors that are meant; of a text "" and 0.
+    """
+
+    table: str
+    tenant: str
+    space: str = ""
+    width: int = 0
+
+    def select(self, columns: str, condition: str) -> tuple[str, list[Any]]:
+        """A statement over the source's rows, and its first values."""
+        where, values = "tenant = ?", [self.tenant]
+        if self.width:
+            where, values = f"{where} AND space = ? AND length(data) = ?", [
+                self.tenant, self.space, 4 * self.width,
+            ]  # fmt: skip
+        return f"SELECT {columns} FROM {quoted(self.table)} WHERE {where} AND {condition}", values
+
+    @property
+    def columns(self) -> str:
+        """What a tail keeps of each row."""
+        return "_row, data" if self.width else "_row, length, terms, counts"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment as the file lists it."""
+
+    id: int
+    low: int
+    high: int
+    rows: int
+
+
+@dataclass
+class Picture:
+    """One committed state of a source."""
+
+    cover: int
+    edition: int
+    seq: int
+    top: int
+    high: int
+    segments: tuple[Segment, ...]
+    noted: Any
+    """Rows whose copies in segments are void, rising."""
+    tail: dict[int, tuple[Any, ...]]
+    """What the table says of rows that no segment holds, or that are noted."""
+    _loose: Any = None
+    _dead: dict[int, Any] = field(default_factory=dict)
+    _totals: dict[int, int] = field(default_factory=dict)
+
+    def dead(self, segment: Segment, rows: Any) -> Any:
+        """The numbers of a segment's rows whose copies are void."""
+        found = self._dead.get(segment.id)
+        if found is None:
+            first, last = numpy.searchsorted(self.noted, (segment.low + 1, segment.high + 1))
+            at = numpy.searchsorted(rows, self.noted[first:last])
+            at[at == rows.size] = 0
+            found = self._dead[segment.id] = at[rows[at] == self.noted[first:last]]
+        return found
+
+    def run(self, segment: Segment, texts: postings.Packed) -> Run:
+        """A segment of texts without what is void in it."""
+        dead = self.dead(segment, texts.rows)
+        total = self._totals.get(segment.id)
+        if total is None:
+            total = self._totals[segment.id] = total_length(texts, dead)
+        return Run(texts, dead, total)
+
+    def loose_run(self) -> Run:
+        """The tail of a text source."""
+        if self._loose is None:
+            texts = postings.Loose(list(self.tail.values()))
+            none = numpy.empty(0, "i8")
+            self._loose = Run(texts, none, total_length(texts, none))
+        found: Run = self._loose
+        return found
+
+    def loose_vectors(self) -> tuple[Any, Any]:
+        """The tail of a vector source: its row numbers, and their vectors as a matrix."""
+        if self._loose is None:
+            rows = numpy.fromiter(self.tail, "i8", len(self.tail))
+            data = b"".join(one[1] for one in self.tail.values())
+            self._loose = rows, numpy.frombuffer(data, "<f4").reshape(len(rows), -1)
+        found: tuple[Any, Any] = self._loose
+        return found
+
+    def size(self) -> int:
+        """Bytes in memory, about."""
+        data = sum(sum(len(v) for v in one if isinstance(v, bytes)) for one in self.tail.values())
+        return 2 * data + _ROW_BYTES * len(self.tail) + int(self.noted.nbytes)
+
+
+class Index:
+    """Pictures and segments as one connection reads them, in one read transaction."""
+
+    def __init__(self, connection: apsw.Connection, cache: Cache, *, keep: bool) -> None:
+        self._connection = connection
+        self._cache = cache
+        # What is not committed may be rolled back, and must not be kept.
+        self._keep = keep
+
+    def picture(self, source: Source) -> Picture | None:
+        """The source as it is; None where it has no cover and its rows are simply read."""
+        found = self._connection.execute(_STATE, (source.table, source.tenant)).fetchone()
+        if found is None:
+            return None
+        cover, high, edition, seq = found
+        top = self._top(source)
+        held: Picture | None = self._cache.get(source)
+        if held is not None and held.edition == edition:
+            if (held.seq, held.top) == (seq, top):
+                return held
+            if held.seq > seq or (held.seq == seq and held.top > top):
+                held = None  # of a later state than this transaction's
+        else:
+            held = None
+        picture = self._made(
+            source, held, Picture(cover, edition, seq, top, high, (), _NO_ROWS, {})
+        )
+        if self._keep:
+            self._cache.put(source, picture, picture.size())
+        return picture
+
+    def loader(self, segment: int) -> Callable[[str], Any]:
+        """Reads the parts of a segment, from memory where they are held."""
+
+        def load(name: str) -> Any:
+            return self._cache.load((segment, name), lambda: self._part(segment, name))
+
+        return load
+
+    def _part(self, segment: int, name: str) -> tuple[Any, int]:
+        pieces = fetched(self._connection, _PARTS, (segment, name))
+        if not pieces:
+            raise Corrupt(
+                "A part of the search index is missing.",
+                hint='`maintain("reindex")` builds it anew from the records.',
+            )
+        data = pieces[0][0] if len(pieces) == 1 else b"".join(piece for (piece,) in pieces)
+        return postings.part(name, data), len(data)
+
+    def _top(self, source: Source) -> int:
+        where, values = "tenant = ?", [source.tenant]
+        if source.width:
+            where, values = "tenant = ? AND space = ?", [source.tenant, source.space]
+        text = f"SELECT _row FROM {quoted(source.table)} WHERE {where} ORDER BY _row DESC LIMIT 1"
+        return self._connection.execute(text, values).get or 0
+
+    def _made(self, source: Source, held: Picture | None, new: Picture) -> Picture:
+        """Fill a picture: from one of an earlier state, or from nothing."""
+        if held is None:
+            new.segments = tuple(
+                Segment(*row)
+                for row in fetched(
+                    self._connection, _SEGMENTS, (new.cover, source.space, source.width)
+                )
+            )
+        else:
+            new.segments = held.segments
+            new.tail = dict(held.tail)
+        since, above = (0, new.high) if held is None else (held.seq, held.top)
+        text = "SELECT _row FROM holdfast_notes WHERE cover = ? AND seq > ?"
+        noted = sorted(row for (row,) in fetched(self._connection, text, (new.cover, since)))
+        fresh = self._rows(source, "_row > ?", max(above, new.high))
+        if noted:
+            for row in noted:
+                new.tail.pop(row, None)
+            listed = apsw.carray(numpy.array(noted, "i8"))
+            fresh += self._rows(source, "_row IN (SELECT value FROM carray(?))", listed)
+        new.tail.update((row[0], row) for row in fresh)
+        before = _NO_ROWS if held is None else held.noted
+        new.noted = numpy.union1d(before, numpy.array(noted, "i8")) if noted else before
+        return new
+
+    def _rows(self, source: Source, condition: str, value: Any) -> list[tuple[Any, ...]]:
+        text, values = source.select(source.columns, condition)
+        return fetched(self._connection, text, [*values, value])
+
+
+def runs(index: Index, picture: Picture) -> Sequence[Run]:
+    """All of a text source."""
+    packed = [
+        picture.run(segment, postings.Packed(index.loader(segment.id)))
+        for segment in picture.segments
+    ]
+    return [*packed, picture.loose_run()] if picture.tail else packed
+
+
+_NO_ROWS: Final = numpy.empty(0, "i8")

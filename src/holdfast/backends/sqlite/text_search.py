@@ -1,0 +1,72 @@
+"""The text leg: BM25 over segments and tail, or over all rows of a small tenant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apsw
+import numpy
+
+from holdfast.backends.segments.bm25 import Run, Scorer, total_length
+from holdfast.backends.segments.postings import Loose
+from holdfast.backends.sqlite.connection import fetched
+from holdfast.backends.sqlite.index import Index, Picture, Source, runs
+from holdfast.backends.sqlite.narrowing import Narrowing
+from holdfast.backends.sql.terms import hashed
+from holdfast.core.search import TextLeg
+
+_SPARE = 16
+"""Hits looked at beyond k, because a filter lets nearly all pass as a rule."""
+_WIDEN = 4
+_SELECTIVE = 2_000
+"""More candidates than this are not looked up one by one; the filter is asked for all its rows."""
+
+Scored = list[tuple[int, float]]
+
+
+class TextSearch:
+    """One text leg, in one read transaction."""
+
+    def __init__(
+        self, connection: apsw.Connection, index: Index, source: Source, within: Narrowing
+    ) -> None:
+        self._connection = connection
+        self._source = source
+        self._within = within
+        self.picture: Picture | None = index.picture(source)
+        self._runs = self._all() if self.picture is None else runs(index, self.picture)
+
+    @property
+    def fresh(self) -> int:
+        """How many rows were read that no segment holds."""
+        loose = self._runs[-1:] if self.picture is None or self.picture.tail else ()
+        return sum(run.count for run in loose)
+
+    def best(self, leg: TextLeg, k: int) -> Scored:
+        """Rows and scores of the best k, and of what ties with the last."""
+        terms = [hashed(term) for term in sorted(set(leg.terms))]
+        scorer = Scorer(self._runs, leg, terms)
+        if self._within.all:
+            return _listed(scorer, *scorer.best(k))
+        count = k + _SPARE
+        while True:
+            docs, scores = scorer.best(count)
+            rows = scorer.rows(docs)
+            passed = numpy.isin(rows, self._within.passing(rows))
+            if passed.sum() >= k or docs.size < count:
+                return _listed(scorer, docs[passed], scores[passed])
+            count = max(count, docs.size) * _WIDEN
+            if count > _SELECTIVE:
+                break
+        allowed = scorer.places(self._within.eligible())
+        return _listed(scorer, *scorer.best(k, allowed))
+
+    def _all(self) -> list[Run]:
+        text, values = self._source.select(self._source.columns, "TRUE")
+        rows = fetched(self._connection, text, values)
+        texts, none = Loose(rows), numpy.empty(0, "i8")
+        return [Run(texts, none, total_length(texts, none))] if rows else []
+
+
+def _listed(scorer: Scorer, docs: Any, scores: Any) -> Scored:
+    return list(zip(scorer.rows(docs).tolist(), scores.tolist(), strict=True))

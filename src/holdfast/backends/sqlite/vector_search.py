@@ -1,0 +1,175 @@
+"""The vector leg: sieved by codes and compared exactly, or compared with every eligible row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy
+
+from holdfast.backends.segments import codes
+from holdfast.backends.sqlite.index import Index, Picture, Source
+from holdfast.backends.sqlite.narrowing import Narrowing
+from holdfast.core.ranking import cosine_scores, exact_cosines
+from holdfast.core.search import VectorLeg
+
+_ROUNDING: Final = 1e-4
+"""How far a float32 product may be from the exact cosine; candidates are kept this far below."""
+_COMPARED: Final = 100
+"""Rows that are compared exactly at least, out of those whose codes are closest ..."""
+_COMPARED_PER_HIT: Final = 2
+"""... and this many more for each hit that is asked for."""
+_SIEVED: Final = 4
+"""How many rows pass the sieve of distances for each that is compared."""
+_WIDEN: Final = 4
+_LISTED: Final = 4_000
+"""More candidates than this are not looked up one by one; the filter is asked for all its rows."""
+_VOID: Final = 0xFFFF
+"""The distance of a row that is no more: greater than that of any."""
+
+
+@dataclass
+class Found:
+    """Rows with their exact cosines, and whether nothing else could have been among them."""
+
+    rows: Any
+    scores: Any
+    exact: bool = True
+
+
+class VectorSearch:
+    """One vector leg, in one read transaction."""
+
+    def __init__(self, index: Index, source: Source, within: Narrowing) -> None:
+        self._index = index
+        self._within = within
+        self.picture: Picture | None = index.picture(source)
+        self.fresh = 0 if self.picture is None else len(self.picture.tail)
+
+    def best(self, leg: VectorLeg, k: int) -> Found:
+        """At least the best k rows and what ties with the last of them."""
+        query = numpy.frombuffer(leg.vector.data, "<f4")
+        if self.picture is None:
+            found = self._compared(leg, query, k, None)
+            self.fresh = max(self.fresh, found.rows.size)
+            return found
+        sieve = _Sieve(self._index, self.picture, query)
+        wanted = _COMPARED + _COMPARED_PER_HIT * k
+        if sieve.count <= wanted:
+            return self._compared(leg, query, k, sieve.everything())
+        return self._sieved(leg, query, k, sieve, wanted)
+
+    def _sieved(self, leg: VectorLeg, query: Any, k: int, sieve: _Sieve, wanted: int) -> Found:
+        """Look candidates up from the closest on, until enough of them have passed the filter."""
+        taken = wanted
+        while True:
+            packed, loose = sieve.closest(taken), sieve.loose(k * taken // wanted)
+            rows, matrix = self._within.vectors(leg, numpy.concatenate((packed, loose)))
+            if self._within.all or taken >= sieve.count:
+                return self._ranked(rows, matrix, query, k, exact=taken >= sieve.count)
+            from_tail = numpy.isin(rows, loose, assume_unique=True).sum()
+            enough = rows.size - from_tail >= wanted or packed.size >= sieve.packed
+            if enough and (from_tail >= k or loose.size >= sieve.loose_rows.size):
+                exact = packed.size >= sieve.packed
+                return self._ranked(rows, matrix, query, k, exact=exact)
+            taken *= _WIDEN
+            if taken > _LISTED:
+                break
+        return self._selected(leg, query, k, sieve, wanted)
+
+    def _selected(self, leg: VectorLeg, query: Any, k: int, sieve: _Sieve, wanted: int) -> Found:
+        """Few rows pass the filter: find out which, and look among them alone."""
+        eligible = self._within.eligible()
+        if eligible.size <= _LISTED:
+            return self._compared(leg, query, k, eligible)
+        sieve.keep(eligible)
+        packed = sieve.closest(wanted)
+        rows = numpy.concatenate((packed, numpy.intersect1d(sieve.loose_rows, eligible)))
+        rows, matrix = self._within.vectors(leg, rows)
+        return self._ranked(rows, matrix, query, k, exact=packed.size >= sieve.packed)
+
+    def _compared(self, leg: VectorLeg, query: Any, k: int, rows: Any) -> Found:
+        """Every row, or every one of these, that passes."""
+        return self._ranked(*self._within.vectors(leg, rows), query, k, exact=True)
+
+    @staticmethod
+    def _ranked(rows: Any, matrix: Any, query: Any, k: int, *, exact: bool) -> Found:
+        if rows.size > k:
+            rough = cosine_scores(matrix, query)
+            near = rough >= numpy.partition(rough, -k)[-k] - _ROUNDING
+            rows, matrix = rows[near], matrix[near]
+        return Found(rows, exact_cosines(matrix, query), exact)
+
+
+class _Sieve:
+    """Distances of all rows from a query, by their codes; those of the tail are cosines."""
+
+    def __init__(self, index: Index, picture: Picture, query: Any) -> None:
+        self._query = query
+        self._codes, self._rows, distances = [], [], []
+        width = codes.words(query.size)
+        for segment in picture.segments:
+            load = index.loader(segment.id)
+            rows, packed = load("rows"), load("codes").view("<u8").reshape(width, -1)
+            distance = codes.distances(packed, query)
+            distance[picture.dead(segment, rows)] = _VOID
+            self._codes.append(packed)
+            self._rows.append(rows)
+            distances.append(distance)
+        self._distance = numpy.concatenate(distances) if distances else numpy.empty(0, "u2")
+        self._bases = numpy.cumsum([0, *(rows.size for rows in self._rows)])
+        self.loose_rows = numpy.empty(0, "i8")
+        self._cosines = numpy.empty(0, "f4")
+        if picture.tail:
+            self.loose_rows, matrix = picture.loose_vectors()
+            self._cosines = cosine_scores(matrix, query)
+        self._count()
+
+    def _count(self) -> None:
+        self.packed = int((self._distance != _VOID).sum())
+        """Rows that segments hold and that count."""
+        self.count = self.packed + self.loose_rows.size
+
+    def everything(self) -> Any:
+        """All rows."""
+        live = numpy.flatnonzero(self._distance != _VOID)
+        return numpy.concatenate((self._numbers(live), self.loose_rows))
+
+    def keep(self, rows: Any) -> None:
+        """Leave out all rows of segments but these, which rise."""
+        for n, held in enumerate(self._rows):
+            distance = self._distance[self._bases[n] : self._bases[n + 1]]
+            distance[~numpy.isin(held, rows, assume_unique=True)] = _VOID
+        self._count()
+
+    def closest(self, count: int) -> Any:
+        """Numbers of the ``count`` rows that the codes say are closest, and of what ties."""
+        places = codes.closest(self._distance, _SIEVED * count)
+        places = places[self._distance[places] != _VOID]
+        if places.size > count:
+            estimated = self._estimates(places)
+            places = places[estimated >= numpy.partition(estimated, -count)[-count]]
+        return self._numbers(places)
+
+    def loose(self, count: int) -> Any:
+        """Numbers of the ``count`` rows of the tail that are closest, and of what ties."""
+        if self._cosines.size <= count:
+            return self.loose_rows
+        limit = numpy.partition(self._cosines, -count)[-count] - _ROUNDING
+        return self.loose_rows[self._cosines >= limit]
+
+    def _estimates(self, places: Any) -> Any:
+        cuts = numpy.searchsorted(places, self._bases)
+        found = [
+            codes.estimates(packed, places[cuts[n] : cuts[n + 1]] - self._bases[n], self._query)
+            for n, packed in enumerate(self._codes)
+        ]
+        return numpy.concatenate(found)
+
+    def _numbers(self, places: Any) -> Any:
+        cuts = numpy.searchsorted(places, self._bases)
+        found = [
+            rows[places[cuts[n] : cuts[n + 1]] - self._bases[n]]
+            for n, rows in enumerate(self._rows)
+        ]
+        return numpy.concatenate([numpy.empty(0, "i8"), *found])
