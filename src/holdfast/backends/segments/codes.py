@@ -1,54 +1,164 @@
-"""One bit per dimension: a first sieve over vectors, 32 times smaller than they are.
+"""Vectors as codes: a bit a dimension to sieve all rows by, two more to order what passes.
 
-The bits are the signs. Rows whose signs agree with the query's in most dimensions are candidates;
-the caller compares those exactly. Codes are kept by word, so that a scan runs along memory.
+A vector is turned first, always in the same way, so that its weight spreads over all dimensions:
+signs say little of a vector that is zero almost everywhere, as hashed words are, and much of the
+same vector turned. The first sieve counts in how many dimensions signs differ. Rows that pass are
+ordered by an estimate of their cosine, from signs and four levels of magnitude. The caller compares
+the first of those exactly.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 import numpy
 
-_BITS = 64
+from holdfast.backends.segments.parts import Loader
+
+_BITS: Final = 64
+_MATRIX_WIDTH: Final = 1_024
+"""Wider vectors are turned step by step; a matrix for them would be too large."""
+_STEP: Final = 0.586
+"""Of the magnitudes, in standard deviations: the best one for a normal distribution (Max, 1960)."""
+_SHIFTS: Final = (0, 2, 4, 6)
+
+
+def padded(width: int) -> int:
+    """Dimensions of a turned vector: a whole number of 64-bit words."""
+    return -(-width // _BITS) * _BITS
 
 
 def words(width: int) -> int:
-    """How many 64-bit words the code of a vector takes."""
-    return -(-width // _BITS)
+    """How many 64-bit words the signs of a vector take."""
+    return padded(width) // _BITS
 
 
-def pack(matrix: Any) -> Any:
-    """The codes of vectors [rows, width] as uint64 [words, rows]."""
+def turned(matrix: Any) -> Any:
+    """Vectors [rows, width] turned, float32 [rows, padded width]."""
+    width = matrix.shape[1]
+    if width > _MATRIX_WIDTH:
+        return _turn(matrix)
+    return matrix @ _rotation(width)
+
+
+@lru_cache(8)
+def _rotation(width: int) -> Any:
+    return _turn(numpy.eye(width, dtype="f4"))
+
+
+def _turn(matrix: Any) -> Any:
+    """Two rounds of random signs and Walsh-Hadamard transforms of blocks, shuffled in between."""
     rows, width = matrix.shape
-    bits = numpy.zeros((rows, words(width) * 8), "u1")
-    packed = numpy.packbits(matrix > 0, axis=1, bitorder="little")
-    bits[:, : packed.shape[1]] = packed
+    full = padded(width)
+    chance = numpy.random.Generator(numpy.random.PCG64(full))
+    first, second = (chance.integers(0, 2, full).astype("f4") * 2 - 1 for _ in range(2))
+    order = numpy.argsort(chance.integers(0, 1 << 62, full), kind="stable")
+    wide = numpy.zeros((rows, full), "f4")
+    wide[:, :width] = matrix
+    return _transformed(_transformed(wide * first)[:, order] * second)
+
+
+def _transformed(wide: Any) -> Any:
+    rows, full = wide.shape
+    block = full & -full
+    step = 1
+    while step < block:
+        pairs = wide.reshape(rows, full // (2 * step), 2, step)
+        sums, gaps = pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]
+        wide = numpy.stack((sums, gaps), axis=2).reshape(rows, full)
+        step *= 2
+    return wide / numpy.float32(block**0.5)
+
+
+def pack(matrix: Any) -> dict[str, Any]:
+    """The parts that stand for vectors [rows, width].
+
+    ``signs``: uint64 [words, rows], by word, so that a scan runs along memory. ``levels``: uint8
+    [rows, padded width / 4], two bits a dimension, a quarter of them at each of four shifts.
+    ``scales``: float32 [rows], one over the length of what they say.
+    """
+    # A row's own scale first, so that neither tiny nor huge numbers overflow on the way.
+    peaks = numpy.abs(matrix).max(axis=1, keepdims=True)
+    wide = turned((matrix / numpy.where(peaks > 0, peaks, 1)).astype("f4"))
+    size = numpy.sqrt((wide * wide).mean(axis=1, keepdims=True)) * numpy.float32(_STEP)
+    level = numpy.minimum(numpy.abs(wide) / numpy.where(size > 0, size, 1), 3).astype("u1")
+    held = 2.0 * level + 1.0
+    quarters = numpy.split(level, 4, axis=1)
+    shifted = [q << shift for q, shift in zip(quarters, _SHIFTS, strict=True)]
+    return {
+        "signs": _signs(wide),
+        "levels": numpy.bitwise_or.reduce(shifted),
+        "scales": (1 / numpy.sqrt((held * held).sum(axis=1))).astype("<f4"),
+    }
+
+
+def joined(packed: list[dict[str, Any]]) -> dict[str, Any]:
+    """The parts for all rows, in order, from those of stretches of them."""
+    return {
+        "signs": numpy.concatenate([one["signs"] for one in packed], axis=1),
+        "levels": numpy.concatenate([one["levels"] for one in packed]),
+        "scales": numpy.concatenate([one["scales"] for one in packed]),
+    }
+
+
+def _signs(wide: Any) -> Any:
+    bits = numpy.packbits(wide > 0, axis=1, bitorder="little")
     return numpy.ascontiguousarray(bits.view("<u8").T)
 
 
-def distances(codes: Any, query: Any) -> Any:
-    """In how many dimensions each row's sign differs from the query's, as uint16."""
-    wanted = pack(query.reshape(1, -1))[:, 0]
-    rows = codes.shape[1]
-    total = numpy.zeros(rows, "u2")
-    differing, count = numpy.empty(rows, "u8"), numpy.empty(rows, "u1")
-    for word, target in zip(codes, wanted, strict=True):
-        numpy.bitwise_xor(word, target, out=differing)
-        numpy.bitwise_count(differing, out=count)
-        total += count
-    return total
+class Packed:
+    """A segment's vectors as codes."""
+
+    def __init__(self, load: Loader, width: int) -> None:
+        self._load = load
+        self._width = width
+        self.rows = load("rows")
+        self.signs = load("signs").reshape(words(width), -1)
+
+    @property
+    def levels(self) -> Any:
+        """Magnitudes, [rows, padded width / 4]."""
+        return self._load("levels").reshape(-1, padded(self._width) // 4)
+
+    @property
+    def scales(self) -> Any:
+        """One over the length of what signs and levels say."""
+        return self._load("scales")
 
 
-def estimates(codes: Any, places: Any, query: Any) -> Any:
-    """What the codes at ``places`` say of the product with the query, weighing each dimension.
+class Query:
+    """A vector that codes are compared with."""
 
-    Signs of the row against numbers of the query: it orders twice as sharply as `distances`, and
-    costs fifty times as much, so it is for those that passed them.
-    """
-    chosen = numpy.ascontiguousarray(codes[:, places].T).view("u1")
-    signs = numpy.unpackbits(chosen, axis=1, count=query.size, bitorder="little")
-    return signs.astype("f4") @ query
+    def __init__(self, vector: Any) -> None:
+        peak = numpy.abs(vector).max()
+        wide = turned((vector / (peak if peak > 0 else 1)).reshape(1, -1).astype("f4"))
+        self._signs = _signs(wide)[:, 0]
+        self._wide = wide[0]
+
+    def distances(self, packed: Packed) -> Any:
+        """In how many dimensions each row's sign differs, as uint16."""
+        rows = packed.rows.size
+        total = numpy.zeros(rows, "u2")
+        differing, count = numpy.empty(rows, "u8"), numpy.empty(rows, "u1")
+        for word, wanted in zip(packed.signs, self._signs, strict=True):
+            numpy.bitwise_xor(word, wanted, out=differing)
+            numpy.bitwise_count(differing, out=count)
+            total += count
+        return total
+
+    def estimates(self, packed: Packed, places: Any) -> Any:
+        """What the codes at ``places`` say of the cosine, up to a factor that is the query's."""
+        chosen = numpy.ascontiguousarray(packed.signs[:, places].T).view("u1")
+        held = numpy.unpackbits(chosen, axis=1, bitorder="little").view("i1")
+        held *= 2
+        held -= 1
+        levels = packed.levels[places]
+        magnitudes = numpy.concatenate([(levels >> shift) & 3 for shift in _SHIFTS], axis=1)
+        magnitudes *= 2
+        magnitudes += 1
+        held *= magnitudes.view("i1")
+        return (held.astype("f4") @ self._wide) * packed.scales[places]
 
 
 def closest(distance: Any, count: int) -> Any:

@@ -7,10 +7,12 @@ order of their terms' hashes and are cut into blocks, so that a query reads thos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy
+
+from holdfast.backends.segments.parts import Loader
 
 ROW_LIMIT: Final = 65_536
 """Rows of a segment: their numbers take two bytes."""
@@ -18,19 +20,6 @@ BLOCK: Final = 65_536
 """Postings of a block."""
 _LARGE: Final = 255
 """Stands for this count or a greater one, which is kept beside."""
-
-Loader = Callable[[str], Any]
-"""Reads a part of a segment by name: an array, immutable, held by whoever reads."""
-
-_TYPES: Final = {
-    "rows": "<i8", "lengths": "<u4", "terms": "<u8", "starts": "<u4", "places": "<u4",
-    "large": "<u4",
-}  # fmt: skip
-
-
-def part(name: str, data: bytes) -> Any:
-    """The array that a part of this name holds."""
-    return numpy.frombuffer(data, _TYPES.get(name, "u1"))
 
 
 def build(

@@ -16,6 +16,7 @@ import numpy
 from holdfast.backends.segments import postings
 from holdfast.backends.segments.bm25 import Run, total_length
 from holdfast.backends.segments.cache import Cache
+from holdfast.backends.segments.parts import part
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sqlite.connection import fetched
 from holdfast.core.errors import Corrupt
@@ -176,7 +177,7 @@ class Index:
                 hint='`maintain("reindex")` builds it anew from the records.',
             )
         data = pieces[0][0] if len(pieces) == 1 else b"".join(piece for (piece,) in pieces)
-        return postings.part(name, data), len(data)
+        return part(name, data), len(data)
 
     def _top(self, source: Source) -> int:
         where, values = "tenant = ?", [source.tenant]

@@ -62,7 +62,7 @@ class Reader:
     def vectors(self) -> Iterator[Built]:
         """A segment for each space and width."""
         rows: dict[tuple[str, int], list[Any]] = {}
-        packed: dict[tuple[str, int], list[Any]] = {}
+        packed: dict[tuple[str, int], list[dict[str, Any]]] = {}
         for stretch in self._stretches("space, data"):
             kinds: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
             for row, space, data in stretch:
@@ -72,8 +72,7 @@ class Reader:
                 rows.setdefault(kind, []).extend(row for row, _ in own)
                 packed.setdefault(kind, []).append(codes.pack(matrix.reshape(len(own), -1)))
         for (space, width), numbers in rows.items():
-            both = numpy.ascontiguousarray(numpy.concatenate(packed[space, width], axis=1))
-            parts = {"rows": numpy.array(numbers, "<i8"), "codes": both}
+            parts = {"rows": numpy.array(numbers, "<i8"), **codes.joined(packed[space, width])}
             yield Built(space, width, len(numbers), 0, parts)
 
     def _stretches(self, columns: str) -> Iterator[list[tuple[Any, ...]]]:

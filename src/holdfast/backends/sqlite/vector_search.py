@@ -15,14 +15,17 @@ from holdfast.core.search import VectorLeg
 
 _ROUNDING: Final = 1e-4
 """How far a float32 product may be from the exact cosine; candidates are kept this far below."""
-_COMPARED: Final = 100
-"""Rows that are compared exactly at least, out of those whose codes are closest ..."""
+_COMPARED: Final = 30
+"""Rows that are compared exactly at least, out of those that their codes put first ..."""
 _COMPARED_PER_HIT: Final = 2
 """... and this many more for each hit that is asked for."""
-_SIEVED: Final = 4
-"""How many rows pass the sieve of distances for each that is compared."""
-_WIDEN: Final = 4
-_LISTED: Final = 4_000
+_SIEVED: Final = 400
+"""Rows that pass the sieve of signs at least ..."""
+_SIEVED_PER_COMPARED: Final = 8
+"""... and this many more for each that is to be compared."""
+_FEW: Final = 256
+"""So many rows are all compared exactly."""
+_LISTED: Final = 1_500
 """More candidates than this are not looked up one by one; the filter is asked for all its rows."""
 _VOID: Final = 0xFFFF
 """The distance of a row that is no more: greater than that of any."""
@@ -55,26 +58,27 @@ class VectorSearch:
             return found
         sieve = _Sieve(self._index, self.picture, query)
         wanted = _COMPARED + _COMPARED_PER_HIT * k
-        if sieve.count <= wanted:
+        if sieve.count <= max(wanted, _FEW):
             return self._compared(leg, query, k, sieve.everything())
         return self._sieved(leg, query, k, sieve, wanted)
 
     def _sieved(self, leg: VectorLeg, query: Any, k: int, sieve: _Sieve, wanted: int) -> Found:
         """Look candidates up from the closest on, until enough of them have passed the filter."""
         taken = wanted
-        while True:
+        rows, matrix = numpy.empty(0, "i8"), numpy.empty((0, query.size), "f4")
+        seen = rows
+        while taken <= _LISTED or not seen.size:
             packed, loose = sieve.closest(taken), sieve.loose(k * taken // wanted)
-            rows, matrix = self._within.vectors(leg, numpy.concatenate((packed, loose)))
-            if self._within.all or taken >= sieve.count:
-                return self._ranked(rows, matrix, query, k, exact=taken >= sieve.count)
+            both = numpy.concatenate((packed, loose))
+            new = self._within.vectors(leg, numpy.setdiff1d(both, seen, assume_unique=True))
+            rows, matrix = numpy.concatenate((rows, new[0])), numpy.concatenate((matrix, new[1]))
             from_tail = numpy.isin(rows, loose, assume_unique=True).sum()
             enough = rows.size - from_tail >= wanted or packed.size >= sieve.packed
             if enough and (from_tail >= k or loose.size >= sieve.loose_rows.size):
                 exact = packed.size >= sieve.packed
                 return self._ranked(rows, matrix, query, k, exact=exact)
-            taken *= _WIDEN
-            if taken > _LISTED:
-                break
+            # As many as it takes if what comes passes as often as what came, and some to spare.
+            seen, taken = both, 2 * taken * max(wanted, k) // max(rows.size, 1)
         return self._selected(leg, query, k, sieve, wanted)
 
     def _selected(self, leg: VectorLeg, query: Any, k: int, sieve: _Sieve, wanted: int) -> Found:
@@ -105,19 +109,17 @@ class _Sieve:
     """Distances of all rows from a query, by their codes; those of the tail are cosines."""
 
     def __init__(self, index: Index, picture: Picture, query: Any) -> None:
-        self._query = query
-        self._codes, self._rows, distances = [], [], []
-        width = codes.words(query.size)
-        for segment in picture.segments:
-            load = index.loader(segment.id)
-            rows, packed = load("rows"), load("codes").view("<u8").reshape(width, -1)
-            distance = codes.distances(packed, query)
-            distance[picture.dead(segment, rows)] = _VOID
-            self._codes.append(packed)
-            self._rows.append(rows)
+        self._query = codes.Query(query)
+        self._packed = [
+            codes.Packed(index.loader(segment.id), query.size) for segment in picture.segments
+        ]
+        distances = [numpy.empty(0, "u2")]
+        for segment, packed in zip(picture.segments, self._packed, strict=True):
+            distance = self._query.distances(packed)
+            distance[picture.dead(segment, packed.rows)] = _VOID
             distances.append(distance)
-        self._distance = numpy.concatenate(distances) if distances else numpy.empty(0, "u2")
-        self._bases = numpy.cumsum([0, *(rows.size for rows in self._rows)])
+        self._distance = numpy.concatenate(distances) if len(distances) != 2 else distances[1]
+        self._bases = numpy.cumsum([0, *(packed.rows.size for packed in self._packed)])
         self.loose_rows = numpy.empty(0, "i8")
         self._cosines = numpy.empty(0, "f4")
         if picture.tail:
@@ -137,14 +139,14 @@ class _Sieve:
 
     def keep(self, rows: Any) -> None:
         """Leave out all rows of segments but these, which rise."""
-        for n, held in enumerate(self._rows):
+        for n, packed in enumerate(self._packed):
             distance = self._distance[self._bases[n] : self._bases[n + 1]]
-            distance[~numpy.isin(held, rows, assume_unique=True)] = _VOID
+            distance[~numpy.isin(packed.rows, rows, assume_unique=True)] = _VOID
         self._count()
 
     def closest(self, count: int) -> Any:
         """Numbers of the ``count`` rows that the codes say are closest, and of what ties."""
-        places = codes.closest(self._distance, _SIEVED * count)
+        places = codes.closest(self._distance, _SIEVED + _SIEVED_PER_COMPARED * count)
         places = places[self._distance[places] != _VOID]
         if places.size > count:
             estimated = self._estimates(places)
@@ -161,15 +163,15 @@ class _Sieve:
     def _estimates(self, places: Any) -> Any:
         cuts = numpy.searchsorted(places, self._bases)
         found = [
-            codes.estimates(packed, places[cuts[n] : cuts[n + 1]] - self._bases[n], self._query)
-            for n, packed in enumerate(self._codes)
+            self._query.estimates(packed, places[cuts[n] : cuts[n + 1]] - self._bases[n])
+            for n, packed in enumerate(self._packed)
         ]
         return numpy.concatenate(found)
 
     def _numbers(self, places: Any) -> Any:
         cuts = numpy.searchsorted(places, self._bases)
         found = [
-            rows[places[cuts[n] : cuts[n + 1]] - self._bases[n]]
-            for n, rows in enumerate(self._rows)
+            packed.rows[places[cuts[n] : cuts[n + 1]] - self._bases[n]]
+            for n, packed in enumerate(self._packed)
         ]
         return numpy.concatenate([numpy.empty(0, "i8"), *found])
