@@ -43,7 +43,9 @@ def open(
     setup: bool = True,
     options: Mapping[str, Any] | None = None,
 ) -> Storage:
-    """Open a store: a path or ``sqlite:///path`` for a file, a ``postgresql://`` URL, ``memory:``.
+    """Open a store: a path or ``sqlite:///path`` for a file, ``postgresql://`` or ``supabase://``.
+
+    ``memory:`` keeps it in this process, for tests.
 
     The handle is bound to ``tenant`` and to what else is named. ``embedder`` is a built-in's
     name, an object, or None for keyword recall alone; ``ranker`` is the recipe unless given.
@@ -108,7 +110,7 @@ def open_driver(
     if not isinstance(url, str) or not url:
         raise Invalid("url", expected="a path or URL", got=url)
     scheme, separator, rest = url.partition(":")
-    if scheme.partition("+")[0] in ("postgresql", "postgres"):
+    if scheme.partition("+")[0] in ("postgresql", "postgres", "supabase"):
         return _postgres(url, clock, durability, busy_seconds, options)
     if options:
         raise Invalid("options", expected="a postgresql:// URL", got="another store")

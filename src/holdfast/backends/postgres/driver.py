@@ -99,7 +99,7 @@ class PostgresDriver(Driver):
         self._show_all = f"SELECT set_config('holdfast.every_tenant', 'on', true){settings}"
 
     def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
-        schema = Schema(self._target.options.schema, collections)
+        schema = Schema(self._target.options.schema, collections, end_users=self._target.supabase)
         stored = self._asked(schema.read)
         if stored is None or not schema.is_current(stored):
             if not create:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from holdfast.backends.postgres import supabase
 from holdfast.core.errors import Invalid
 
 SCHEMES: Final = ("postgresql", "postgres", "postgresql+psycopg", "postgresql+asyncpg")
@@ -63,6 +64,8 @@ class Target(msgspec.Struct, frozen=True):
 
     conninfo: str
     options: Options
+    supabase: bool = False
+    """Whether end users reach the database beside the application."""
 
     def __repr__(self) -> str:
         return f"<Target {self.described()} schema={self.options.schema}>"
@@ -76,7 +79,8 @@ class Target(msgspec.Struct, frozen=True):
 
 def parse(url: str, given: Mapping[str, Any] | None = None) -> Target:
     """The target of a URL, with options from its query and from ``given``, which goes first."""
-    scheme, _, rest = url.partition("://")
+    of_supabase = url.partition(":")[0] == supabase.SCHEME
+    scheme, _, rest = (supabase.database_url(url) if of_supabase else url).partition("://")
     if scheme not in SCHEMES:
         raise Invalid("url", expected="a postgresql:// URL", got="another")
     try:
@@ -85,6 +89,8 @@ def parse(url: str, given: Mapping[str, Any] | None = None) -> Target:
     except ValueError:
         raise Invalid("url", expected="a postgresql:// URL", got="a malformed one") from None
     ours = {name: value for name, value in query if name in ALLOWED}
+    if of_supabase and _port(parts) == supabase.TRANSACTION_POOLER:
+        ours = {"prepare": "off", **ours}
     theirs = [(name, value) for name, value in query if name not in ALLOWED]
     bare = urlunsplit(parts._replace(query=urlencode(theirs, quote_via=quote)))
     options = _options({**ours, **(given or {})})
@@ -92,10 +98,19 @@ def parse(url: str, given: Mapping[str, Any] | None = None) -> Target:
         held = conninfo_to_dict(bare)
         timeout = max(1, round(options.connect_timeout_seconds)) if ours or given else None
         defaults: dict[str, Any] = {**_LIBPQ_DEFAULTS, "connect_timeout": timeout or 5}
+        if of_supabase:
+            defaults["sslmode"] = "require"
         conninfo = make_conninfo(bare, **{k: v for k, v in defaults.items() if k not in held})
     except psycopg.ProgrammingError:
         raise _malformed([name for name, _ in theirs]) from None
-    return Target(conninfo, options)
+    return Target(conninfo, options, of_supabase)
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:  # several hosts, each with its own
+        return None
 
 
 def _malformed(names: list[str]) -> Invalid:

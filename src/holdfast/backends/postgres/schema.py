@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from holdfast.backends.postgres import supabase
 from holdfast.backends.postgres.dialect import TYPES, PostgresDialect, encode_json, literal
 from holdfast.backends.postgres.errors import mapped
 from holdfast.backends.postgres.functions import FORMAT, engine_script, lock_number, row_security
@@ -40,6 +41,8 @@ class Stored:
     extension: str
     """The schema of a pgvector that is installed now and new enough; else empty."""
     collections: dict[str, dict[str, Any]]
+    guarded: bool = True
+    """Whether its tables are shut to Supabase's end users, where there are any."""
 
 
 def short(name: str) -> str:
@@ -67,7 +70,10 @@ def reference_name(collection: Collection, field: str) -> str:
 class Schema:
     """Compares declared collections with those of a store, and upgrades it."""
 
-    def __init__(self, schema: str, collections: Sequence[Collection]) -> None:
+    def __init__(
+        self, schema: str, collections: Sequence[Collection], *, end_users: bool = False
+    ) -> None:
+        self._end_users = end_users
         self._schema = schema
         self._dialect = PostgresDialect(schema)
         self._collections = collections
@@ -76,10 +82,12 @@ class Schema:
     def read(self, wire: Wire) -> Stored | None:
         """What the store says of itself, in one round trip; None where there is none."""
         s = self._dialect.schema
+        guarded = supabase.is_guarded(self._schema) if self._end_users else "true"
         text = (
             "SELECT c.name, c.version, c.shape, c.analysis, m.format, m.vectors,"
             " (SELECT n.nspname || ' ' || e.extversion FROM pg_extension AS e"
-            " JOIN pg_namespace AS n ON n.oid = e.extnamespace WHERE e.extname = 'vector')"
+            " JOIN pg_namespace AS n ON n.oid = e.extnamespace WHERE e.extname = 'vector'),"
+            f" {guarded}"
             f" FROM {s}.holdfast_store AS m LEFT JOIN {s}.holdfast_collections AS c ON true"
         )
         try:
@@ -93,14 +101,14 @@ class Schema:
             for name, version, shape, analysis, *_ in rows
             if name is not None
         }
-        form, vectors, extension = rows[0][4:]
+        form, vectors, extension, shut = rows[0][4:]
         if form > FORMAT:
             raise SchemaNewer(
                 f"The store has format {form}; this version of holdfast knows {FORMAT}.",
                 hint="Upgrade holdfast. Nothing was written.",
                 format=form,
             )
-        return Stored(form, vectors, usable(extension), held)
+        return Stored(form, vectors, usable(extension), held, shut)
 
     def is_current(self, stored: Stored | None) -> bool:
         """Whether the store needs nothing. Raises SchemaNewer where it is of a later edition."""
@@ -108,7 +116,7 @@ class Schema:
             return False
         held = stored.collections
         upgrades = [needs_upgrade(c, held[c.name]) for c in self._collections if c.name in held]
-        return len(upgrades) == len(self._collections) and not any(upgrades)
+        return stored.guarded and len(upgrades) == len(self._collections) and not any(upgrades)
 
     def upgrade(self, wire: Wire, now: datetime) -> tuple[Stored, list[Collection]]:
         """Create and alter what is missing, inside the caller's transaction.
@@ -134,7 +142,14 @@ class Schema:
             script.append(self._record(collection, old, now))
         script.extend(self._foreign_key(c, r) for c in fresh for r in c.references)
         self._run(wire, "\n".join(script))
+        if self._end_users:
+            self._shut_out_end_users(wire)
         return stored, derive
+
+    def _shut_out_end_users(self, wire: Wire) -> None:
+        if wire.rows(wire.run([(f"SELECT {supabase.IS_SUPABASE}", ())])[0]) != [(True,)]:
+            raise supabase.not_supabase()
+        self._run(wire, supabase.guard(self._schema, self._dialect.schema))
 
     def _wait_for_others(self, wire: Wire) -> None:
         number = lock_number(self._schema, "setup")
