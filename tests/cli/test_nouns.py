@@ -258,3 +258,24 @@ def test_memories_move_to_another_model(shell: Shell) -> None:
     assert shell.json("memory", "reembed", "--cancel") == {"cancelled": False, "dropped": False}
     assert shell.json("memory", "reembed") == {**moved, "kept": None}
     shell.refused(2, "memory", "reembed", "--embedder", "none")
+
+
+def test_memories_are_cleaned(shell: Shell) -> None:
+    for text in ("ok thanks", "yes!", "Ada drinks tea"):
+        shell.ok("remember", text)
+    report = {one["category"]: one for one in shell.json("memory", "hygiene")["items"]}
+    assert (report["junk"]["count"], report["echo"]["count"]) == (2, 0)
+    assert "junk" in shell.ok("memory", "hygiene")
+    page = shell.json("memory", "hygiene", "junk", "--limit", "1")
+    assert page["items"][0]["category"] == "junk"
+    rest = shell.json("memory", "hygiene", "junk", "--cursor", page["next_cursor"])
+    assert len(rest["items"]) == 1
+    assert "yes!" in shell.ok("memory", "hygiene", "junk")
+    told = shell.refused(2, "memory", "hygiene", "junk", "--clean")
+    assert "forget 2 memories" in told
+    assert "Would forget 2" in shell.run("memory", "hygiene", "junk", "--clean", "--dry-run").stderr
+    cleaned = shell.json("memory", "hygiene", "junk", "--clean", "--yes")
+    assert (cleaned["count"], cleaned["spared"]) == (2, 0)
+    assert len(shell.json("memory", "list")["items"]) == 1
+    shell.ok("memory", "restore", page["items"][0]["memory"]["id"])
+    shell.refused(2, "memory", "hygiene", "dust")

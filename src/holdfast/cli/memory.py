@@ -14,6 +14,7 @@ from holdfast.cli.recall import COLUMNS, filters_of, narrowing
 from holdfast.cli.values import INSTANT, text_of
 from holdfast.core.errors import NotFound
 from holdfast.storage import Storage
+from holdfast.stores.memory.hygiene import CATEGORIES
 
 LISTED = ("id", "?kind", "?speaker", "content", "?created_at")
 _DETAILS = (
@@ -239,6 +240,45 @@ def reembed(keep_old: bool, drop_old: bool, cancel: bool, batch: int) -> None:
     output.one(shown, tuple(shown))
 
 
+@memory.command("hygiene")
+@click.argument("category", required=False, type=click.Choice(CATEGORIES))
+@click.option("--clean", is_flag=True, help="Forget what the category has; pinned ones stay.")
+@click.option("--limit", default=100, show_default=True, help="How many, up to 1000.")
+@click.option("--cursor", help="Go on after an earlier page.")
+@destroys
+def hygiene(
+    category: Any, clean: bool, limit: int, cursor: str | None, yes: bool, dry_run: bool
+) -> None:
+    """Count what does no good, by category; list the memories of CATEGORY, or forget them.
+
+    Without CATEGORY it reads every memory for each category. What was cleaned comes back by
+    `memory restore`, until it is purged.
+    """
+    with opened() as storage:
+        held = storage.memory.hygiene
+        if category is None:
+            report = held.measure()
+            counts = [
+                {"category": name, **output.plain(one)} for name, one in report.categories.items()
+            ]
+            output.rows(counts, ("category", "count", "share", "pinned"))
+        elif clean:
+            tried = held.clean(category, limit=limit)
+            what = f"forget {tried.count} memories ({category}) and spare {tried.spared} pinned"
+            if confirm(what, yes=yes, dry_run=dry_run):
+                done = held.clean(category, dry_run=False, limit=limit)
+                output.one(done, ("category", "count", "spared"))
+        else:
+            output.pages(
+                lambda n, after: held.list(category, limit=n, cursor=after),
+                ("id", "score", "?other", "content"),
+                limit=limit,
+                cursor=cursor,
+                everything=False,
+                row=_finding,
+            )
+
+
 @memory.command("purge")
 @click.option("--older-than-days", type=float, default=30.0, show_default=True, metavar="DAYS")
 @destroys
@@ -269,6 +309,15 @@ def found(storage: Storage, given: str) -> str:
     if held is None:
         raise _missing()
     return held.id
+
+
+def _finding(one: Any) -> dict[str, Any]:
+    return {
+        "id": one.memory.id,
+        "score": round(one.score, 3),
+        "other": one.other,
+        "content": one.memory.content,
+    }
 
 
 def _missing() -> NotFound:

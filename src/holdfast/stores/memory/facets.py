@@ -9,6 +9,7 @@ from holdfast.stores.memory.archive import Archive
 from holdfast.stores.memory.base import MemoryStore
 from holdfast.stores.memory.consolidate import Consolidation
 from holdfast.stores.memory.history import History
+from holdfast.stores.memory.hygiene import Hygiene
 from holdfast.stores.memory.keep import Keeping
 from holdfast.stores.memory.late import LateReading
 from holdfast.stores.memory.lifecycle import Lifecycle
@@ -52,6 +53,11 @@ class Facets(Keeping):
     def consolidation(self) -> Consolidation:
         """Merging of near duplicates."""
         return self._facet(Consolidation)
+
+    @cached_property
+    def hygiene(self) -> Hygiene:
+        """What does no good: measured, listed, cleaned."""
+        return self._facet(Hygiene)
 
     @cached_property
     def spaces(self) -> Spaces:

@@ -38,6 +38,14 @@ class MemoryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """From here on a new memory counts as a near duplicate."""
     merge_similarity: float = 0.85
 
+    junk_terms: int = 1
+    """A content with fewer distinct terms is junk; see `hygiene` for this and the next ones."""
+    junk_variety: float = 0.25
+    echo_overlap: float = 0.8
+    echo_seconds: float = 600.0
+    conflict_overlap: float = 0.7
+    unrecalled_days: float = 30.0
+
     promote_accesses: int = 3
     promote_window_hours: float = 24.0
     demote_confidence: float = 0.35
@@ -87,6 +95,10 @@ _RANGES = (
     *((name, 0.0, 1e6) for name in ("decay_idle_days", "decay_period_hours", "corroborate_hours")),
     *((name, 0.0, 1e6) for name in ("promote_window_hours", "demote_idle_hours")),
     ("retention_half_life_days", 1e-6, 1e6),
+    *((name, 0.0, 1.0) for name in ("junk_variety", "echo_overlap", "conflict_overlap")),
+    ("junk_terms", 0, 1_000),
+    ("echo_seconds", 0.0, 1e9),
+    ("unrecalled_days", 0.0, 1e6),
     ("promote_accesses", 1, 1_000_000),
     ("short_term_limit", 0, 1_000_000),
     ("chunk_characters", 50, 1_000_000),
