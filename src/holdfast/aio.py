@@ -91,6 +91,8 @@ from holdfast.stores.memory.consolidate import Merged
 from holdfast.stores.memory.fields import MemoryFields, NewMemory
 from holdfast.stores.memory.filters import MemoryFilters
 from holdfast.stores.memory.history import History as SyncHistory
+from holdfast.stores.memory.hygiene import CATEGORIES, Category, Cleaned, Finding, HygieneReport
+from holdfast.stores.memory.hygiene import Hygiene as SyncHygiene
 from holdfast.stores.memory.late import LateReading as SyncLateReading
 from holdfast.stores.memory.lifecycle import BATCH, Removal
 from holdfast.stores.memory.lifecycle import Lifecycle as SyncLifecycle
@@ -125,7 +127,7 @@ from holdfast.stores.sessions.canonical import Canonical as SyncCanonical
 from holdfast.stores.sessions.records import Session, SessionStatus
 from holdfast.stores.sessions.sessions import Begun, NewParticipant
 from holdfast.stores.sessions.sessions import Sessions as SyncSessions
-from holdfast.stores.store import Page
+from holdfast.stores.store import PAGE_LIMIT, Page
 from holdfast.stores.tasks.dependencies import Dependencies as SyncDependencies
 from holdfast.stores.tasks.log import TaskLog as SyncTaskLog
 from holdfast.stores.tasks.projects import Progress
@@ -148,6 +150,7 @@ __all__ = [
     "Dependencies",
     "Grants",
     "History",
+    "Hygiene",
     "KeyValue",
     "Knowledge",
     "KnowledgeReader",
@@ -1226,6 +1229,11 @@ class Memories:
     def consolidation(self) -> Consolidation:
         """Merging of near duplicates."""
         return Consolidation(self._below.consolidation, self._calls)
+
+    @cached_property
+    def hygiene(self) -> Hygiene:
+        """What does no good: measured, listed, cleaned."""
+        return Hygiene(self._below.hygiene, self._calls)
 
     @cached_property
     def spaces(self) -> Spaces:
@@ -2412,6 +2420,42 @@ class Consolidation:
         return await self._calls.run(self._below.run, dry_run=dry_run)
 
 
+class Hygiene:
+    """Junk, near duplicates, echoes, the never recalled and the conflicting, in the bound scope."""
+
+    def __init__(self, below: SyncHygiene, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def measure(self, categories: Sequence[Category] = CATEGORIES) -> HygieneReport:
+        """How many live memories each category has.
+
+        Reads every live memory once per category, with a search for each where they are compared.
+        """
+        return await self._calls.run(self._below.measure, categories)
+
+    async def list(
+        self, category: Category, *, limit: int = 100, cursor: str | None = None
+    ) -> Page[Finding]:
+        """The memories of a category, by id. Limit 1 to 1000.
+
+        A page looks at no more than 2,000 memories, so it may be short, or empty, and still have
+        a ``next_cursor``.
+        """
+        return await self._calls.run(self._below.list, category, limit=limit, cursor=cursor)
+
+    async def clean(
+        self, category: Category, *, dry_run: bool = True, limit: int = PAGE_LIMIT
+    ) -> Cleaned:
+        """Forget the memories of a category; only counts them, unless ``dry_run`` is False.
+
+        At most ``limit`` (1 to 10,000), by id. Pinned ones are spared, as is one that changed
+        since it was judged, or whose other is gone. Each is noted in `history.events` as "cleaned",
+        and `history.restore` brings it back until `lifecycle.purge`.
+        """
+        return await self._calls.run(self._below.clean, category, dry_run=dry_run, limit=limit)
+
+
 class Spaces:
     """The embedding space of the whole tenant's memories, whatever the handle is bound to."""
 
@@ -2809,7 +2853,9 @@ def open(
     options: Mapping[str, Any] | None = None,
     workers: int | None = None,
 ) -> Opening[Storage]:
-    """Open a store: a path or ``sqlite:///path`` for a file, a ``postgresql://`` URL, ``memory:``.
+    """Open a store: a path or ``sqlite:///path`` for a file, ``postgresql://`` or ``supabase://``.
+
+    ``memory:`` keeps it in this process, for tests.
 
     The handle is bound to ``tenant`` and to what else is named. ``embedder`` is a built-in's
     name, an object, or None for keyword recall alone; ``ranker`` is the recipe unless given.

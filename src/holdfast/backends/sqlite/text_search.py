@@ -9,10 +9,10 @@ import numpy
 
 from holdfast.backends.segments.bm25 import Run, Scorer, total_length
 from holdfast.backends.segments.postings import Loose
+from holdfast.backends.sql.terms import hashed
 from holdfast.backends.sqlite.connection import fetched
 from holdfast.backends.sqlite.index import Index, Picture, Source, runs
 from holdfast.backends.sqlite.narrowing import Narrowing
-from holdfast.backends.sql.terms import hashed
 from holdfast.core.search import TextLeg
 
 _SPARE = 16
