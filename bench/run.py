@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import apsw
 
-from bench import peers, report, start
+from bench import peers, postgres, report, start
 from bench.measure import Sheet, measure
 from bench.reads import Reads
 from bench.search.hybrid import HybridSheet
@@ -39,6 +39,7 @@ SHEETS: Final[dict[str, Make]] = {
     "writes-normal": lambda quick: Writes("normal", quick=quick).sheet(1 if quick else 3),
     "point-get": lambda quick: Reads(quick=quick).points(1 if quick else 5),
     "page": lambda quick: Reads(quick=quick).pages(1 if quick else 5),
+    "postgres-shapes": lambda quick: postgres.sheet(1 if quick else 3, quick=quick),
     "start": lambda quick: start.sheet(1 if quick else 5),
     "systems": lambda quick: Systems(quick=quick).sheet(1 if quick else 2),
     "search-vectors-10k": lambda quick: VectorSheet(10_000, quick=quick).sheet(),

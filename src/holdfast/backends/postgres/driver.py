@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 
-from holdfast.backends.postgres import backup, maintenance
+from holdfast.backends.postgres import backup, maintenance, roles
 from holdfast.backends.postgres.dialect import PostgresDialect
 from holdfast.backends.postgres.errors import ENGINE_ERRORS, lost, mapped
 from holdfast.backends.postgres.options import parse
@@ -220,6 +220,21 @@ class PostgresDriver(Driver):
 
     def group(self) -> AbstractContextManager[None]:
         return self._transactions.group()
+
+    def grant(self, role: str, access: roles.Access) -> None:
+        """Give another role what it needs, and no more: "application" or "read-only".
+
+        The connection is the owner's. Forbidden for another one, NotFound for a role that is not
+        there, Invalid for one that row-level security would not bind.
+        """
+        roles.grant(self._desk(), role, access)
+
+    def restore(self, source: str) -> Report:
+        """Fill this store, set up and still empty, from the backup in the folder ``source``.
+
+        The connection is the owner's. Corrupt where a file is not as it was written.
+        """
+        return backup.restore(self._desk(), source)
 
     # --- reading
 

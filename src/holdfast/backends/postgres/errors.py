@@ -64,6 +64,8 @@ def unreachable(error: psycopg.Error) -> HoldfastError:
     state = error.sqlstate or ""
     if state in ("53300", "57P03") or "too many clients" in said or "starting up" in said:
         return Unavailable("The server accepts no connection now.", hint="Try again.")
+    if "authentication failed" in said or "no pg_hba.conf entry" in said:
+        return Forbidden("The server refused the credentials.", hint=reason)
     return Unavailable("The server cannot be reached.", hint=reason)
 
 

@@ -48,9 +48,12 @@ CREATE TABLE {s}.holdfast_journal (
 CREATE FUNCTION {s}.holdfast_enter(who text, op text, moment text) RETURNS void
 LANGUAGE plpgsql AS $body$
 BEGIN
-    PERFORM set_config('holdfast.tenant', who, true);
+    -- Assigned and not performed: an expression is evaluated in place, a PERFORM is a query.
+    who := set_config('holdfast.tenant', who, true);
     -- Shared among writers; `follow` waits for all of them, so that none misses the new follower.
-    PERFORM pg_advisory_xact_lock_shared({writers});
+    IF pg_advisory_xact_lock_shared({writers}) IS NULL THEN
+        RETURN;
+    END IF;
     IF EXISTS (SELECT FROM {s}.holdfast_followers) THEN
         PERFORM set_config('holdfast.journal', 'on', true);
         PERFORM set_config('holdfast.op_id', op, true);

@@ -141,7 +141,11 @@ def _options(given: Mapping[str, Any]) -> Options:
     except msgspec.ValidationError as error:
         found = re.search(r"\$\.(\w+)", str(error))
         name = found[1] if found else "url"
-        raise Invalid(name, expected=str(error).split(" - ")[0], got="another value") from None
+        raise Invalid(name, expected=_expected(str(error)), got="another value") from None
+
+
+def _expected(said: str) -> str:
+    return said.partition(",")[0].removeprefix("Expected ").replace("`", "")
 
 
 def _word(value: Any) -> Any:

@@ -51,6 +51,10 @@ TAKEN: Final = " FOR NO KEY UPDATE SKIP LOCKED"
 """Without KEY, so that neither waits for a record that refers to this one."""
 
 
+class NothingMatched(Exception):
+    """A bare step met no record that its condition allows; nothing was written."""
+
+
 class Step(msgspec.Struct, frozen=True):
     """One change: its statements, and how their results make its outcome."""
 
@@ -202,29 +206,48 @@ class Compiler:
         place = [s.field for s in collection.sequences].index(name)
         return f"(SELECT last FROM s{place})"
 
-    def _patch(self, tenant: str, patch: Patch, texts: Record | None) -> Step:
+    def bare(self, tenant: str, change: Change) -> Step | None:
+        """The step of a patch that is all of its apply: without a guard, and so cheaper.
+
+        Its finish raises NothingMatched where the guard would have; then nothing was written.
+        """
+        if not isinstance(change, Patch):
+            return None
+        derived = self._planner.collections[change.collection]
+        if _touched(change.edit) & {*derived.full_text, *derived.vectors}:
+            return None
+        return self._patch(tenant, change, None, guarded=False)
+
+    def _patch(
+        self, tenant: str, patch: Patch, texts: Record | None, *, guarded: bool = True
+    ) -> Step:
         collection = self._planner.collections[patch.collection]
         columns = self._planner.columns(patch.collection)
         edit, vectors = _without_vectors(collection, patch.edit)
         values: list[Any] = []
         edits = edit_shape(columns.encoder_of, edit, values)
-        shape = ("pg patch", patch.collection, edits, *self._when(tenant, collection, patch))
+        when = self._when(tenant, collection, patch)
+        shape = ("pg patch", patch.collection, edits, guarded, *when)
         values += self._place(tenant, collection, patch)
-        text = self._planner.text(
-            shape,
-            lambda: self._guarded(
-                collection, patch, f"SET {edit_text(self._dialect, edits)}", columns.names[1:]
-            ),
-        )
-        commands: list[Command] = [(text, values)]
+
+        def write() -> str:
+            make = self._guarded if guarded else self._by_key
+            sets = f"SET {edit_text(self._dialect, edits)}"
+            return make(collection, patch, sets, columns.names[1:])
+
+        if not guarded:  # whose text ends before the key of the record that refuses
+            del values[-1 - len(collection.key) :]
+        commands: list[Command] = [(self._planner.text(shape, write), values)]
         written = {**(texts or {}), **edit.set}
         if not set(collection.full_text) <= written.keys():
             written = {}
         commands += self._derived(tenant, collection, patch.key, written, vectors, fresh=False)
 
         def finish(wire: Wire, results: Sequence[PGresult]) -> Outcome:
-            row = wire.rows(results[0])[0]
-            return Outcome(1, (decoded(collection, columns.decode, row),))
+            rows = wire.rows(results[0])
+            if not rows:
+                raise NothingMatched
+            return Outcome(1, (decoded(collection, columns.decode, rows[0]),))
 
         return Step(patch, commands, finish)
 
@@ -277,6 +300,23 @@ class Compiler:
         opening: str = "",
     ) -> str:
         """An UPDATE or DELETE by key that refuses, in the database, where nothing matches."""
+        table = self._dialect.table(collection)
+        opening = f"{opening.rstrip()}, " if opening else "WITH "
+        listed = "".join(f", hit.{quoted(name)}" for name in returned)
+        return (
+            f"{opening}hit AS ({self._by_key(collection, change, sets, returned)})"
+            f" SELECT coalesce(hit.revision, {self._dialect.schema}.holdfast_refuse("
+            f"(SELECT r.revision FROM {table} AS r WHERE {self._same_key(collection, 'r')})))"
+            f"{listed} FROM (SELECT) AS one LEFT JOIN hit ON TRUE"
+        )
+
+    def _by_key(
+        self,
+        collection: Collection,
+        change: Put | Patch | Delete,
+        sets: str | None,
+        returned: Sequence[str],
+    ) -> str:
         table, when = self._dialect.table(collection), change.when
         where = when.filter if isinstance(when, When) else EVERYTHING
         condition = self._planner.condition(self._planner.where("", collection, where)[0])
@@ -288,14 +328,7 @@ class Compiler:
             condition += " AND FALSE"
         what = f"DELETE FROM {table} AS t0" if sets is None else f"UPDATE {table} AS t0 {sets}"
         names = ", ".join((f"t0.{REVISION}", *(f"t0.{quoted(name)}" for name in returned)))
-        opening = f"{opening.rstrip()}, " if opening else "WITH "
-        listed = "".join(f", hit.{quoted(name)}" for name in returned)
-        return (
-            f"{opening}hit AS ({what} WHERE {condition} RETURNING {names})"
-            f" SELECT coalesce(hit.revision, {self._dialect.schema}.holdfast_refuse("
-            f"(SELECT r.revision FROM {table} AS r WHERE {self._same_key(collection, 'r')})))"
-            f"{listed} FROM (SELECT) AS one LEFT JOIN hit ON TRUE"
-        )
+        return f"{what} WHERE {condition} RETURNING {names}"
 
     @staticmethod
     def _same_key(collection: Collection, alias: str) -> str:
@@ -343,19 +376,25 @@ class Compiler:
     def _claim(self, tenant: str, claim: Claim) -> Step:
         collection = self._planner.collections[claim.collection]
         columns = self._planner.columns(claim.collection)
-        source, values = self._planner.claimable(tenant, claim, "", TAKEN)
+        where, values = self._planner.where(tenant, collection, claim.filter)
+        order = full_order(claim.order, collection.key)
+        values.append(claim.limit)
         edits = edit_shape(columns.encoder_of, claim.edit, values)
         values.append(tenant)
 
         def write() -> str:
-            order = self._planner.order_by(full_order(claim.order, collection.key))
+            listed = self._planner.order_by(order)
+            names = ", ".join(f"t0.{quoted(term.field)}" for term in order)
             keys = ", ".join(
                 f"t0.{quoted(n)} AS holdfast_k{i}" for i, n in enumerate(collection.key)
             )
             returned = ", ".join(f"t0.{quoted(name)}" for name in columns.names)
             return (
-                f"WITH taken AS MATERIALIZED ({source}), picked AS (SELECT {keys},"
-                f" row_number() OVER (ORDER BY {order}) AS holdfast_place FROM taken AS t0)"
+                f"WITH taken AS MATERIALIZED (SELECT {names} FROM"
+                f" {self._dialect.table(collection)} AS t0"
+                f" WHERE {self._planner.condition(where)}"
+                f" ORDER BY {listed} LIMIT {MARK}{TAKEN}), picked AS (SELECT {keys},"
+                f" row_number() OVER (ORDER BY {listed}) AS holdfast_place FROM taken AS t0)"
                 f" {self._update_picked(collection, edits)}"
                 f" RETURNING {returned}, p.holdfast_place"
             )
@@ -365,7 +404,7 @@ class Compiler:
             found = tuple(decoded(collection, columns.decode, row) for row in rows)
             return Outcome(len(found), found)
 
-        text = self._planner.text(("pg claim", source, edits), write)
+        text = self._planner.text(("pg claim", claim.collection, where, order, edits), write)
         return Step(claim, [(text, values)], finish)
 
     # --- what is derived

@@ -14,7 +14,7 @@ import msgspec
 from holdfast.backends.postgres.errors import REPEATABLE, lost, mapped
 from holdfast.backends.postgres.pool import Pool
 from holdfast.backends.postgres.refusals import Refusals
-from holdfast.backends.postgres.steps import Compiler, Step
+from holdfast.backends.postgres.steps import Compiler, NothingMatched, Step
 from holdfast.backends.postgres.wire import MARK, Command, ConnectionLost, StatementFailed, Wire
 from holdfast.backends.sql.rows import decoded_all
 from holdfast.core.change import Change, Claim, Outcome, Patch, PatchWhere
@@ -153,6 +153,12 @@ class Transactions:
         """One apply with a commit of its own."""
         changes = operation.changes
         if operation.op_id is None and not any(map(self._compiler.needs_reading, changes)):
+            bare = self._compiler.bare(operation.tenant, changes[0]) if len(changes) == 1 else None
+            if bare is not None:
+                try:
+                    return self._do(wire, [self._entering(operation)], [bare])
+                except NothingMatched:
+                    pass  # the guarded form says why, or finds that it would match by now
             steps = [self._compiler.step(operation.tenant, change) for change in changes]
             # Without a BEGIN, all up to the sync is one transaction, and the sync commits it.
             return self._do(wire, [self._entering(operation)], steps)
