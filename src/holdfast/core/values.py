@@ -35,7 +35,8 @@ JSON_SIZE_LIMIT: Final = 1024 * 1024
 LIST_LIMIT: Final = 1024
 """Most entries of a text list."""
 INT_LIMIT: Final = 2**63
-VECTOR_WIDTH_LIMIT: Final = 16_384
+VECTOR_WIDTH_LIMIT: Final = 16_000
+"""That of pgvector, so that every engine takes the same vectors."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

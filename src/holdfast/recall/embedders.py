@@ -45,7 +45,7 @@ class HashEmbedder:
     """
 
     def __init__(self, width: int = 1024) -> None:
-        """``width`` is 8 to 16,384; narrower vectors collide more (384 finds 2 % less)."""
+        """``width`` is 8 to 16,000; narrower vectors collide more (384 finds 2 % less)."""
         check_count("width", width, 8, VECTOR_WIDTH_LIMIT)
         self._space = EmbeddingSpace("hashed-terms", f"1.{ANALYSIS_VERSION}", width)
         self._terms = _TermFeatures(width)

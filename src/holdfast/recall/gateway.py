@@ -25,7 +25,7 @@ _Answer = TypeVar("_Answer")
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers after which the same request may succeed."""
 _ANSWER_LIMIT: Final = 64 * 1024 * 1024
-"""Longest answer that is read, in bytes: 20 vectors of 16,384 numbers fit ten times."""
+"""Longest answer that is read, in bytes: 20 vectors of 16,000 numbers fit ten times."""
 
 
 class Retries(msgspec.Struct, frozen=True, kw_only=True):

@@ -180,14 +180,16 @@ class PostgresDriver(Driver):
             inside = wire.is_in_transaction()
             rows = RowSearch(wire, self._planner, self._dialect, tenant)
             try:
-                found = rows.run(search, opening[inside:], self._compiler.vectors)
+                return rows.run(
+                    search,
+                    opening[inside:],
+                    () if inside else (("COMMIT", ()),),
+                    self._compiler.vectors,
+                )
             except StatementFailed:
                 if not inside:
                     wire.run([("ROLLBACK", ())])
                 raise
-            if not inside:
-                wire.run([("COMMIT", ())])
-            return found
 
         return self._asked(work)
 

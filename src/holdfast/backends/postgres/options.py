@@ -96,8 +96,8 @@ def parse(url: str, given: Mapping[str, Any] | None = None) -> Target:
     options = _options({**ours, **(given or {})})
     try:
         held = conninfo_to_dict(bare)
-        timeout = max(1, round(options.connect_timeout_seconds)) if ours or given else None
-        defaults: dict[str, Any] = {**_LIBPQ_DEFAULTS, "connect_timeout": timeout or 5}
+        timeout = str(max(1, round(options.connect_timeout_seconds)))
+        defaults = {**_LIBPQ_DEFAULTS, "connect_timeout": timeout}
         if of_supabase:
             defaults["sslmode"] = "require"
         conninfo = make_conninfo(bare, **{k: v for k, v in defaults.items() if k not in held})

@@ -117,7 +117,13 @@ class RowSearch:
         self._dialect = dialect
         self._tenant = tenant
 
-    def run(self, search: Search, opening: Sequence[Command], vectors: str) -> Hits:
+    def run(
+        self,
+        search: Search,
+        opening: Sequence[Command],
+        closing: Sequence[Command],
+        vectors: str,
+    ) -> Hits:
         """Both legs, and the records that they found; two round trips."""
         collection = self._planner.collections[search.collection]
         where = search.filter
@@ -135,7 +141,8 @@ class RowSearch:
         found = [self._wire.rows(result) for result in results]
         by_text = self._text(collection, found.pop(0), text, search.k) if text else []
         by_vector = self._vector(found.pop(0), vector, search.minimum) if vector else []
-        records = self._records(collection, [key for key, _ in (*by_text, *by_vector)])
+        found_keys = [key for key, _ in (*by_text, *by_vector)]
+        records = self._records(collection, found_keys, closing)
         text_hits, vector_hits = (_hits(leg, records, search.k) for leg in (by_text, by_vector))
         kept = {hit.key: records[hit.key] for hit in (*text_hits, *vector_hits)}
         return Hits(text_hits, vector_hits, kept)
@@ -212,8 +219,12 @@ class RowSearch:
         kept = zip(rows, scores, strict=True)
         return [(row[1:], float(s)) for row, s in kept if minimum is None or s >= minimum]
 
-    def _records(self, collection: Collection, keys: list[Key]) -> dict[Key, Record]:
+    def _records(
+        self, collection: Collection, keys: list[Key], closing: Sequence[Command]
+    ) -> dict[Key, Record]:
         if not keys:
+            if closing:
+                self._wire.run(closing)
             return {}
         columns = self._planner.columns(collection.name)
         names = [f"t0.{quoted(name)}" for name in collection.key]
@@ -228,7 +239,8 @@ class RowSearch:
             f"SELECT {columns.listed} FROM {self._dialect.table(collection)} AS t0"
             f" WHERE t0.tenant = {MARK} AND {where}"
         )
-        rows = self._wire.rows(self._wire.run([(text, [self._tenant, *values])])[0])
+        asked = (text, [self._tenant, *values])
+        rows = self._wire.rows(self._wire.run([asked, *closing])[0])
         records = [decoded(collection, columns.decode, row) for row in rows]
         return {collection.key_of(record): record for record in records}
 

@@ -30,6 +30,17 @@ ATTEMPTS: Final = 6
 """How often a write is done that was certainly undone each time."""
 _PAUSE_SECONDS: Final = 0.004
 
+_CLOSING: Final[tuple[Command, ...]] = (
+    # What the journal defers is told now, while this apply's settings hold.
+    ("SET CONSTRAINTS ALL IMMEDIATE", ()),
+    ("SET CONSTRAINTS ALL DEFERRED", ()),
+    ("RELEASE holdfast_apply", ()),
+)
+_UNDOING: Final[tuple[Command, ...]] = (
+    ("ROLLBACK TO holdfast_apply", ()),
+    ("RELEASE holdfast_apply", ()),
+)
+
 _decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
 _encode_outcomes = msgspec.msgpack.Encoder().encode
 
@@ -178,26 +189,31 @@ class Transactions:
             opening.insert(0, ("BEGIN", ()))
         wire = local.wire
         try:
-            outcomes = self._whole(wire, operation, opening)
+            outcomes = self._whole(wire, operation, opening, _CLOSING)
             if outcomes is None:
-                wire.run([("ROLLBACK TO holdfast_apply", ())])
+                wire.run(_UNDOING)
                 return self._known(wire, operation)
-            # What the journal defers is told now, while this apply's settings hold.
-            wire.run([(f"SET CONSTRAINTS ALL {w}", ()) for w in ("IMMEDIATE", "DEFERRED")])
             return outcomes
         except ConnectionLost as error:
             raise lost(error) from error
         except BaseException as error:
             if not wire.broken:
-                wire.run([("ROLLBACK TO holdfast_apply", ())])
+                wire.run(_UNDOING)
             if isinstance(error, StatementFailed):
                 raise mapped(error) from error
             raise
 
     def _whole(
-        self, wire: Wire, operation: Operation, opening: list[Command]
+        self,
+        wire: Wire,
+        operation: Operation,
+        opening: list[Command],
+        closing: Sequence[Command] = (),
     ) -> list[Outcome] | None:
-        """The outcomes inside a transaction; None where the operation id is known already."""
+        """The outcomes inside a transaction; None where the operation id is known already.
+
+        ``closing`` goes with the last statements, and costs no round trip of its own.
+        """
         tenant, op_id = operation.tenant, operation.op_id
         table = f"{self._schema}.holdfast_operations"
         if op_id is not None:
@@ -205,17 +221,23 @@ class Transactions:
             text = f"INSERT INTO {table} VALUES ({MARK}, {MARK}, {MARK}, '', {MARK})"
             opening.append((text, [tenant, op_id, operation.body, self._clock.now()]))
         try:
-            outcomes = self._stepwise(wire, operation, opening)
+            outcomes = self._stepwise(wire, operation, opening, () if op_id else closing)
         except StatementFailed as error:
             if error.constraint == "holdfast_operations_pkey":
                 return None
             raise
         if op_id is not None:
             text = f"UPDATE {table} SET outcomes = {MARK} WHERE tenant = {MARK} AND op_id = {MARK}"
-            wire.run([(text, [_encode_outcomes(outcomes), tenant, op_id])])
+            wire.run([(text, [_encode_outcomes(outcomes), tenant, op_id]), *closing])
         return outcomes
 
-    def _stepwise(self, wire: Wire, operation: Operation, opening: list[Command]) -> list[Outcome]:
+    def _stepwise(
+        self,
+        wire: Wire,
+        operation: Operation,
+        opening: list[Command],
+        closing: Sequence[Command],
+    ) -> list[Outcome]:
         """All changes in order, in one round trip for each run of those that need no reading."""
         outcomes: list[Outcome] = []
         steps: list[Step] = []
@@ -227,7 +249,7 @@ class Transactions:
             outcomes += self._do(wire, opening, steps)
             opening, steps = [], []
             outcomes.append(self._after_reading(wire, operation.tenant, change))
-        return outcomes + self._do(wire, opening, steps)
+        return outcomes + self._do(wire, opening, steps, closing)
 
     def _after_reading(
         self, wire: Wire, tenant: str, change: Patch | PatchWhere | Claim
@@ -253,9 +275,15 @@ class Transactions:
             return Outcome(len(done))
         return Outcome(len(done), tuple(outcome.record for outcome in done))
 
-    def _do(self, wire: Wire, opening: list[Command], steps: list[Step]) -> list[Outcome]:
+    def _do(
+        self,
+        wire: Wire,
+        opening: list[Command],
+        steps: list[Step],
+        closing: Sequence[Command] = (),
+    ) -> list[Outcome]:
         """Steps in one round trip."""
-        commands = [*opening, *(command for step in steps for command in step.commands)]
+        commands = [*opening, *(command for step in steps for command in step.commands), *closing]
         if not commands:
             return []
         try:
