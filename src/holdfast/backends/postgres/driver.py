@@ -141,7 +141,9 @@ class PostgresDriver(Driver):
         extra, added = read_vectors(self._dialect, collection) if query.vectors else ("", 0)
         text, values = self._planner.query(tenant, query, extra)
         rows = self._read(tenant, query.collection, (text, values))
-        records = decoded_all(collection, self._planner.columns(query.collection), rows)
+        order = full_order(query.order, collection.key)
+        columns = self._planner.columns(query.collection, query.fields, order)
+        records = decoded_all(collection, columns, rows)
         if tenant is EVERY_TENANT:
             for record, row in zip(records, rows, strict=True):
                 record["tenant"] = row[-1]
@@ -151,7 +153,6 @@ class PostgresDriver(Driver):
         if query.limit is None or len(records) <= query.limit:
             return Rows(records)
         taken = records[: query.limit]
-        order = full_order(query.order, collection.key)
         return Rows(taken, position(taken[-1], order) if taken else None)
 
     def aggregate(self, tenant: Tenant, aggregate: Aggregate) -> list[Record]:

@@ -14,7 +14,7 @@ from holdfast.backends.postgres.schema import terms_table, vector_table
 from holdfast.backends.postgres.wire import MARK, Command, Wire
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.planner import Planner
-from holdfast.backends.sql.rows import decoded
+from holdfast.backends.sql.rows import decoded_all
 from holdfast.backends.sql.terms import best, bm25_scores, pack
 from holdfast.core.collection import Collection
 from holdfast.core.filter import EVERYTHING, Filter, Record
@@ -142,7 +142,7 @@ class RowSearch:
         by_text = self._text(collection, found.pop(0), text, search.k) if text else []
         by_vector = self._vector(found.pop(0), vector, search.minimum) if vector else []
         found_keys = [key for key, _ in (*by_text, *by_vector)]
-        records = self._records(collection, found_keys, closing)
+        records = self._records(collection, found_keys, search.fields, closing)
         text_hits, vector_hits = (_hits(leg, records, search.k) for leg in (by_text, by_vector))
         kept = {hit.key: records[hit.key] for hit in (*text_hits, *vector_hits)}
         return Hits(text_hits, vector_hits, kept)
@@ -220,13 +220,17 @@ class RowSearch:
         return [(row[1:], float(s)) for row, s in kept if minimum is None or s >= minimum]
 
     def _records(
-        self, collection: Collection, keys: list[Key], closing: Sequence[Command]
+        self,
+        collection: Collection,
+        keys: list[Key],
+        fields: tuple[str, ...] | None,
+        closing: Sequence[Command],
     ) -> dict[Key, Record]:
         if not keys:
             if closing:
                 self._wire.run(closing)
             return {}
-        columns = self._planner.columns(collection.name)
+        columns = self._planner.columns(collection.name, fields)
         names = [f"t0.{quoted(name)}" for name in collection.key]
         if len(names) == 1:
             where, values = f"{names[0]} = ANY({MARK})", [[key[0] for key in keys]]
@@ -241,7 +245,7 @@ class RowSearch:
         )
         asked = (text, [self._tenant, *values])
         rows = self._wire.rows(self._wire.run([asked, *closing])[0])
-        records = [decoded(collection, columns.decode, row) for row in rows]
+        records = decoded_all(collection, columns, rows)
         return {collection.key_of(record): record for record in records}
 
 
