@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
+from holdfast.testing.servers.pooler import Pooler
 from holdfast.testing.servers.run import folder, locked
 from holdfast.testing.servers.shared import shared_url
 
@@ -24,6 +25,8 @@ PASSWORD: Final = "holdfast-test"
 BLANK: Final = "holdfast_test_blank"
 """The template: pgvector, where the server has it, and nothing else."""
 EXTENSION: Final = "vector"
+POOLED: Final = 4
+"""Server connections that the pooler shares among all clients of a role and database."""
 
 _numbers = itertools.count(1)
 
@@ -58,6 +61,10 @@ class Database:
         parts = urlsplit(shared_url(self.name))
         address = f"{role}:{PASSWORD}@{parts.netloc.rpartition('@')[2]}"
         return urlunsplit(parts._replace(netloc=address))
+
+    def pooled_url(self, role: str = OWNER) -> str:
+        """Where a role connects through the run's pooler, which cannot keep prepared statements."""
+        return f"postgresql://{role}@127.0.0.1:{_pooler_port()}/{self.name}?prepare=off"
 
     @property
     def keeper(self) -> psycopg.Connection[Any]:
@@ -104,6 +111,19 @@ def _administrator() -> psycopg.Connection[Any]:
 def _administer(statement: str, *names: str) -> None:
     text = sql.SQL(statement).format(*map(sql.Identifier, names))
     _administrator().execute(text)
+
+
+@cache
+def _pooler_port() -> int:
+    """The first process of the run that asks starts the pooler; the janitor stops it."""
+    url, note = shared_url(), folder() / "pooler"
+    with locked(folder()):
+        if not note.exists():
+            roles = dict.fromkeys((OWNER, APPLICATION), PASSWORD)
+            pooler = Pooler(url, size=POOLED, users=roles)
+            pooler.abandon()
+            note.write_text(str(pooler.port))
+        return int(note.read_text())
 
 
 @cache

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -31,6 +31,7 @@ pool_mode = transaction
 default_pool_size = {size}
 max_client_conn = 1000
 server_idle_timeout = 10
+server_tls_sslmode = prefer
 query_wait_timeout = 30
 ignore_startup_parameters = extra_float_digits
 pidfile = {place}/pgbouncer.pid
@@ -42,10 +43,10 @@ class Pooler:
     """A PgBouncer of one's own before the server at ``url``.
 
     ``size`` is how many server connections the clients of one role and database share. ``users``
-    are the roles that may connect beside the one in the URL.
+    are the roles that may connect beside the one in the URL, and their passwords.
     """
 
-    def __init__(self, url: str, *, size: int, users: Iterable[str] = ()) -> None:
+    def __init__(self, url: str, *, size: int, users: Mapping[str, str] | None = None) -> None:
         self._parts = urlsplit(url)
         self.port = free_port()
         place = new_folder("pgbouncer")
@@ -57,9 +58,9 @@ class Pooler:
             place=place,
         )
         (place / "pgbouncer.ini").write_text(configuration)
-        own = (unquote(self._parts.username or ""), unquote(self._parts.password or ""))
-        names = [own, *((user, "") for user in users)]
-        (place / "users").write_text("".join(f'"{name}" "{word}"\n' for name, word in names))
+        own = {unquote(self._parts.username or ""): unquote(self._parts.password or "")}
+        listed = (f'"{user}" "{word}"\n' for user, word in {**own, **(users or {})}.items())
+        (place / "users").write_text("".join(listed))
         self._process = subprocess.Popen(
             [_program(), "--quiet", str(place / "pgbouncer.ini")],
             cwd="/",
@@ -96,7 +97,7 @@ class Pooler:
 
 
 @contextmanager
-def pooled(url: str, *, size: int, users: Iterable[str] = ()) -> Iterator[Pooler]:
+def pooled(url: str, *, size: int, users: Mapping[str, str] | None = None) -> Iterator[Pooler]:
     """A pooler for the block."""
     pooler = Pooler(url, size=size, users=users)
     try:
