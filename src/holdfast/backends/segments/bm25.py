@@ -146,7 +146,8 @@ class Scorer:
         rest = sum(bound for bound, _, _ in bounded)
         slack = rest * _SLACK
         sums = numpy.zeros(int(self.bases[-1]))
-        docs = scores = None
+        docs: Any = None
+        scores: Any = None
         for number, (bound, term, weight) in enumerate(bounded):
             rest -= bound
             if docs is None:

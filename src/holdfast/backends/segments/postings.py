@@ -53,6 +53,18 @@ def build(
     return parts
 
 
+def made(texts: Sequence[tuple[int, int, bytes, bytes]]) -> dict[str, Any]:
+    """The parts of a segment of texts: row, length, hashes and counts of each."""
+    sizes = numpy.fromiter((len(text[2]) // 8 for text in texts), "i8", len(texts))
+    return build(
+        [text[0] for text in texts],
+        [text[1] for text in texts],
+        b"".join(text[2] for text in texts),
+        sizes,
+        b"".join(text[3] for text in texts),
+    )
+
+
 class Packed:
     """A segment's texts, read part by part as queries need them."""
 
@@ -80,6 +92,18 @@ class Packed:
         if len(docs) == 1:
             return docs[0], self._counted(counts[0], start, stop)
         return numpy.concatenate(docs), self._counted(numpy.concatenate(counts), start, stop)
+
+    def triples(self, alive: Any) -> tuple[Any, Any, Any]:
+        """Term, row and count of every posting of the rows that count; of all with None."""
+        terms, starts = self._load("terms"), self._load("starts")
+        found = [self.find(int(term)) for term in terms]
+        which = numpy.repeat(terms, numpy.diff(starts))
+        docs = numpy.concatenate([_NONE, *(docs for docs, _ in found)])
+        counts = numpy.concatenate([_NONE, *(counts for _, counts in found)])
+        if alive is not None:
+            kept = alive[docs]
+            which, docs, counts = which[kept], docs[kept], counts[kept]
+        return which, self.rows[docs], counts
 
     def _counted(self, counts: Any, start: int, stop: int) -> Any:
         places = self._load("places")

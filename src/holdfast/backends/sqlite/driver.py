@@ -12,20 +12,17 @@ import msgspec
 from holdfast.backends.segments.cache import CACHE_LIMIT_BYTES, Cache
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sql.rows import decoded, decoded_all
-from holdfast.backends.sql.terms import pack
-from holdfast.backends.sqlite import maintenance
+from holdfast.backends.sqlite import maintenance, upkeep
 from holdfast.backends.sqlite.changes import (
     Preparation,
     Prepared,
     PreparedPatch,
     Transaction,
-    store_terms,
 )
 from holdfast.backends.sqlite.connection import (
     BUSY_SECONDS,
     ConnectionPool,
     Durability,
-    fetched,
 )
 from holdfast.backends.sqlite.dialect import SqliteDialect
 from holdfast.backends.sqlite.errors import ENGINE_ERRORS, mapped
@@ -194,7 +191,7 @@ class SqliteDriver(Driver):
 
     def maintain(self, task: Task, **options: Any) -> Report:
         run = maintenance.TASKS[task]
-        desk = maintenance.Desk(self._pool, self._writer, self._planner, self._clock)
+        desk = maintenance.Desk(self._pool, self._writer, self._planner, self._merger, self._clock)
         try:
             return run(desk, **options)
         except ENGINE_ERRORS as error:
@@ -205,7 +202,15 @@ class SqliteDriver(Driver):
             return maintenance.backup(connection, target)
 
     def health(self) -> Health:
-        return maintenance.health(self._pool, self.name)
+        health = maintenance.health(self._pool, self.name)
+        facts = {
+            **health.facts,
+            "search_cache_bytes": self._cache.used_bytes,
+            "search_cache_limit_bytes": self._cache.limit_bytes,
+        }
+        if self._merger.last_error:
+            facts["merge_error"] = self._merger.last_error
+        return msgspec.structs.replace(health, facts=facts)
 
     def close(self) -> None:
         self._merger.close()
@@ -241,12 +246,7 @@ class SqliteDriver(Driver):
     def _upgrade(self, connection: apsw.Connection, schema: Schema) -> None:
         for collection in schema.upgrade(connection, self._clock.now()):
             self._planner.declare(collection)
-            columns = self._planner.columns(collection.name)
-            table = self._planner.dialect.table(collection)
-            text = f"SELECT {columns.listed}, t0.tenant, t0._row FROM {table} AS t0"
-            for row in fetched(connection, text):
-                packed = pack(collection, decoded(collection, columns.decode, row))
-                store_terms(connection, collection, row[-2], row[-1], packed, fresh=False)
+            upkeep.derive(connection, self._planner, collection)
 
     def _apply(
         self,

@@ -47,7 +47,8 @@ class Source:
 
     def select(self, columns: str, condition: str) -> tuple[str, list[Any]]:
         """A statement over the source's rows, and its first values."""
-        where, values = "tenant = ?", [self.tenant]
+        where = "tenant = ?"
+        values: list[Any] = [self.tenant]
         if self.width:
             where, values = f"{where} AND space = ? AND length(data) = ?", [
                 self.tenant, self.space, 4 * self.width,

@@ -15,10 +15,11 @@ from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sql.rows import decoded
 from holdfast.backends.sql.terms import pack
-from holdfast.backends.sqlite import guard
+from holdfast.backends.sqlite import guard, upkeep
 from holdfast.backends.sqlite.changes import Transaction
-from holdfast.backends.sqlite.connection import ConnectionPool, check_header, fetched
+from holdfast.backends.sqlite.connection import FORMAT, ConnectionPool, check_header, fetched
 from holdfast.backends.sqlite.errors import mapped
+from holdfast.backends.sqlite.merger import Merger
 from holdfast.backends.sqlite.schema import terms_table
 from holdfast.backends.sqlite.writer import Writer
 from holdfast.core.change import DeleteWhere
@@ -40,6 +41,7 @@ class Desk(msgspec.Struct, frozen=True, eq=False):
     pool: ConnectionPool
     writer: Writer
     planner: Planner
+    merger: Merger
     clock: Clock
 
 
@@ -159,9 +161,9 @@ def vacuum(desk: Desk) -> Report:
 
 
 def reindex(desk: Desk) -> Report:
-    """Build every index anew from its table."""
+    """Build every index anew from its table, and what searches use from the records."""
     desk.writer.run(lambda connection: connection.execute("REINDEX").fetchall())
-    return Report("reindex", True)
+    return Report("reindex", True, upkeep.rebuild(desk.writer, desk.planner, desk.merger))
 
 
 def integrity(desk: Desk) -> Report:
@@ -173,6 +175,14 @@ def integrity(desk: Desk) -> Report:
         findings.extend(f"pages: {text}" for (text,) in found if text != "ok")
         for collection in desk.planner.collections.values():
             counts[collection.name] = _check_rows(desk.planner, connection, collection, findings)
+        if upkeep.facts(connection)["segments"]:
+            from holdfast.backends.sqlite import verifying  # which loads numpy
+
+            connection.execute("BEGIN")
+            try:
+                findings.extend(verifying.differences(connection))
+            finally:
+                connection.execute("COMMIT")
     return Report("integrity", not findings, counts, findings)
 
 
@@ -180,7 +190,7 @@ def _check_rows(
     planner: Planner, connection: apsw.Connection, collection: Collection, findings: list[str]
 ) -> int:
     columns = planner.columns(collection.name)
-    text = f"SELECT {columns.listed}, t0._row FROM {quoted(collection.name)} AS t0"
+    text = f"SELECT {columns.listed}, t0.tenant, t0._row FROM {quoted(collection.name)} AS t0"
     count = 0
     for row in connection.execute(text):
         count += 1
@@ -191,8 +201,9 @@ def _check_rows(
             continue
         if collection.full_text:
             held = connection.execute(
-                f"SELECT length, terms, counts FROM {terms_table(collection)} WHERE _row = ?",
-                (row[-1],),
+                f"SELECT length, terms, counts FROM {terms_table(collection)}"
+                " WHERE tenant = ? AND _row = ?",
+                row[-2:],
             ).fetchone()
             if held != pack(collection, record):
                 findings.append(f"{collection.name}: the text index differs from record {row[-1]}")
@@ -284,6 +295,8 @@ def health(pool: ConnectionPool, name: str) -> Health:
     try:
         with pool.reading() as connection:
             facts["pages"] = connection.pragma("page_count")
+            if connection.pragma("user_version") == FORMAT:
+                facts.update(upkeep.facts(connection))
         wal = f"{pool.path}-wal"
         facts["bytes"] = os.path.getsize(pool.path)
         facts["wal_bytes"] = os.path.getsize(wal) if os.path.exists(wal) else 0

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import apsw
@@ -119,7 +120,7 @@ class Merging:
             held = "SELECT coalesce(sum(rows), 0) FROM holdfast_segments WHERE cover = ?"
             rows = connection.execute(held, (cover,)).get
             noted: int = connection.execute(notes, (cover,)).get
-            return noted >= max(limit, rows // VOID_SHARE)
+            return noted >= max(limit, int(rows) // VOID_SHARE)
 
     def run(self, source: str, tenant: str) -> bool:
         """Merge once. False where another process is at it, or came first."""
@@ -153,7 +154,7 @@ class Merging:
             more = True
             while more:
                 self._go_on()
-                more = self._writer.run(lambda c, number=number: _remove(c, number))
+                more = self._writer.run(partial(_remove, segment=number))
 
     def _claim(
         self, connection: apsw.Connection, source: str, tenant: str, token: bytes
@@ -244,7 +245,7 @@ class Merging:
         plan.made.append(number)
         for group in _grouped(segment.parts):
             self._go_on()
-            if not self._writer.run(lambda c, group=group: _put_down(c, number, group)):
+            if not self._writer.run(partial(_put_down, segment=number, pieces=group)):
                 raise Lost
 
 

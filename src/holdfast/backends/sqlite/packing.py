@@ -49,15 +49,8 @@ class Reader:
         held = [row for rows in self._stretches("length, terms, counts") for row in rows]
         if not held:
             return
-        sizes = numpy.fromiter((len(row[2]) // 8 for row in held), "i8", len(held))
-        parts = postings.build(
-            [row[0] for row in held],
-            [row[1] for row in held],
-            b"".join(row[2] for row in held),
-            sizes,
-            b"".join(row[3] for row in held),
-        )
-        yield Built("", 0, len(held), int(sizes.sum()), parts)
+        count = sum(len(row[2]) // 8 for row in held)
+        yield Built("", 0, len(held), count, postings.made(held))
 
     def vectors(self) -> Iterator[Built]:
         """A segment for each space and width."""
