@@ -124,25 +124,35 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
         return frozenset((*self.by_name, *self.vectors, REVISION))
 
     @cached_property
-    def _checks(self) -> tuple[tuple[str, bool, Check, int], ...]:
-        """Each field with whether it may lack, its check, and how long plain text may be."""
-        keyed, assigned = self.keyed_fields(), {s.field for s in self.sequences}
-        checks = []
+    def _blank(self) -> Record:
+        return dict.fromkeys((*self.by_name, *self.vectors))
+
+    @cached_property
+    def _required(self) -> tuple[str, ...]:
+        """The fields that a record must bring: not nullable, and not numbered by the engine."""
+        assigned = {s.field for s in self.sequences}
+        return tuple(f.name for f in self.fields if not f.nullable and f.name not in assigned)
+
+    @cached_property
+    def _checks(self) -> dict[str, tuple[Check, int]]:
+        """The check of each field and vector, and how long text may be that needs none."""
+        keyed = self.keyed_fields()
+        checks: dict[str, tuple[Check, int]] = dict.fromkeys(self.vectors, (check_vector, 0))
         for f in self.fields:
             check = CHECKS[f.kind]
             if f.name in keyed and f.kind == "text":
                 check = check_keyed_text
             limit = KEYED_TEXT_LIMIT if check is check_keyed_text else TEXT_LIMIT
-            plain = limit if f.kind == "text" else 0
-            checks.append((f.name, f.nullable or f.name in assigned, check, plain))
-        return tuple(checks)
+            checks[f.name] = (check, limit if f.kind == "text" else 0)
+        return checks
+
+    @cached_property
+    def _text_key(self) -> bool:
+        return all(self.by_name[name].kind == "text" for name in self.key)
 
     @cached_property
     def _value_checks(self) -> dict[str, tuple[bool, Check]]:
-        values = {
-            f.name: (f.nullable, checked[2])
-            for f, checked in zip(self.fields, self._checks, strict=True)
-        }
+        values = {f.name: (f.nullable, self._checks[f.name][0]) for f in self.fields}
         values[REVISION] = (False, CHECKS["int"])
         return values | dict.fromkeys(self.vectors, (True, check_vector))
 
@@ -196,28 +206,26 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
 
     def check_record(self, record: Mapping[str, Any]) -> Record:
         """The whole record in canonical form, or Invalid naming the field that is wrong."""
-        if not isinstance(record, Mapping):
+        if type(record) is not dict and not isinstance(record, Mapping):
             raise Invalid("record", expected="an object", got=record)
-        checked: Record = {}
-        get = record.get
-        for name, optional, check, limit in self._checks:
-            value = get(name)
-            if value is None:
-                if not optional:
-                    expected = "a value" if name in record else "a value for this field"
-                    raise Invalid(name, expected=expected, got="null")
-            elif not limit or type(value) is not str:
-                value = check(name, value)
-            elif value and (len(value) > limit or not value.isascii() or "\x00" in value):
-                # Short ASCII text, as most of it is, was just seen to be sound.
-                value = check(name, value)
-            checked[name] = value
-        for name in self.vectors:
-            value = get(name)
-            checked[name] = None if value is None else check_vector(name, value)
         if not record.keys() <= self._names:
             for name in record.keys() - self._names:
                 self.field(name)
+        checked, checks = self._blank.copy(), self._checks
+        for name, value in record.items():
+            if value is None or name == REVISION:
+                continue
+            check, limit = checks[name]
+            # Short ASCII text, as most of it is, is seen to be sound without a call.
+            sound = type(value) is str and len(value) <= limit
+            if sound and value.isascii() and "\x00" not in value:
+                checked[name] = value
+            else:
+                checked[name] = check(name, value)
+        for name in self._required:
+            if checked[name] is None:
+                expected = "a value" if name in record else "a value for this field"
+                raise Invalid(name, expected=expected, got="null")
         return checked
 
     def check_value(self, name: str, value: object) -> Any:
@@ -245,7 +253,19 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
         """A key in canonical form: one value per key field."""
         if not isinstance(key, tuple) or len(key) != len(self.key):
             raise Invalid("key", expected=f"{len(self.key)} values in a tuple", got=key)
+        if self._text_key and all(map(_is_plain_key, key)):
+            return key
         return tuple(map(self.check_value, self.key, key))
+
+
+def _is_plain_key(value: object) -> bool:
+    """Whether this is short ASCII text, as nearly every key is, and so seen to be sound."""
+    return (
+        type(value) is str
+        and len(value) <= KEYED_TEXT_LIMIT
+        and value.isascii()
+        and "\x00" not in value
+    )
 
 
 def _field(declared: msgspec.structs.FieldInfo) -> Field:

@@ -13,10 +13,13 @@ import msgspec
 
 from holdfast.core.change import ABSENT, Condition, Delete, DeleteWhere, Put, Revision, When
 from holdfast.core.collection import REVISION, Collection, Index
+from holdfast.core.driver import Driver
 from holdfast.core.errors import Conflict, Invalid, NotFound
 from holdfast.core.filter import Filter, Prefix, Record, both, either, eq, gt, is_null, le, not_null
 from holdfast.core.marks import grouped
 from holdfast.core.query import asc
+from holdfast.core.runtime import Runtime
+from holdfast.core.scope import Scope
 from holdfast.core.values import check_count, check_json, check_text
 from holdfast.stores.store import Page, Store
 
@@ -60,6 +63,10 @@ class KeyValue(Store):
     """Named JSON values of the bound scope."""
 
     collections = (ENTRIES,)
+
+    def __init__(self, driver: Driver, scope: Scope, runtime: Runtime) -> None:
+        super().__init__(driver, scope, runtime)
+        self._place = tuple(self._scope_fields().values())
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value, or ``default`` when there is no live entry."""
@@ -166,7 +173,7 @@ class KeyValue(Store):
         return self._apply(doomed)[0].count
 
     def _key(self, key: str) -> tuple[str, ...]:
-        return (*self._scope_fields().values(), key)
+        return (*self._place, key)
 
     def _stored(self, key: str) -> Record | None:
         if not isinstance(key, str) or not key:

@@ -61,6 +61,7 @@ class Store:
         self._scope = scope
         self._runtime = runtime
         self._bound = scope.bound()
+        self._signing_key: bytes | None = None
 
     def _now(self) -> datetime:
         return self._runtime.clock.now()
@@ -173,7 +174,9 @@ class Store:
         return Page([build(record) for record in rows.records], following)
 
     def _cursor_key(self) -> bytes:
-        """The tenant's signing key, made at its first cursor."""
+        """The tenant's signing key, made at its first cursor, and the same ever after."""
+        if self._signing_key is not None:
+            return self._signing_key
         fact = self._driver.get(self._scope.tenant, FACTS.name, ("cursor_key",))
         if fact is None:
             made = Put(
@@ -183,7 +186,8 @@ class Store:
                 fact = self._apply(made)[0].record
             except Conflict:
                 fact = self._require(FACTS, "cursor_key")
-        return bytes.fromhex(fact["value"])
+        self._signing_key = bytes.fromhex(fact["value"])
+        return self._signing_key
 
 
 def _body(asked: tuple[Any, ...]) -> bytes | None:

@@ -6,6 +6,7 @@ Identifiers come from declared collections only. A statement and its values trav
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -38,8 +39,12 @@ class Columns(msgspec.Struct, frozen=True, eq=False):
 
     names: tuple[str, ...]
     """``revision`` first, then the fields in their declared order."""
-    encoders: tuple[tuple[str, Codec | None], ...]
-    decoders: tuple[tuple[str, Codec], ...]
+    fields_of: Callable[[Record], tuple[Any, ...]]
+    """A record's field values, in order."""
+    encoders: tuple[tuple[int, Codec], ...]
+    """Which of these are not bound as they are."""
+    decoders: tuple[tuple[int, str, Codec], ...]
+    """Which of a row's columns are not read as they are."""
     key_encoders: tuple[Codec | None, ...]
     encoder_of: Mapping[str, Codec | None]
     listed: str
@@ -49,10 +54,11 @@ class Columns(msgspec.Struct, frozen=True, eq=False):
 
     def encode(self, record: Record) -> list[Any]:
         """The field values to bind, in order, without revision."""
-        return [
-            record[name] if encode is None or record[name] is None else encode(record[name])
-            for name, encode in self.encoders
-        ]
+        values = list(self.fields_of(record))
+        for at, encode in self.encoders:
+            if values[at] is not None:
+                values[at] = encode(values[at])
+        return values
 
     def place(self, name: str) -> int:
         """Where a field's value is in what `encode` gives."""
@@ -68,8 +74,8 @@ class Columns(msgspec.Struct, frozen=True, eq=False):
     def decode(self, row: tuple[Any, ...]) -> Record:
         """The record in a row that was read by ``listed``."""
         record = dict(zip(self.names, row, strict=False))
-        for name, decode in self.decoders:
-            value = record[name]
+        for at, name, decode in self.decoders:
+            value = row[at]
             if value is not None:
                 record[name] = decode(value)
         return record
@@ -77,8 +83,7 @@ class Columns(msgspec.Struct, frozen=True, eq=False):
     def decode_all(self, rows: Sequence[tuple[Any, ...]]) -> list[Record]:
         """What `decode` gives for each row, column by column: a quarter faster for a page."""
         columns: list[Any] = list(zip(*rows, strict=True))
-        for name, decode in self.decoders if rows else ():
-            at = self.names.index(name)
+        for at, _, decode in self.decoders if rows else ():
             columns[at] = [None if value is None else decode(value) for value in columns[at]]
         return [dict(zip(self.names, row, strict=False)) for row in zip(*columns, strict=True)]
 
@@ -105,9 +110,11 @@ class Planner:
         for holder in self.collections.values():
             for reference in holder.references:
                 self._dependents.setdefault(reference.collection, []).append((holder, reference))
+        encoders = [dialect.encoder(f.kind) for f in collection.fields]
         self._columns[collection.name] = Columns(
             **self._read(collection, tuple(collection.by_name)),
-            encoders=tuple((f.name, dialect.encoder(f.kind)) for f in collection.fields),
+            fields_of=_picker([f.name for f in collection.fields]),
+            encoders=tuple((at, encode) for at, encode in enumerate(encoders) if encode),
             encoder_of={f.name: dialect.encoder(f.kind) for f in collection.fields},
             key_encoders=tuple(dialect.encoder(collection.by_name[n].kind) for n in collection.key),
             watched=frozenset(
@@ -148,10 +155,10 @@ class Planner:
         """The parts of Columns by which rows are read."""
         names = (REVISION, *fields)
         kinds = ((name, collection.by_name[name].kind) for name in fields)
-        decoders = ((name, self.dialect.decoder(kind)) for name, kind in kinds)
+        decoders = ((at, name, self.dialect.decoder(k)) for at, (name, k) in enumerate(kinds, 1))
         return {
             "names": names,
-            "decoders": tuple((name, decode) for name, decode in decoders if decode is not None),
+            "decoders": tuple((at, name, decode) for at, name, decode in decoders if decode),
             "listed": ", ".join(f"t0.{quoted(name)}" for name in names),
         }
 
@@ -462,6 +469,13 @@ class Planner:
             )
 
         return self.text(("claim", shape.name, where, order, extra, suffix), write), values
+
+
+def _picker(names: list[str]) -> Callable[[Record], tuple[Any, ...]]:
+    """What takes the values under these names out of a record."""
+    if len(names) == 1:
+        return lambda record: (record[names[0]],)
+    return itemgetter(*names)
 
 
 def _beyond(column: str, term: Order, null: bool, mark: str) -> str:

@@ -345,7 +345,8 @@ class Transaction:
         if collection.full_text:
             self._store_terms(collection, row, packed, fresh=fresh)
         for name in collection.vectors:
-            self._store_vector(collection, name, row, record[name], fresh=fresh)
+            if record[name] is not None or not fresh:
+                self._store_vector(collection, name, row, record[name], fresh=fresh)
 
     def _store_terms(
         self, collection: Collection, row: int, packed: Packed | None, *, fresh: bool

@@ -106,13 +106,14 @@ class SqliteDriver(Driver):
         self, tenant: str, collection: str, key: tuple[Any, ...], *, vectors: bool = False
     ) -> Record | None:
         shape = self._planner.collections[collection]
-        with self._reading() as connection:
-            if vectors:
+        if vectors:
+            with self._reading() as connection:
                 found = RowReader(connection, self._planner, tenant).get(shape, key, vectors=True)
-                return None if found is None else found[1]
-            columns = self._planner.columns(collection)
-            values = (tenant, *columns.encode_key(key))
-            rows = connection.execute(self._planner.get(collection), values).fetchall()
+            return None if found is None else found[1]
+        columns = self._planner.columns(collection)
+        text, values = self._planner.get(collection), (tenant, *columns.encode_key(key))
+        with self._reading() as connection:
+            rows = connection.execute(text, values).fetchall()
         return decoded(shape, columns.decode, rows[0]) if rows else None
 
     def apply(
@@ -300,7 +301,7 @@ class _Reading:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if self._lent:
             self._pool.give(self._connection)
-        if isinstance(error, ENGINE_ERRORS):
+        if error is not None and isinstance(error, ENGINE_ERRORS):
             raise mapped(error) from error
 
 

@@ -184,6 +184,6 @@ def _identity(change: Change) -> tuple[Any, ...]:
     if isinstance(change, Put):
         record = change.record
         names = ("id", "memory_id", "number", "agent", "user", "namespace", "name")
-        return (change.collection, *(record.get(name) for name in names))
+        return (change.collection, *map(record.get, names))
     assert isinstance(change, PatchWhere)
     return (change.collection, "patch_where")
