@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -31,10 +32,12 @@ from bench.subjects import (
 from holdfast.stores.conversations.appending import Draft
 
 RAW = "raw sqlite3"
-AIOSQLITE_64 = "aiosqlite, 64 callers"
+AIOSQLITE_64 = "aiosqlite, 64 callers, a transaction each"
+AIOSQLITE_BARE_64 = "aiosqlite, 64 callers, autocommit"
 BATCH = 1_000
 
 Write = Callable[[int], object]
+AsyncWrite = Callable[[int], Awaitable[object]]
 
 
 class Writes:
@@ -59,6 +62,7 @@ class Writes:
             Contender("raw apsw, the rows of an append", self._append_by_hand),
             Contender("aiosqlite, 1 caller", self._aiosqlite(1), missing=absent),
             Contender(AIOSQLITE_64, self._aiosqlite(64), missing=absent),
+            Contender(AIOSQLITE_BARE_64, self._aiosqlite_bare(64), missing=absent),
             Contender("holdfast conversations.append", self._append),
             Contender("holdfast kv.set", self._kv),
             Contender("holdfast memory.remember", self._remember),
@@ -78,7 +82,10 @@ class Writes:
             rounds=rounds,
             notes="An append writes a message, its place in the sequence, its text index and the"
             " counters of its conversation: five rows in seven b-trees, against one row in two of"
-            " the raw loop. The third row is the same work by hand.",
+            " the raw loop. The third row is the same work by hand. Callers of aiosqlite share one"
+            " connection, so each transaction is behind a lock: without it tasks share one, and the"
+            " commit of one makes the half-done work of another durable. Autocommit needs no lock,"
+            " and can do one statement, not what an append does.",
         )
 
     # --- by hand
@@ -119,19 +126,46 @@ class Writes:
         return figures
 
     def _aiosqlite(self, callers: int) -> Callable[[Path], Figures]:
-        async def run(folder: Path) -> Figures:
-            aiosqlite = importlib.import_module("aiosqlite")
-            async with aiosqlite.connect(folder / "raw.db", isolation_level=None) as connection:
-                await connection.execute("PRAGMA journal_mode=WAL")
-                await connection.execute(f"PRAGMA synchronous={self._durability}")
-                await connection.execute(TABLE)
+        """A transaction for each row, which a lock keeps apart from the other callers' rows."""
 
-                async def write(number: int) -> None:
-                    await connection.execute(ROW, raw_row(number))
+        def writing(connection: Any) -> AsyncWrite:
+            lock = asyncio.Lock()
 
-                return await self._together(callers, [write] * callers, self._count)
+            async def write(number: int) -> None:
+                async with lock:
+                    await connection.execute(ROW, raw_row(number))  # which begins a transaction
+                    await connection.commit()
 
-        return lambda folder: asyncio.run(run(folder))
+            return write
+
+        return lambda folder: asyncio.run(self._through_aiosqlite(folder, callers, "", writing))
+
+    def _aiosqlite_bare(self, callers: int) -> Callable[[Path], Figures]:
+        """One statement for each row, which commits itself."""
+
+        def writing(connection: Any) -> AsyncWrite:
+            async def write(number: int) -> None:
+                await connection.execute(ROW, raw_row(number))
+
+            return write
+
+        return lambda folder: asyncio.run(self._through_aiosqlite(folder, callers, None, writing))
+
+    async def _through_aiosqlite(
+        self,
+        folder: Path,
+        callers: int,
+        isolation: str | None,
+        writing: Callable[[Any], AsyncWrite],
+    ) -> Figures:
+        aiosqlite = importlib.import_module("aiosqlite")
+        path = folder / "raw.db"
+        async with aiosqlite.connect(path, isolation_level=isolation) as connection:
+            await connection.execute("PRAGMA journal_mode=WAL")
+            await connection.execute(f"PRAGMA synchronous={self._durability}")
+            await connection.execute(TABLE)
+            write = writing(connection)
+            return await self._together(callers, [write] * callers, self._count)
 
     # --- holdfast
 
@@ -177,7 +211,7 @@ class Writes:
                 conversations = storage.conversations
                 ids = [(await conversations.create()).id for _ in range(callers)]
 
-                def writer(conversation: str) -> Callable[[int], Awaitable[object]]:
+                def writer(conversation: str) -> AsyncWrite:
                     return lambda _: conversations.append(conversation, TEXT)
 
                 count = self._count if callers == 1 else self._many
@@ -219,13 +253,11 @@ class Writes:
             write()
         return {"rows/s": self._batches * self._batch / (time.perf_counter() - start)}
 
-    async def _together(
-        self, callers: int, writes: list[Callable[[int], Awaitable[object]]], count: int
-    ) -> Figures:
+    async def _together(self, callers: int, writes: list[AsyncWrite], count: int) -> Figures:
         numbers = itertools.count()
         latencies: list[float] = []
 
-        async def call(write: Callable[[int], Awaitable[object]], times: int) -> None:
+        async def call(write: AsyncWrite, times: int) -> None:
             for _ in range(times):
                 before = time.perf_counter()
                 await write(next(numbers))
