@@ -87,7 +87,7 @@ lock: dev
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) pyproject.toml requirements/build.in -o requirements/runtime.txt
 	$(COMPILE) pyproject.toml requirements/build.in requirements/dev.in \
-	    --extra http --extra local --extra postgres --extra static --extra testing -c requirements/runtime.txt -o requirements/dev.txt
+	    --extra documents --extra http --extra local --extra postgres --extra static --extra testing -c requirements/runtime.txt -o requirements/dev.txt
 	$(COMPILE) --no-deps requirements/servers.in -o requirements/servers.txt
 
 clean:

@@ -14,6 +14,7 @@ from tests.tidy.source import REPOSITORY
 EXAMPLES = REPOSITORY / "examples"
 PRINTS = {
     "agent_loop": ["The museum opens at ten", "Ada is afraid of heights", "4 messages kept"],
+    "document_library": ["a guest is told 1:", "the board is told 2:", "2 documents, 2 chunks"],
     "many_processes": ["12 of 12 completed", "1 taken up again"],
     "async_handler": ["1 answer for all", "8 users got their own tea"],
 }

@@ -16,6 +16,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "layers": frozenset({"core"}),
     "recall": frozenset({"core"}),
     "journal": frozenset({"core"}),
+    "ingest": frozenset({"core", "stores"}),
     "move": frozenset({"core", "journal"}),
 }
 

@@ -11,6 +11,8 @@ from holdfast.cli.completion import completion
 from holdfast.cli.conversation import conversation
 from holdfast.cli.demo import demo
 from holdfast.cli.doctor import doctor
+from holdfast.cli.ingest import ingest
+from holdfast.cli.knowledge import knowledge
 from holdfast.cli.kv import kv
 from holdfast.cli.memory import memory
 from holdfast.cli.recall import recall, remember
@@ -54,6 +56,8 @@ COMMANDS = (
     doctor,
     export_store,
     import_store,
+    ingest,
+    knowledge,
     kv,
     memory,
     recall,
