@@ -56,8 +56,13 @@ def test_a_conversation_lives(shell: Shell) -> None:
     assert last["text"] == "once"
     none = shell.json("conversation", "messages", "k", "--to", "2001-01-01")
     assert none == {"items": [], "next_cursor": None}
-    [hit] = shell.json("conversation", "search", "kettle", "--in", "k")["items"]
-    assert (hit["text"], hit["sender"]) == ("the kettle is on", None)
+    hit = shell.json("conversation", "search", "kettle", "--in", "k")["items"][0]
+    assert (hit["text"], hit["sender"], hit["legs"]) == ("the kettle is on", None, "text")
+    stood = shell.json("conversation", "embed", "--limit", "2")
+    assert (stood["made"], stood["embedded"], stood["missing"]) == (2, 2, 1)
+    assert shell.json("conversation", "embed")["missing"] == 0
+    near = shell.json("conversation", "search", "kettles", "--mode", "vector")["items"]
+    assert (near[0]["text"], near[0]["legs"]) == ("the kettle is on", "vector")
     shell.refused(4, "conversation", "append", "k", "late", "--expected-head", "1")
     shell.ok("conversation", "update", "k", "--status", "closed", "--summary", "tea")
     assert shell.json("conversation", "show", "k")["summary"] == "tea"

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, cast
 
 import click
+import msgspec
 
 from holdfast.cli import output
 from holdfast.cli.command import Noun, confirm, destroys, opened, paged
@@ -19,6 +20,7 @@ from holdfast.stores.store import Page
 COLUMNS = ("id", "key", "title", "?status", "message_count", "?updated_at")
 DETAILS = (*COLUMNS, "summary", "first_inbound", "head", "token_count", "metadata", "created_at")
 MESSAGES = ("?id", "sequence", "role", "sender", "?created_at", "text")
+EMBEDDED = ("made", "embedded", "missing", "waiting", "parked")
 ROLES = click.Choice(["user", "assistant", "system", "tool"])
 
 
@@ -137,17 +139,43 @@ def messages(
 @click.option("--role", type=ROLES)
 @click.option("--from", "start", type=INSTANT, help="Not before this instant.")
 @click.option("--to", "end", type=INSTANT, help="Not after this instant.")
+@click.option("--sender", "sender_id", metavar="ID", help="Said by this participant.")
+@click.option(
+    "--mode",
+    type=click.Choice(["hybrid", "vector", "keyword"]),
+    default="hybrid",
+    show_default=True,
+    help="Words and meaning, or one of them.",
+)
 def search(query: str, k: int, conversation: str | None, **fields: Any) -> None:
-    """Find messages by their words, best first."""
+    """Find messages by words and meaning, best first.
+
+    By meaning those are found that "conversation embed" has reached.
+    """
     with opened() as storage:
         held = None if conversation is None else found(storage, conversation).id
         hits = storage.conversations.search(query, k=k, conversation_id=held, **given(**fields))
         said = _named(storage, [hit.message for hit in hits])
-    columns = ("?id", "score", "?conversation_id", "sequence", "sender", "text")
+    columns = ("?id", "score", "legs", "?conversation_id", "sequence", "sender", "text")
     answers = [
-        {**message, "score": round(hit.score, 3)} for hit, message in zip(hits, said, strict=True)
+        {**message, "score": round(hit.score, 3), "legs": "+".join(hit.legs) or "neighbour"}
+        for hit, message in zip(hits, said, strict=True)
     ]
     output.rows(answers, columns)
+    if "not_embedded" in hits.flags:
+        output.note("Some messages have no vector yet: holdfast conversation embed.")
+
+
+@conversation.command("embed")
+@click.option("--limit", default=1000, show_default=True, help="How many at most.")
+def embed(limit: int) -> None:
+    """Make vectors for messages that have none, so that they are found by meaning."""
+    with opened() as storage:
+        embeddings, done = storage.conversations.embeddings, 0
+        while done < limit and (made := embeddings.run(limit=min(100, limit - done))):
+            done += made
+        stats = embeddings.stats()
+    output.one({"made": done, **msgspec.structs.asdict(stats)}, EMBEDDED)
 
 
 @conversation.command("update")

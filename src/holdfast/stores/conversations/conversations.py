@@ -21,10 +21,12 @@ from holdfast.core.marks import grouped
 from holdfast.core.query import desc
 from holdfast.core.values import check_count, check_time
 from holdfast.stores.conversations.appending import Appending
+from holdfast.stores.conversations.embeddings import MessageEmbeddings
 from holdfast.stores.conversations.messages import Messages
 from holdfast.stores.conversations.participants import Participants
 from holdfast.stores.conversations.records import (
     CONVERSATIONS,
+    MESSAGE_VECTORS,
     MESSAGES,
     PARTICIPANTS,
     Conversation,
@@ -55,12 +57,17 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 class Conversations(Appending, MessageSearch):
     """Conversations of the bound scope."""
 
-    collections = (CONVERSATIONS, PARTICIPANTS, MESSAGES)
+    collections = (CONVERSATIONS, PARTICIPANTS, MESSAGES, MESSAGE_VECTORS)
 
     @cached_property
     def messages(self) -> Messages:
         """Reading what was said."""
         return Messages(self._driver, self._scope, self._runtime)
+
+    @cached_property
+    def embeddings(self) -> MessageEmbeddings:
+        """The vectors by which messages are found by meaning."""
+        return MessageEmbeddings(self._driver, self._scope, self._runtime)
 
     @cached_property
     def participants(self) -> Participants:

@@ -154,6 +154,41 @@ MESSAGES: Final = Collection.of(
 )
 
 
+class MessageVector(msgspec.Struct, frozen=True, kw_only=True):
+    """By what a message is found by meaning, and what a search filters it by.
+
+    ``space`` is None until there is a vector; ``due_at`` is when one is to be made again, or when
+    the lease of who makes it ends; None when all is done.
+    """
+
+    message_id: str
+    conversation_id: str
+    role: Role
+    sender_id: str | None
+    created_at: datetime
+    space: str | None
+    due_at: datetime | None
+    token: str | None
+    attempts: int
+    error: str | None
+    """The code of the last failure."""
+    parked: bool
+    revision: int = 0
+
+
+MESSAGE_VECTORS: Final = Collection.of(
+    MessageVector,
+    "message_vectors",
+    key=("message_id",),
+    indexes=(
+        Index(("conversation_id",), serves="search by meaning in one conversation"),
+        Index(("due_at",), serves="messages to embed again", where=not_null("due_at")),
+    ),
+    references=(Reference("message_id", MESSAGES.name, "cascade"),),
+    vectors=("embedding",),
+)
+
+
 def email_key(email: str | None) -> str | None:
     """An e-mail as it is compared: trimmed, without case; None when nothing is left."""
     if email is None:
