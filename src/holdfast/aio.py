@@ -39,6 +39,9 @@ from holdfast.stores.audit.verify import Verification
 from holdfast.stores.conversations.appending import Draft
 from holdfast.stores.conversations.conversations import Conversations as SyncConversations
 from holdfast.stores.conversations.conversations import ListOrder, Overview
+from holdfast.stores.conversations.embeddings import EmbeddingStats
+from holdfast.stores.conversations.embeddings import MessageEmbeddings as SyncMessageEmbeddings
+from holdfast.stores.conversations.found import FoundMessages
 from holdfast.stores.conversations.messages import Messages as SyncMessages
 from holdfast.stores.conversations.messages import PageDirection, Spoken
 from holdfast.stores.conversations.participants import Participants as SyncParticipants
@@ -52,13 +55,14 @@ from holdfast.stores.conversations.records import (
     ParticipantType,
     Role,
 )
-from holdfast.stores.conversations.search import FoundMessage
+from holdfast.stores.conversations.search import Mode
 from holdfast.stores.knowledge.access import Access
 from holdfast.stores.knowledge.connectors import Connectors as SyncConnectors
 from holdfast.stores.knowledge.fields import DocumentFields
 from holdfast.stores.knowledge.found import Findings
 from holdfast.stores.knowledge.grants import Grants as SyncGrants
-from holdfast.stores.knowledge.hybrid import Fusion, Mode
+from holdfast.stores.knowledge.hybrid import Fusion
+from holdfast.stores.knowledge.hybrid import Mode as HybridMode
 from holdfast.stores.knowledge.ingest import Ingested
 from holdfast.stores.knowledge.knowledge import Knowledge as SyncKnowledge
 from holdfast.stores.knowledge.ledger import Ledger as SyncLedger
@@ -160,6 +164,7 @@ __all__ = [
     "Library",
     "Lifecycle",
     "Memories",
+    "MessageEmbeddings",
     "Messages",
     "Namespaces",
     "Participants",
@@ -282,6 +287,11 @@ class Conversations:
     def messages(self) -> Messages:
         """Reading what was said."""
         return Messages(self._below.messages, self._calls)
+
+    @cached_property
+    def embeddings(self) -> MessageEmbeddings:
+        """The vectors by which messages are found by meaning."""
+        return MessageEmbeddings(self._below.embeddings, self._calls)
 
     @cached_property
     def participants(self) -> Participants:
@@ -448,24 +458,33 @@ class Conversations:
         *,
         k: int = 10,
         conversation_id: str | None = None,
+        sender_id: str | None = None,
         role: Role | None = None,
         start: datetime | None = None,
         end: datetime | None = None,
+        mode: Mode = "hybrid",
+        ranker: Ranker | None = None,
         explain: bool = False,
-    ) -> builtins.list[FoundMessage]:
-        """The ``k`` (0 to 1000) best messages for the words of ``query``, ties by id.
+    ) -> FoundMessages:
+        """The ``k`` (0 to 1000) best messages for ``query``, ties by id.
 
-        Nothing in the query is grammar; without any word there is no result. The filters hold
-        before the limit; ``start`` and ``end`` are included. An unknown conversation has none.
+        Nothing in the query is grammar. The filters hold before the limit; ``start`` and ``end``
+        are included. An unknown conversation or sender has none. By meaning those are found that
+        ``embeddings.run`` has reached, the others by their words. ``ranker`` is the storage's
+        unless given; with ``mode`` one leg answers alone, by its own scores. In vector mode a
+        query that cannot be embedded raises what the embedder raises; else it is flagged.
         """
         return await self._calls.run(
             self._below.search,
             query,
             k=k,
             conversation_id=conversation_id,
+            sender_id=sender_id,
             role=role,
             start=start,
             end=end,
+            mode=mode,
+            ranker=ranker,
             explain=explain,
         )
 
@@ -578,7 +597,7 @@ class Knowledge:
         query: str,
         *,
         limit: int = 10,
-        mode: Mode = "hybrid",
+        mode: HybridMode = "hybrid",
         fusion: Fusion = "rrf",
         sets: Sequence[str] = (),
         sources: Sequence[str] = (),
@@ -1517,6 +1536,32 @@ class Messages:
         return await self._calls.run(self._below.remove, message_id)
 
 
+class MessageEmbeddings:
+    """Makes the vectors by which messages are found by meaning."""
+
+    def __init__(self, below: SyncMessageEmbeddings, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    async def run(self, *, limit: int = 100) -> int:
+        """Embed up to ``limit`` (1 to 1000) messages that lack their vector; how many got one.
+
+        Those that failed and are due come first, then the oldest. No message goes to two workers
+        before its lease of a minute ends. A message that the model refuses holds up no other: it
+        is tried again after a wait, and parked after five times. Raises Invalid without an
+        embedder, DimensionMismatch when it answers in another width than its space promises.
+        """
+        return await self._calls.run(self._below.run, limit=limit)
+
+    async def stats(self) -> EmbeddingStats:
+        """How many messages have their vector, and where the others stand. Invalid: no embedder."""
+        return await self._calls.run(self._below.stats)
+
+    async def rearm(self) -> int:
+        """Make parked messages due again; how many."""
+        return await self._calls.run(self._below.rearm)
+
+
 class Participants:
     """The participants of conversations."""
 
@@ -1605,7 +1650,7 @@ class KnowledgeReader:
         query: str,
         *,
         limit: int = 10,
-        mode: Mode = "hybrid",
+        mode: HybridMode = "hybrid",
         fusion: Fusion = "rrf",
         sets: Sequence[str] = (),
         sources: Sequence[str] = (),
@@ -1938,7 +1983,7 @@ class Library:
         query: str,
         *,
         limit: int = 10,
-        mode: Mode = "hybrid",
+        mode: HybridMode = "hybrid",
         fusion: Fusion = "rrf",
         category: str | None = None,
         min_confidence: float = 0.0,
