@@ -284,3 +284,16 @@ def test_memories_are_cleaned(shell: Shell) -> None:
     assert len(shell.json("memory", "list")["items"]) == 1
     shell.ok("memory", "restore", page["items"][0]["memory"]["id"])
     shell.refused(2, "memory", "hygiene", "dust")
+
+
+def test_a_recall_tells_how_it_came_about(shell: Shell) -> None:
+    for number in range(12):
+        shell.ok("remember", f"kayak trip {number}{number}", "--speaker", "Bob")
+    answer = shell.json("recall", "Bob's kayak", "-k", "2", "--explain")
+    assert answer["stages"]["query"]["names_cut"] == ["Bob"]
+    assert len(answer["stages"]["candidates"]) == 12
+    floor = ("--threshold", "90", "--threshold-kind", "percentile")
+    told = shell.refused(2, "recall", "kayak", *floor)
+    assert "holdfast memory calibrate" in told
+    assert shell.json("memory", "calibrate")["memories"] == 12
+    shell.ok("recall", "kayak", *floor)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import holdfast
 from holdfast.cli.output import _field
+from holdfast.cli.recall import _show_to_person
 from holdfast.core.visible import bar, visible
 from holdfast.stores.memory import Recollection
 from holdfast.stores.memory.recollection import recollection_text
@@ -68,3 +70,18 @@ def test_fields_of_a_line_stay_apart(one: str, two: str) -> None:
     assert len(line.split("\t")) == 2
     assert len(line.splitlines()) <= 1
     assert (_field(one) == _field(two)) == (one == two)
+
+
+def test_an_explained_recall_is_a_table_below_the_results(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with holdfast.open("memory:") as storage:
+        storage.memory.remember_many(["the kettle is on", "the tea is gone"])
+        found = storage.memory.recall("tea or kettle?", explain=True)
+    _show_to_person(found, explain=True)
+    shown = capsys.readouterr().out
+    for line in ("words    tea kettl", "found    text 2, vector 2 (asked 200 of each)"):
+        assert line in shown
+    heads = next(line for line in shown.splitlines() if line.lstrip().startswith("score"))
+    assert heads.split() == ["score", "text", "vector", "bm25", "cosine"]
+    assert max(map(len, shown.splitlines())) <= 80

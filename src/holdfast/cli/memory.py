@@ -240,6 +240,17 @@ def reembed(keep_old: bool, drop_old: bool, cancel: bool, batch: int) -> None:
     output.one(shown, tuple(shown))
 
 
+@memory.command("calibrate")
+@click.option("--sample", default=1_000, show_default=True, help="Memories to compare, 10 to 5000.")
+def calibrate(sample: int) -> None:
+    """Compare memories at random, so that recall takes a threshold as a percentile."""
+    with opened() as storage:
+        found = storage.memory.spaces.calibrate(sample=sample)
+    shown = {"space": found.space, "memories": found.memories}
+    shown |= {f"at_{p}": round(found.cosine_at(p), 4) for p in (50, 90, 95, 99)}
+    output.one(shown, tuple(shown))
+
+
 @memory.command("hygiene")
 @click.argument("category", required=False, type=click.Choice(CATEGORIES))
 @click.option("--clean", is_flag=True, help="Forget what the category has; pinned ones stay.")

@@ -11,13 +11,14 @@ import click
 from holdfast.cli import output
 from holdfast.cli.command import Leaf, opened, settings
 from holdfast.cli.values import INSTANT, given, pairs_of, text_of
-from holdfast.core.visible import visible
 from holdfast.stores.memory import Recollection
+from holdfast.stores.memory.explained import explained_text
 from holdfast.stores.memory.recollection import legs_text, recollection_text
 
 COLUMNS = ("id", "kind", "content")
 TIERS = click.Choice(["working", "episodic", "semantic", "procedural"])
 NEAR = click.Choice(["off", "hint", "coalesce", "supersede"])
+KINDS = click.Choice(["score", "cosine", "percentile"])
 MODES = click.Choice(["hybrid", "vector", "keyword"])
 
 Command = Callable[..., Any]
@@ -86,6 +87,7 @@ def remember(text: str, meta: tuple[str, ...], **fields: Any) -> None:
 @click.option("-k", "k", default=10, show_default=True, help="How many, up to 1000.")
 @click.option("--mode", type=MODES, default="hybrid", show_default=True)
 @click.option("--threshold", type=float, metavar="SCORE", help="Nothing below this score.")
+@click.option("--threshold-kind", type=KINDS, default="score", show_default=True)
 @click.option("--as-of", type=INSTANT, help="What held at this instant.")
 @click.option("--include-archived", is_flag=True, help="Look into the archive too.")
 @click.option("--reinforce", is_flag=True, help="Count the results as accessed.")
@@ -96,6 +98,7 @@ def recall(
     k: int,
     mode: Any,
     threshold: float | None,
+    threshold_kind: Any,
     as_of: datetime | None,
     include_archived: bool,
     reinforce: bool,
@@ -110,6 +113,7 @@ def recall(
             k=k,
             mode=mode,
             threshold=threshold,
+            threshold_kind=threshold_kind,
             as_of=as_of,
             include_archived=include_archived,
             reinforce=reinforce,
@@ -135,12 +139,7 @@ def _show_to_person(found: Recollection, *, explain: bool) -> None:
         return
     click.echo(recollection_text(found, found.flags, output.width()))
     if explain:
-        click.echo("\nwhy")
-        for number, item in enumerate(found, 1):
-            parts = ", ".join(f"{name} {value:.3f}" for name, value in item.parts.items())
-            click.echo(f"{number:>3} {parts or 'nothing to add'}")
-        for name, value in found.stages.items():
-            click.echo(f"  {name}: {visible(output.json_text(value))}")
+        click.echo("\n" + explained_text(found, found.stages))
 
 
 def _line(item: Any) -> dict[str, Any]:

@@ -340,6 +340,8 @@ _MEMORY_PARTS: Final[dict[str, Call]] = {
     "memory.repair.stats": lambda s, i: s.memory.repair.stats(),
     "memory.spaces.active": lambda s, i: s.memory.spaces.active(),
     "memory.spaces.begin": lambda s, i: s.memory.spaces.begin(_embedder(s)),
+    "memory.spaces.calibrate": lambda s, i: s.memory.spaces.calibrate(),
+    "memory.spaces.calibration": lambda s, i: s.memory.spaces.calibration(),
     "memory.spaces.cancel": lambda s, i: s.memory.spaces.cancel(),
     "memory.spaces.drop": lambda s, i: s.memory.spaces.drop(),
     "memory.spaces.finish": lambda s, i: s.memory.spaces.finish(),

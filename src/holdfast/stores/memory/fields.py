@@ -128,12 +128,12 @@ def check_tier(field: str, value: object) -> str:
 
 def check_fraction(field: str, value: object) -> float:
     """A number from 0 to 1."""
-    return _between(field, value, 0.0, 1.0)
+    return check_between(field, value, 0.0, 1.0)
 
 
 def check_seconds(field: str, value: object) -> float:
     """A stretch of time above 0."""
-    return _between(field, value, 1e-6, 1e10)
+    return check_between(field, value, 1e-6, 1e10)
 
 
 def check_metadata(field: str, value: object) -> dict[str, Any]:
@@ -152,7 +152,8 @@ def check_one_of(field: str, value: object, allowed: Sequence[str]) -> str:
     return value
 
 
-def _between(field: str, value: object, low: float, high: float) -> float:
+def check_between(field: str, value: object, low: float, high: float) -> float:
+    """A number from ``low`` to ``high``."""
     number = check_float(field, value)
     if not low <= number <= high:
         raise Invalid(field, expected=f"a number from {low:g} to {high:g}", got=repr(number))
@@ -175,7 +176,7 @@ _CHECKS: Final[dict[str, Callable[[str, object], Any]]] = {
     "confidence": check_fraction,
     "importance": check_fraction,
     "significance": lambda field, value: check_one_of(field, value, tuple(SIGNIFICANCES)),
-    "valence": _optional(lambda field, value: _between(field, value, -1.0, 1.0)),
+    "valence": _optional(lambda field, value: check_between(field, value, -1.0, 1.0)),
     "arousal": _optional(check_fraction),
     "reflection": _optional(check_text),
     "lesson": _optional(check_text),

@@ -18,6 +18,7 @@ from holdfast.core.marks import grouped
 from holdfast.core.query import Order, asc
 from holdfast.core.ranker import Ranker
 from holdfast.core.values import check_bool, check_text, check_texts
+from holdfast.stores.memory.asked import Mode, ThresholdKind, ask
 from holdfast.stores.memory.facets import Facets
 from holdfast.stores.memory.fields import (
     MemoryFields,
@@ -31,7 +32,7 @@ from holdfast.stores.memory.fields import (
 from holdfast.stores.memory.filters import MemoryFilters, filter_of, present_at, seen
 from holdfast.stores.memory.late import token_changes, tokens_dropped
 from holdfast.stores.memory.policy import MemoryPolicy
-from holdfast.stores.memory.recall import Mode, Recalling, ask
+from holdfast.stores.memory.recall import Recalling
 from holdfast.stores.memory.recollection import Recollection
 from holdfast.stores.memory.records import (
     CHUNKS,
@@ -155,6 +156,7 @@ class Memories(Facets):
         k: int = 10,
         mode: Mode = "hybrid",
         threshold: float | None = None,
+        threshold_kind: ThresholdKind = "score",
         as_of: datetime | None = None,
         include_archived: bool = False,
         rerank: bool = True,
@@ -165,7 +167,10 @@ class Memories(Facets):
     ) -> Recollection:
         """The ``k`` (1 to 1000) live memories that answer best, best first.
 
-        ``threshold`` is an inclusive floor for the result's score; None or 0 is none. ``as_of``
+        ``threshold`` is an inclusive floor; None or 0 is none. It is one for the result's score,
+        or by ``threshold_kind`` for its "cosine", which differs from model to model, or for the
+        "percentile" (to 100) of random pairs that its cosine exceeds: Invalid unless the space
+        was calibrated (`spaces.calibrate`). ``as_of``
         asks what held at that instant. ``rerank`` lets the reranker, if there is one, read the
         first 50 of a hybrid recall; ``ranker`` replaces the storage's. ``reinforce`` counts the
         results as accessed; without it a recall writes nothing. DimensionMismatch when the
@@ -178,6 +183,7 @@ class Memories(Facets):
             k=k,
             mode=mode,
             threshold=threshold,
+            threshold_kind=threshold_kind,
             where=filter_of(filters),
             now=self._now() if as_of is None else as_of,
             include_archived=include_archived,

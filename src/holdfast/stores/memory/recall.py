@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, Final, Literal
-
-import msgspec
+from typing import Any, Final
 
 from holdfast.core.errors import HoldfastError, Invalid, InvalidVector, TooLarge
 from holdfast.core.filter import Filter, InSelect, Record, among, not_null
@@ -17,16 +14,23 @@ from holdfast.core.search import Hit, Hits, Search, TextLeg, VectorLeg
 from holdfast.core.text import analyze
 from holdfast.core.values import (
     Vector,
-    check_bool,
-    check_count,
-    check_float,
-    check_text,
-    check_time,
     vector_of,
 )
 from holdfast.stores.memory.archive import cold_hits
+from holdfast.stores.memory.asked import K_LIMIT, Ask
 from holdfast.stores.memory.base import MemoryStore, given_space
-from holdfast.stores.memory.fields import check_one_of
+from holdfast.stores.memory.calibration import calibration_of
+from holdfast.stores.memory.explained import (
+    candidates_stage,
+    found_stage,
+    order_stage,
+    query_stage,
+    raw_scores,
+    reranked_stage,
+    threshold_stage,
+    unlifted,
+    vector_stage,
+)
 from holdfast.stores.memory.filters import present_at
 from holdfast.stores.memory.found import RANKED_BY, Found
 from holdfast.stores.memory.fusion import PlainRanker, SingleLeg
@@ -40,10 +44,6 @@ from holdfast.stores.memory.records import (
 )
 from holdfast.stores.models import rerank_scores
 
-Mode = Literal["hybrid", "vector", "keyword"]
-MODES: Final = ("hybrid", "vector", "keyword")
-K_LIMIT: Final = 1_000
-"""Most results of a recall and most hits of a leg."""
 TERM_LIMIT: Final = 128
 """Terms of a query that are looked up; a longer one is flagged "query_terms_cut"."""
 SPEAKER_LIMIT: Final = 1_000
@@ -55,45 +55,6 @@ RERANKED: Final = 50
 """How many results a reranker or a late reader reads."""
 WIDEN: Final = 4
 """Factor by which a search that came out short is repeated."""
-
-
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """A recall's arguments, checked."""
-
-    query: str | None
-    vector: Any
-    k: int
-    mode: str
-    threshold: float
-    where: Filter | None
-    now: datetime
-    include_archived: bool
-    rerank: bool
-    ranker: Any
-    explain: bool
-
-
-def ask(**given: Any) -> Ask:
-    """The arguments in canonical form, or Invalid naming the one that is wrong."""
-    query, vector, threshold = given["query"], given["vector"], given["threshold"]
-    checked = Ask(
-        query=None if query is None else check_text("query", query),
-        vector=vector,
-        k=check_count("k", given["k"], 1, K_LIMIT),
-        mode=check_one_of("mode", given["mode"], MODES),
-        threshold=0.0 if threshold is None else check_float("threshold", threshold),
-        where=given["where"],
-        now=check_time("as_of", given["now"]),
-        include_archived=check_bool("include_archived", given["include_archived"]),
-        rerank=check_bool("rerank", given["rerank"]),
-        ranker=given["ranker"],
-        explain=check_bool("explain", given["explain"]),
-    )
-    if query is None and vector is None:
-        raise Invalid("query", expected="a query, a vector, or both", got="neither")
-    if query is None and checked.mode == "keyword":
-        raise Invalid("query", expected="a query for keyword recall", got="none")
-    return checked
 
 
 class Recalling:
@@ -110,6 +71,7 @@ class Recalling:
         self._open = tuple(part for part in SCOPE_FIELDS if part not in bound)
         self._fields = (*self._open, *RANKED_BY)
         self._ranker = self._ranker_of(asked)
+        self._floor: float | None = None
         reranks = asked.rerank and asked.mode == "hybrid" and bool(asked.query)
         self._reranker = store._runtime.reranker if reranks else None
         self._reads_late = reranks and store._runtime.late is not None
@@ -118,18 +80,21 @@ class Recalling:
         """Search as wide as it takes for k results, order them, and say how."""
         prepared = self._prepared()
         vector, space = self._query_vector(prepared)
+        self._floor = self._cosine_floor(space)
         terms = self._terms(prepared)
         width = min(max(self._ranker.candidates, self._ask.k), K_LIMIT)
         while True:
             found = self._search(terms, vector, space, width)
+            self._cut.clear()
             kept = self._ranked(prepared, found)
-            if len(kept) >= self._ask.k or not found.full or width == K_LIMIT:
+            if len(kept) >= self._ask.k or not self._more(found) or width == K_LIMIT:
                 break
             width = min(width * WIDEN, K_LIMIT)
         ordered, scores = self._reranked(prepared, kept, found)
         results = self._results(ordered, found)
         items = [self._recalled(one, found, scores.get(one.key)) for one in results]
-        return Recollection(items, tuple(self._flags), self._explanation(found, terms, space))
+        stages = self._explanation(prepared, found, terms, vector, width)
+        return Recollection(items, tuple(self._flags), stages)
 
     # --- the query
 
@@ -195,7 +160,32 @@ class Recalling:
             return None, None
         return (None, None) if active is None else (Vector(space_id, vector.data), active)
 
+    def _cosine_floor(self, space: Space | None) -> float | None:
+        """The cosine that a threshold of another kind than the result's score asks for."""
+        asked = self._ask
+        if not asked.threshold or asked.threshold_kind == "score":
+            return None
+        if asked.threshold_kind == "cosine":
+            return asked.threshold
+        if space is None:
+            return 1.0  # nothing can be compared, so nothing is above it
+        known = calibration_of(self._store, space)
+        if known is None:
+            raise Invalid(
+                "threshold_kind",
+                expected="a space that was calibrated",
+                got="one that was not",
+                hint="Once: storage.memory.spaces.calibrate(), or holdfast memory calibrate.",
+            )
+        return known.cosine_at(asked.threshold)
+
     # --- finding
+
+    def _more(self, found: Found) -> bool:
+        """Whether a wider search could bring further results."""
+        if self._floor is None or not found.vector:
+            return found.full
+        return found.full and min(found.vector.values()) >= self._floor
 
     def _search(
         self, terms: tuple[str, ...], vector: Vector | None, space: Space | None, width: int
@@ -206,7 +196,7 @@ class Recalling:
         leg = None
         if vector is not None and space is not None:
             leg = VectorLeg(field=space.slot, vector=vector)
-        floor = self._ask.threshold if self._ask.mode == "vector" and self._ask.threshold else None
+        floor = self._least()
         hits = self._store._driver.search(
             self._store._scope.tenant,
             Search(
@@ -256,6 +246,12 @@ class Recalling:
             found.vector[memory_id] = max(hit.score, found.vector.get(memory_id, -1.0))
             found.spans[memory_id] = (chunk["start"], chunk["end"])
 
+    def _least(self) -> float | None:
+        """The floor that the engine applies: where the cosine alone decides, it can."""
+        if self._ask.mode != "vector" or not self._ask.threshold:
+            return None
+        return self._ask.threshold if self._floor is None else self._floor
+
     def _narrow(self, *parts: Filter, order: tuple[Order, ...] = ()) -> list[Record]:
         """What ranking needs of the eligible memories that the parts select."""
         return self._store._all(MEMORIES, *parts, self._where, order=order, fields=self._fields)
@@ -265,8 +261,8 @@ class Recalling:
         found.add(cold.rows.values())
         found.whole.update(cold.rows)
         found.text.update(cold.text)
-        floor = self._ask.threshold if self._ask.mode == "vector" else 0.0
-        found.vector.update({k: s for k, s in cold.vector.items() if not floor or s >= floor})
+        floor = self._least()
+        found.vector.update({k: s for k, s in cold.vector.items() if floor is None or s >= floor})
         self._stages["archived"] = len(cold.rows)
 
     # --- ordering
@@ -280,7 +276,9 @@ class Recalling:
         count = len(candidates) if self._ask.explain else min(2 * enough, len(candidates))
         while True:
             ranked = self._ranker.rank(prepared, candidates, count, explain=self._ask.explain)
-            kept = self._distinct(ranked, found.rows)
+            kept = self._distinct(ranked, found)
+            if self._ask.explain:
+                self._stages["candidates"] = candidates_stage(ranked, found)
             if len(kept) >= enough or len(ranked) < count or count == len(candidates):
                 return kept
             count = len(candidates)
@@ -307,13 +305,13 @@ class Recalling:
             rows = self._narrow(places, not_null("session"), order=asc("place"))
             found.add_neighbours(rows, missing)
 
-    def _distinct(self, ranked: Sequence[Ranked], rows: dict[str, Record]) -> list[Ranked]:
+    def _distinct(self, ranked: Sequence[Ranked], found: Found) -> list[Ranked]:
         """The first of each content, at or above the threshold."""
         kept: list[Ranked] = []
         first: dict[str, str] = {}
         for one in ranked:
-            row = rows[one.key]
-            if self._ask.threshold and one.score < self._ask.threshold:
+            row = found.rows[one.key]
+            if self._below(one, found):
                 self._cut[one.key] = "below threshold"
             elif row["fingerprint"] in first:
                 self._cut[one.key] = f"same content as {first[row['fingerprint']]}"
@@ -321,6 +319,12 @@ class Recalling:
                 first[row["fingerprint"]] = one.key
                 kept.append(one)
         return kept
+
+    def _below(self, one: Ranked, found: Found) -> bool:
+        """Whether the threshold cuts a candidate; one without a cosine is below any cosine."""
+        if self._floor is not None:
+            return found.vector.get(one.key, -2.0) < self._floor
+        return bool(self._ask.threshold) and one.score < self._ask.threshold
 
     def _reranked(
         self, prepared: PreparedQuery, kept: list[Ranked], found: Found
@@ -335,6 +339,7 @@ class Recalling:
             self._flags.append("rerank_failed")
             return kept, {}
         by_key = {one.key: score for one, score in zip(head, scores, strict=True)}
+        self._stages["reranked"] = reranked_stage(head, by_key) if self._ask.explain else []
         # Stable, so equal scores keep the ranker's order.
         head = sorted(head, key=lambda one: -by_key[one.key])
         return [*head, *tail], by_key
@@ -377,11 +382,7 @@ class Recalling:
         return content[span[0] : span[1]]
 
     def _recalled(self, one: Ranked, found: Found, rerank_score: float | None) -> Recalled:
-        parts = dict(one.parts) if self._ask.explain else {}
-        if self._ask.explain:
-            for name, scores in (("bm25", found.text), ("cosine", found.vector)):
-                if one.key in scores:
-                    parts[name] = scores[one.key]
+        parts = {**one.parts, **raw_scores(one.key, found)} if self._ask.explain else {}
         return Recalled(
             memory=self._store._memory(found.whole[one.key]),
             score=one.score,
@@ -393,20 +394,27 @@ class Recalling:
         )
 
     def _explanation(
-        self, found: Found, terms: tuple[str, ...], space: Space | None
+        self,
+        prepared: PreparedQuery,
+        found: Found,
+        terms: tuple[str, ...],
+        vector: Vector | None,
+        width: int,
     ) -> dict[str, Any]:
+        """Every step as data; None or empty where it had nothing to do."""
         if not self._ask.explain:
             return {}
-        reranker = self._store._runtime.reranker
         return {
-            **self._stages,
             "mode": self._ask.mode,
+            "query": query_stage(self._ask.query, prepared),
             "terms": list(terms),
-            "space": None if space is None else space.id,
-            "text": len(found.text),
-            "vector": len(found.vector),
-            "chunks": len(found.spans),
-            "neighbours": sum(i not in found.text and i not in found.vector for i in found.rows),
-            "reranker": None if reranker is None else reranker.name,
-            "cut": dict(self._cut),
+            **vector_stage(vector, given=self._ask.vector is not None),
+            "width": width,
+            **found_stage(found),
+            "order": order_stage(self._ranker),
+            "threshold": threshold_stage(self._ask, self._floor),
+            "reranker": None if self._reranker is None else self._reranker.name,
+            "reranked": [],
+            **self._stages,
+            "cut": {**self._cut, **unlifted(self._stages["candidates"])},
         }

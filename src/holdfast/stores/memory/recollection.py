@@ -7,12 +7,13 @@ on a terminal is written as an escape.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from holdfast.core.visible import bar, visible
+from holdfast.stores.memory.explained import explained_text
 from holdfast.stores.memory.records import Memory
 
 LINES: Final = 3
@@ -41,8 +42,10 @@ class Recollection(list[Recalled]):
     """What was recalled, best first.
 
     ``flags`` says what was not as usual: "rerank_failed", "query_embedding_failed",
-    "query_terms_cut", "speakers_cut", "vector_unusable". ``stages`` holds, with ``explain``, the
-    numbers of each stage and why rows were cut.
+    "query_terms_cut", "speakers_cut", "vector_unusable". ``stages`` holds, with ``explain``, what
+    each step did and why candidates were cut: ``query`` (how it was read), ``terms``,
+    ``query_vector``, ``width`` (hits asked of each leg) and how many each found, ``order`` (the
+    recipe), ``candidates`` by id with all their scores, ``reranked``, ``threshold``, ``cut``.
     """
 
     flags: tuple[str, ...] = ()
@@ -59,11 +62,12 @@ class Recollection(list[Recalled]):
         self.stages = stages or {}
 
     def __str__(self) -> str:
-        return recollection_text(self, self.flags)
+        told = recollection_text(self, self.flags)
+        return f"{told}\n\n{explained_text(self, self.stages)}" if self.stages else told
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        return recollection_html(self)
+        return recollection_html(self, self.stages)
 
 
 def legs_text(item: Recalled) -> str:
@@ -109,12 +113,17 @@ def recollection_text(items: Sequence[Recalled], flags: Sequence[str] = (), widt
     return "\n".join(blocks)
 
 
-def recollection_html(items: Sequence[Recalled]) -> str:
-    """All results as a table for a notebook."""
+def recollection_html(items: Sequence[Recalled], stages: Mapping[str, Any] | None = None) -> str:
+    """All results as a table for a notebook, and below it what each step did."""
+    import html  # its table of entities is large, and only notebooks come here
+
     top = max((item.score for item in items), default=0.0)
     rows = "".join(_html_row(number, item, top) for number, item in enumerate(items, 1))
     heads = "".join(f"<th>{name}</th>" for name in ("", "score", "found by", "memory", "origin"))
-    return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+    shown = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+    if not stages:
+        return shown
+    return f"{shown}<pre>{html.escape(explained_text(items, stages))}</pre>"
 
 
 def _html_row(number: int, item: Recalled, top: float) -> str:

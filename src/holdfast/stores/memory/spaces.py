@@ -27,7 +27,8 @@ from holdfast.core.errors import (
 from holdfast.core.filter import Filter, InSelect, Record, both, eq, gt, ne, not_null
 from holdfast.core.query import Aggregate, Query, asc
 from holdfast.core.values import Vector, check_bool, check_count
-from holdfast.stores.memory.base import TRIES, MemoryStore
+from holdfast.stores.memory.base import TRIES
+from holdfast.stores.memory.calibration import Calibrating
 from holdfast.stores.memory.records import CHUNKS, MEMORIES, SLOTS, SPACES, Space
 
 BATCH: Final = 100
@@ -42,7 +43,7 @@ class MoveProgress(msgspec.Struct, frozen=True, kw_only=True):
     left: int
 
 
-class Spaces(MemoryStore):
+class Spaces(Calibrating):
     """The embedding space of the whole tenant's memories, whatever the handle is bound to."""
 
     def active(self) -> Space | None:
