@@ -90,6 +90,9 @@ from holdfast.stores.kv import Entry
 from holdfast.stores.kv import KeyValue as SyncKeyValue
 from holdfast.stores.memory.archive import Archive as SyncArchive
 from holdfast.stores.memory.archive import ArchiveEntry
+from holdfast.stores.memory.asked import Mode as AskedMode
+from holdfast.stores.memory.asked import ThresholdKind
+from holdfast.stores.memory.calibration import Calibration
 from holdfast.stores.memory.consolidate import Consolidation as SyncConsolidation
 from holdfast.stores.memory.consolidate import Merged
 from holdfast.stores.memory.fields import MemoryFields, NewMemory
@@ -105,7 +108,6 @@ from holdfast.stores.memory.memories import Memories as SyncMemories
 from holdfast.stores.memory.namespaces import NamespaceCount
 from holdfast.stores.memory.namespaces import Namespaces as SyncNamespaces
 from holdfast.stores.memory.policy import MemoryPolicy
-from holdfast.stores.memory.recall import Mode as RecallMode
 from holdfast.stores.memory.recollection import Recollection
 from holdfast.stores.memory.records import Memory, MemoryEvent, NamespaceLink, Space
 from holdfast.stores.memory.repair import Repair as SyncRepair
@@ -1091,8 +1093,9 @@ class Memories:
         *,
         vector: Any = None,
         k: int = 10,
-        mode: RecallMode = "hybrid",
+        mode: AskedMode = "hybrid",
         threshold: float | None = None,
+        threshold_kind: ThresholdKind = "score",
         as_of: datetime | None = None,
         include_archived: bool = False,
         rerank: bool = True,
@@ -1103,7 +1106,10 @@ class Memories:
     ) -> Recollection:
         """The ``k`` (1 to 1000) live memories that answer best, best first.
 
-        ``threshold`` is an inclusive floor for the result's score; None or 0 is none. ``as_of``
+        ``threshold`` is an inclusive floor; None or 0 is none. It is one for the result's score,
+        or by ``threshold_kind`` for its "cosine", which differs from model to model, or for the
+        "percentile" (to 100) of random pairs that its cosine exceeds: Invalid unless the space
+        was calibrated (`spaces.calibrate`). ``as_of``
         asks what held at that instant. ``rerank`` lets the reranker, if there is one, read the
         first 50 of a hybrid recall; ``ranker`` replaces the storage's. ``reinforce`` counts the
         results as accessed; without it a recall writes nothing. DimensionMismatch when the
@@ -1116,6 +1122,7 @@ class Memories:
             k=k,
             mode=mode,
             threshold=threshold,
+            threshold_kind=threshold_kind,
             as_of=as_of,
             include_archived=include_archived,
             rerank=rerank,
@@ -2577,6 +2584,19 @@ class Spaces:
     async def stragglers(self) -> int:
         """Queue for repair what was written into a space that is no longer active; how many."""
         return await self._calls.run(self._below.stragglers)
+
+    async def calibrate(self, *, sample: int = 1_000) -> Calibration:
+        """Compare ``sample`` (10 to 5000) of the tenant's memories, and keep the distribution.
+
+        The same memories give the same answer: they are taken by their fingerprints, which are
+        as good as drawn. To be repeated when the memories have become others. NotFound for fewer
+        than 10 memories with vectors.
+        """
+        return await self._calls.run(self._below.calibrate, sample=sample)
+
+    async def calibration(self) -> Calibration | None:
+        """The distribution that was kept for the active space, if one was."""
+        return await self._calls.run(self._below.calibration)
 
 
 class Namespaces:
