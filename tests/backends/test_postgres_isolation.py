@@ -36,7 +36,13 @@ class Store:
         driver.setup(all_collections())
         for tenant in (MINE, THEIRS):
             clock, ids = ManualClock(START), CountingIds(tenant)
-            seed(Storage(driver, Scope(tenant=tenant), Runtime(clock, ids, embedder=EMBEDDER)))
+            seed(
+                Storage(
+                    driver,
+                    Scope(tenant=tenant, agent="agent"),
+                    Runtime(clock, ids, embedder=EMBEDDER),
+                )
+            )
         driver.close()
         self.tables = [
             row[1]
