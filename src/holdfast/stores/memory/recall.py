@@ -126,6 +126,9 @@ class Recalling:
         """The vector to search with and the space it is of; None where there is none to use."""
         if self._ask.mode == "keyword":
             return None, None
+        if self._ask.mode == "hybrid" and not self._store._driver.capabilities.vectors:
+            self._flags.append("vectors_not_offered")
+            return None, None
         embedder = self._store._runtime.embedder
         if self._ask.vector is not None:
             return self._callers_vector()

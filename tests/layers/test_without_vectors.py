@@ -1,0 +1,39 @@
+"""Memory on an engine without vectors: kept, recalled by words, and said to be so."""
+
+import msgspec
+import pytest
+
+from holdfast.core.capabilities import Capabilities, no
+from holdfast.core.driver import Driver
+from holdfast.core.errors import Unsupported
+from holdfast.layers.check import Checked
+from holdfast.layers.layer import Layer
+from holdfast.testing.memory import MemoryHarness
+from holdfast.testing.stage import Stage
+
+
+class WithoutVectors(Layer):
+    """As PostgreSQL is without pgvector."""
+
+    def offers(self, below: Capabilities) -> Capabilities:
+        return msgspec.structs.replace(below, vectors=no("there is no pgvector"))
+
+
+def bare(driver: Driver) -> Driver:
+    return Checked(WithoutVectors(driver))
+
+
+def test_f34_recall_goes_by_words_and_says_so() -> None:
+    stage = Stage(MemoryHarness(), bare)
+    try:
+        memory = stage.open_storage().memory
+        memory.remember("Ada takes her tea without sugar.")
+        memory.remember("Bob likes coffee.")
+        found = memory.recall("tea")
+        assert [item.memory.content for item in found] == ["Ada takes her tea without sugar."]
+        assert found.flags == ("vectors_not_offered",)
+        assert memory.recall("tea", mode="keyword").flags == ()
+        with pytest.raises(Unsupported, match="pgvector"):
+            memory.recall("tea", mode="vector")
+    finally:
+        stage.close()
