@@ -36,7 +36,7 @@ from holdfast.core.change import (
 from holdfast.core.collection import REVISION, Collection
 from holdfast.core.errors import Invalid
 from holdfast.core.filter import EVERYTHING, Record
-from holdfast.core.query import Query, full_order
+from holdfast.core.query import Order, Query, full_order
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -94,8 +94,8 @@ class Compiler:
         if not isinstance(change, Patch | PatchWhere | Claim):
             return False
         collection = self._planner.collections[change.collection]
-        touched = _touched(change.edit)
         derived = {*collection.full_text, *collection.vectors}
+        touched = _touched(change.edit) if derived else derived
         if not touched & derived:
             return False
         if not isinstance(change, Patch):
@@ -213,8 +213,9 @@ class Compiler:
         """
         if not isinstance(change, Patch):
             return None
-        derived = self._planner.collections[change.collection]
-        if _touched(change.edit) & {*derived.full_text, *derived.vectors}:
+        collection = self._planner.collections[change.collection]
+        derived = {*collection.full_text, *collection.vectors}
+        if derived and derived & _touched(change.edit):
             return None
         return self._patch(tenant, change, None, guarded=False)
 
@@ -378,34 +379,45 @@ class Compiler:
         columns = self._planner.columns(claim.collection)
         where, values = self._planner.where(tenant, collection, claim.filter)
         order = full_order(claim.order, collection.key)
-        values.append(claim.limit)
+        count = self._dialect.limit(claim.limit, values)
         edits = edit_shape(columns.encoder_of, claim.edit, values)
         values.append(tenant)
+        one = claim.limit == 1  # which needs no place in an order
 
         def write() -> str:
-            listed = self._planner.order_by(order)
-            names = ", ".join(f"t0.{quoted(term.field)}" for term in order)
-            keys = ", ".join(
-                f"t0.{quoted(n)} AS holdfast_k{i}" for i, n in enumerate(collection.key)
-            )
+            picked = self._taken(collection, order, where, count)
             returned = ", ".join(f"t0.{quoted(name)}" for name in columns.names)
-            return (
-                f"WITH taken AS MATERIALIZED (SELECT {names} FROM"
-                f" {self._dialect.table(collection)} AS t0"
-                f" WHERE {self._planner.condition(where)}"
-                f" ORDER BY {listed} LIMIT {MARK}{TAKEN}), picked AS (SELECT {keys},"
-                f" row_number() OVER (ORDER BY {listed}) AS holdfast_place FROM taken AS t0)"
-                f" {self._update_picked(collection, edits)}"
-                f" RETURNING {returned}, p.holdfast_place"
-            )
+            place = "" if one else ", p.holdfast_place"
+            return f"{picked} {self._update_picked(collection, edits)} RETURNING {returned}{place}"
 
         def finish(wire: Wire, results: Sequence[PGresult]) -> Outcome:
-            rows = sorted(wire.rows(results[0]), key=lambda row: int(row[-1]))
-            found = tuple(decoded(collection, columns.decode, row) for row in rows)
+            rows = wire.rows(results[0])
+            if not one:
+                rows.sort(key=lambda row: int(row[-1]))
+            found = tuple([decoded(collection, columns.decode, row) for row in rows])
             return Outcome(len(found), found)
 
-        text = self._planner.text(("pg claim", claim.collection, where, order, edits), write)
-        return Step(claim, [(text, values)], finish)
+        shape = ("pg claim", claim.collection, where, order, edits, count)
+        return Step(claim, [(self._planner.text(shape, write), values)], finish)
+
+    def _taken(
+        self, collection: Collection, order: tuple[Order, ...], where: Any, count: str
+    ) -> str:
+        """What a claim locks, as "picked": the keys, and of several also their places."""
+        one = count == "1"
+        listed = self._planner.order_by(order)
+        keys = ", ".join(f"t0.{quoted(n)} AS holdfast_k{i}" for i, n in enumerate(collection.key))
+        names = keys if one else ", ".join(f"t0.{quoted(term.field)}" for term in order)
+        locked = (
+            f"MATERIALIZED (SELECT {names} FROM {self._dialect.table(collection)} AS t0"
+            f" WHERE {self._planner.condition(where)} ORDER BY {listed} LIMIT {count}{TAKEN})"
+        )
+        if one:
+            return f"WITH picked AS {locked}"
+        return (
+            f"WITH taken AS {locked}, picked AS (SELECT {keys},"
+            f" row_number() OVER (ORDER BY {listed}) AS holdfast_place FROM taken AS t0)"
+        )
 
     # --- what is derived
 

@@ -24,6 +24,11 @@ class Dialect(ABC):
     mark: str
     """The placeholder of one bound value."""
 
+    def limit(self, count: int, values: list[Any]) -> str:
+        """How many rows at most: a mark, whose value is appended, or the number itself."""
+        values.append(count)
+        return self.mark
+
     @abstractmethod
     def encoder(self, kind: Kind) -> Codec | None:
         """Turns a field's value into what the driver library binds; None where nothing is due."""

@@ -215,7 +215,8 @@ class Planner:
         where, values = self.where(tenant, collection, query.filter)
         order = full_order(query.order, collection.key)
         nulls = self._bind_after(collection, order, query.after, values)
-        values.append(_NO_LIMIT if query.limit is None else query.limit + 1)
+        asked = _NO_LIMIT if query.limit is None else query.limit + 1
+        count = self.dialect.limit(asked, values)
         if tenant is EVERY_TENANT:
             extra += ", t0.tenant"
 
@@ -226,10 +227,10 @@ class Planner:
             return (
                 f"SELECT {self.columns(collection.name, query.fields, order).listed}{extra}"
                 f" FROM {self.dialect.table(collection)} AS t0 WHERE {condition}"
-                f" ORDER BY {self.order_by(order)} LIMIT {self.dialect.mark}"
+                f" ORDER BY {self.order_by(order)} LIMIT {count}"
             )
 
-        shape = ("query", collection.name, where, order, nulls, extra, query.fields)
+        shape = ("query", collection.name, where, order, nulls, extra, query.fields, count)
         return self.text(shape, write), values
 
     def order_by(self, order: tuple[Order, ...]) -> str:
