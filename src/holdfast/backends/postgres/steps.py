@@ -149,7 +149,7 @@ class Compiler:
                 )
 
         def finish(wire: Wire, results: Sequence[PGresult]) -> Outcome:
-            revision, *numbers = wire.rows(results[0])[0]
+            revision, *numbers = (wire.rows(results[0]) or [(1,)])[0]
             written = {**record, **dict(zip(drawn, numbers, strict=True)), REVISION: revision}
             for name in collection.vectors:
                 written.pop(name, None)
@@ -176,6 +176,8 @@ class Compiler:
                 f" ON CONFLICT ({key}) DO UPDATE SET"
                 f" {', '.join((*sets, 'revision = t0.revision + 1'))}"
             )
+        if absent and not drawn:  # all of it is known, so nothing need come back
+            return text
         return f"{text} RETURNING {', '.join((REVISION, *map(quoted, drawn)))}"
 
     def _numbering(
