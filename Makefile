@@ -29,6 +29,10 @@ POWER_CUTS ?= 2000
 FAULTS ?= 1000
 PAUSES ?= 50
 LOG_MIB ?= 2000
+PG_KILLS ?= 200
+PG_CUTS ?= 1000
+PG_TENANTS ?= 1000000
+PG_POOLED ?= 100000
 
 .PHONY: help demo test tests lint format generated tidy bench soak bench-recall lock clean distclean
 .PHONY: runtime dev
@@ -76,8 +80,10 @@ bench-recall: dev
 	$(PY) bench/recall/measure.py $(ARGS)
 
 soak: dev
+	@sh tools/install-pooler.sh
 	$(PY) -m soak.run --kills $(KILLS) --opens $(OPENS) --strings $(STRINGS) \
-	    --power-cuts $(POWER_CUTS) --faults $(FAULTS) --pauses $(PAUSES) --log-mib $(LOG_MIB) $(ARGS)
+	    --power-cuts $(POWER_CUTS) --faults $(FAULTS) --pauses $(PAUSES) --log-mib $(LOG_MIB) \
+	    --pg-kills $(PG_KILLS) --pg-cuts $(PG_CUTS) --pg-tenants $(PG_TENANTS) --pg-pooled $(PG_POOLED) $(ARGS)
 
 # One package set per file; dev is compiled against runtime, so both agree on every version.
 COMPILE = .venv/bin/uv pip compile --quiet --system-certs --universal --python-version 3.11 \

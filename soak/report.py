@@ -16,7 +16,19 @@ from soak.campaign import RESULTS, Result
 PAGE: Final = Path(__file__).parent.parent / "docs" / "reliability.md"
 BEGIN: Final = "<!-- results: python -m soak.report -->"
 END: Final = "<!-- end of results -->"
-ORDER: Final = ("kills", "power", "opens", "strings", "faults", "pauses", "growth")
+ORDER: Final = (
+    "kills",
+    "power",
+    "opens",
+    "strings",
+    "faults",
+    "pauses",
+    "growth",
+    "pg-kills",
+    "pg-cuts",
+    "pg-tenants",
+    "pg-pooled",
+)
 
 
 def results(folder: Path = RESULTS) -> list[Result]:

@@ -19,7 +19,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from soak import faults, growth, kills, opens, pauses, power, strings
+from soak import (
+    faults,
+    growth,
+    kills,
+    opens,
+    pauses,
+    pg_cuts,
+    pg_kills,
+    pg_pooled,
+    pg_tenants,
+    power,
+    strings,
+)
 from soak.campaign import RESULTS, Result, Tick, save
 
 TENTHS: Final = 10
@@ -36,6 +48,10 @@ def main(arguments: list[str]) -> int:
         ("faults", options.faults, faults.run),
         ("pauses", options.pauses, pauses.run),
         ("growth", options.log_mib, growth.run),
+        ("pg-kills", options.pg_kills, pg_kills.run),
+        ("pg-cuts", options.pg_cuts, pg_cuts.run),
+        ("pg-tenants", options.pg_tenants, pg_tenants.run),
+        ("pg-pooled", options.pg_pooled, pg_pooled.run),
     )
     results = []
     for name, count, run in campaigns:
@@ -59,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
         ("--faults", "rounds of injected disk errors"),
         ("--pauses", "writers frozen in a transaction"),
         ("--log-mib", "MiB written while the log's size is watched"),
+        ("--pg-kills", "kill -9 cycles of a whole PostgreSQL cluster"),
+        ("--pg-cuts", "links to PostgreSQL cut, also between COMMIT and its answer"),
+        ("--pg-tenants", "attempts on other tenants' records in PostgreSQL"),
+        ("--pg-pooled", "queries of many tenants through PgBouncer"),
     )
     for name, meaning in counts:
         parser.add_argument(name, type=int, default=0, metavar="N", help=meaning)

@@ -169,9 +169,19 @@ def judge(path: str, promised: Iterable[str], known: Iterable[str] = ()) -> tupl
 
     ``known`` was seen in the file before, so that it must still be there too.
     """
-    findings: list[str] = []
     try:
         driver = Checked(SqliteDriver(path))
+    except HoldfastError as error:
+        return Held(), [f"corrupt: opening said {type(error).__name__}: {error.message}"]
+    return judged(driver, promised, known)
+
+
+def judged(
+    driver: Driver, promised: Iterable[str], known: Iterable[str] = ()
+) -> tuple[Held, list[str]]:
+    """Compare what a driver's store holds with what was promised, and close it."""
+    findings: list[str] = []
+    try:
         with storage_on(driver) as storage:
             held = read(storage, findings)
             report = driver.maintain("integrity")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import struct
 import threading
@@ -12,14 +13,22 @@ from contextlib import contextmanager
 from typing import Final, Literal
 
 CHUNK: Final = 65_536
-COMMITTED: Final = b"C\x00\x00\x00\x0bCOMMIT\x00"
-"""The server's message that a transaction has been committed."""
-COMMIT: Final = b"COMMIT\x00"
+COMMITTED: Final = re.compile(
+    rb"C\x00\x00\x00.(?:COMMIT|INSERT|UPDATE|DELETE)[ 0-9]*\x00"
+    rb"(?:(?!Z\x00\x00\x00\x05).)*Z\x00\x00\x00\x05I",
+    re.DOTALL,
+)
+"""The server's messages that it has written, and that no transaction is open any more."""
+COMMIT: Final = re.compile(rb"COMMIT\x00")
 """The end of the client's message that asks for it."""
+REMEMBERED: Final = 4096
+"""Bytes of what went by, for a message that comes in two parts."""
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 Moment = Literal["commit asked", "commit answered"]
-"""Before the server sees COMMIT, or after it has done it and before the client learns of it."""
+"""Before the server sees COMMIT, or after it has committed and before the client learns of it.
+
+What commits without the word, as a batch of its own, has the second moment only."""
 
 
 class Proxy:
@@ -140,15 +149,21 @@ class _Link:
         _reset(self._server)
 
     def _pump(
-        self, source: socket.socket, target: socket.socket, mark: bytes, moment: Moment
+        self,
+        source: socket.socket,
+        target: socket.socket,
+        mark: re.Pattern[bytes],
+        moment: Moment,
     ) -> None:
         seen = b""
         with contextlib.suppress(OSError):
             while chunk := source.recv(CHUNK):
                 self._proxy._wait()
-                seen = seen[-len(mark) + 1 :] + chunk
-                if mark in seen and not self._proxy._passes(moment):
-                    break
+                seen = seen[-REMEMBERED:] + chunk
+                if mark.search(seen):
+                    if not self._proxy._passes(moment):
+                        break
+                    seen = b""
                 target.sendall(chunk)
         self._proxy._forget(self)
         self.cut()

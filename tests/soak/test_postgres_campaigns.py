@@ -1,0 +1,35 @@
+"""The campaigns on PostgreSQL in small counts, with their saboteurs."""
+
+import pytest
+
+from soak import pg_cuts, pg_kills, pg_pooled, pg_tenants
+from tests.soak.test_campaigns import check
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_killed_cluster_loses_nothing_and_its_clients_go_on() -> None:
+    result = pg_kills.run(2)
+    check(result)
+    assert result.counts["acknowledged"] > 2
+    assert result.counts["lost"] == 0
+
+
+def test_links_that_are_cut_neither_lose_nor_double_a_message() -> None:
+    result = pg_cuts.run(12)
+    check(result)
+    assert result.counts["cut_when_commit_was_answered"] == 4
+    assert result.counts["messages_acknowledged"] > 0
+
+
+def test_what_is_foreign_stays_out_of_reach() -> None:
+    result = pg_tenants.run(4_000)
+    check(result)
+    assert result.counts["raw_select"] > 0
+    assert result.counts["query"] > 0
+
+
+def test_tenants_behind_a_pooler_get_their_own_rows_and_all_of_them() -> None:
+    result = pg_pooled.run(200)
+    check(result)
+    assert result.counts == {"foreign": 0, "empty": 0}
