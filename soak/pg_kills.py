@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,8 +34,6 @@ KILLS_PER_STORE: Final = 25
 WRITERS: Final = 4
 LONGEST_LIFE_SECONDS: Final = 0.3
 """The cluster lives for up to so long after the writers are at work again."""
-RECOVERY: Final = {"recovery_init_sync_method": "syncfs"} if sys.platform == "linux" else {}
-"""Otherwise a restart after a crash syncs every file by itself, which takes seconds."""
 RECOVERY_SECONDS: Final = 10.0
 """Every writer has to be acknowledged again so soon after the server is back."""
 PAUSE_SECONDS: Final = 0.01
@@ -121,7 +118,7 @@ def run(kills: int, *, seed: int = 1, tick: Tick = ignore) -> Result:
         campaign="pg-kills", trial="kill -9 of a PostgreSQL cluster", trials=kills, seed=seed
     )
     early = Saboteur(name="acknowledges before the commit", trials=max(4, kills // 20))
-    with timed(result), running(durable=True, settings=RECOVERY) as server:
+    with timed(result), running(durable=True) as server:
         for first in range(0, kills, KILLS_PER_STORE):
             count = min(KILLS_PER_STORE, kills - first)
             url = _new_store(server, f"store_{first}")

@@ -82,7 +82,10 @@ def set_up(owner: PostgresDriver, collections: Sequence[Collection]) -> None:
 
 
 class PostgresHarness(Harness):
-    """A store on the run's server; ``engine`` may be a saboteur, ``through`` goes by a pooler."""
+    """A store on the run's server; ``engine`` may be a saboteur, ``through`` goes by a pooler.
+
+    ``settings`` hold for every session of the store's database.
+    """
 
     name = "postgres"
 
@@ -92,11 +95,13 @@ class PostgresHarness(Harness):
         new: bool = True,
         engine: type[PostgresDriver] = PostgresDriver,
         through: Callable[[Database, str], str] = Database.url,
+        settings: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self._new = new
         self._engine = engine
         self._through = through
-        self._database = Database() if new else prepared()[0]
+        self._settings = settings
+        self._database = Database(settings) if new else prepared(settings)[0]
         self._restored: list[Database] = []
 
     def open(self, clock: Clock) -> Driver:
@@ -136,7 +141,7 @@ class PostgresHarness(Harness):
         return self._through(self._database, OWNER)
 
     def restore(self, target: str, clock: Clock) -> Driver:
-        database = Database()
+        database = Database(self._settings)
         self._restored.append(database)
         with closing(PostgresDriver(database.url(), clock)) as owner:
             set_up(owner, EVERY_SHAPE)
@@ -149,7 +154,7 @@ class PostgresHarness(Harness):
         if self._new:
             self._database.drop()
             return
-        database, shape = prepared()
+        database, shape = prepared(self._settings)
         database.empty(keep=KEPT)
         if database.shape() != shape:  # the test changed more than rows
             prepared.cache_clear()
@@ -157,9 +162,9 @@ class PostgresHarness(Harness):
 
 
 @cache
-def prepared() -> tuple[Database, tuple[int, ...]]:
+def prepared(settings: tuple[tuple[str, str], ...]) -> tuple[Database, tuple[int, ...]]:
     """This process's store with every collection in it, and what it looks like."""
-    database = Database()
+    database = Database(settings)
     with closing(PostgresDriver(database.url(), SystemClock())) as owner:
         set_up(owner, EVERY_SHAPE)
     return database, database.shape()

@@ -48,11 +48,15 @@ ORDER BY 1, 2
 class Database:
     """A database of its own, owned by OWNER; a superuser's connection looks after it."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Iterable[tuple[str, str]] = ()) -> None:
         _prepare_server()
         self.name = f"holdfast_test_{os.getpid()}_{next(_numbers)}"
         statement = "CREATE DATABASE {} OWNER {} TEMPLATE {}"
         _administer(statement, self.name, OWNER, BLANK)
+        for name, value in settings:
+            text = sql.SQL("ALTER DATABASE {} SET {} = {}")
+            named = (sql.Identifier(self.name), sql.Identifier(name), sql.Literal(value))
+            _administrator().execute(text.format(*named))
         self._keeper: psycopg.Connection[Any] | None = None
         self._filled: sql.Composed | None = None
 

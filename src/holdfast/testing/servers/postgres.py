@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,8 @@ class Server:
             "unix_socket_directories": "",
             "max_connections": "200",
         }
+        if sys.platform == "linux":  # else a restart after a kill syncs every file by itself
+            ours["recovery_init_sync_method"] = "syncfs"
         with (self.data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{text}'\n" for name, text in {**ours, **settings}.items())
 

@@ -1,0 +1,355 @@
+"""What PostgreSQL and the network do to a handle that stays open: A13, A15 and F19 to F39."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+
+import holdfast
+import holdfast.aio
+from holdfast.core.change import Edit, Patch
+from holdfast.core.clock import SystemClock
+from holdfast.core.errors import (
+    Busy,
+    HoldfastError,
+    ReadOnly,
+    Timeout,
+    Unavailable,
+    UnknownOutcome,
+)
+from holdfast.layers.check import Checked
+from holdfast.open import open_driver
+from holdfast.storage import Storage
+from holdfast.testing.processes import peers_on
+from holdfast.testing.servers import Proxy, Server, proxied, running
+from holdfast.testing.servers.pids import wait_for
+from holdfast.testing.servers.proxy import Moment
+from holdfast.testing.shapes import JOBS, PARENTS, SHAPES, job, put
+from holdfast.testing.threads import at_once
+
+WRITERS = 4
+MESSAGES = 25
+SECONDS = 20.0
+"""A thing that has to come about is given so long, on a machine that does other work."""
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running() as started:
+        yield started
+
+
+@pytest.fixture
+def store(server: Server) -> str:
+    """The URL of an empty database."""
+    name = f"store_{next(_numbers)}"
+    server.psql(f"CREATE DATABASE {name}")
+    return server.url(name)
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    with proxied(server.port) as started:
+        yield started
+
+
+def through(proxy: Proxy, store: str) -> str:
+    """The store by way of the proxy."""
+    return f"postgresql://postgres@127.0.0.1:{proxy.port}/{store.rpartition('/')[2]}"
+
+
+def opened(url: str, **options: Any) -> Storage:
+    return holdfast.open(url, embedder=None, options=options)
+
+
+def backends(server: Server, store: str, state: str = "%") -> int:
+    """How many connections the store's handles have."""
+    return int(
+        server.psql(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'holdfast' AND"
+            f" datname = '{store.rpartition('/')[2]}' AND state LIKE '{state}'"
+        )
+    )
+
+
+def end_backends(server: Server, store: str) -> int:
+    """Terminate every connection of the store's handles, whatever it does."""
+    return int(
+        server.psql(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE"
+            f" application_name = 'holdfast' AND datname = '{store.rpartition('/')[2]}'"
+        )
+    )
+
+
+def test_f19_idle_connections_that_were_closed_are_not_noticed_by_a_caller(
+    server: Server, store: str
+) -> None:
+    with opened(store) as storage:
+        storage.kv.set("k", 1)
+        uses: tuple[Callable[[], object], ...] = (
+            lambda: storage.kv.get("k"),
+            lambda: storage.kv.set("k", 1).value,
+        )
+        for use in uses:
+            assert end_backends(server, store) >= 1
+            wait_for(lambda: backends(server, store) == 0, seconds=SECONDS)
+            assert use() == 1
+
+
+def test_f20_every_connection_ended_again_and_again_loses_and_doubles_nothing(
+    server: Server, store: str
+) -> None:
+    with opened(store) as storage:
+        talk = storage.conversations.create().id
+
+        def write(number: int) -> list[str]:
+            names = [f"{number}.{n}" for n in range(MESSAGES)]
+            for name in names:
+                _until_done(storage, talk, name)
+            return names
+
+        with ThreadPoolExecutor(WRITERS) as crew:
+            working = [crew.submit(write, n) for n in range(WRITERS)]
+            ended = 0
+            while not all(future.done() for future in working):
+                ended += end_backends(server, store)
+        names = [name for future in working for name in future.result()]
+        texts = [message.text for message in storage.conversations.messages.recent(talk, 0)]
+    assert ended > 0
+    assert sorted(texts) == sorted(names)
+
+
+def _until_done(storage: Storage, talk: str, name: str) -> None:
+    """Append with an operation id, again for as long as the error says that it may be repeated."""
+    while True:
+        try:
+            storage.conversations.append(talk, name, op_id=name)
+            return
+        except HoldfastError as error:
+            if not error.retryable:
+                raise
+
+
+@pytest.mark.parametrize("moment", ["commit asked", "commit answered"])
+def test_f21_a_write_cut_at_its_commit_is_done_once_when_it_has_an_operation_id(
+    store: str, proxy: Proxy, moment: Moment
+) -> None:
+    with opened(store) as direct, opened(through(proxy, store)) as storage:
+        talk = direct.conversations.create().id
+        proxy.cut_next_commit(moment)
+        _until_done(storage, talk, "said")
+        assert proxy.commits_cut == 1
+        assert [m.text for m in direct.conversations.messages.recent(talk, 0)] == ["said"]
+
+
+def test_f21_without_an_operation_id_the_outcome_is_told_as_unknown(
+    store: str, proxy: Proxy
+) -> None:
+    with opened(store) as direct, opened(through(proxy, store)) as storage:
+        storage.kv.set("k", 1)
+        proxy.cut_next_commit("commit answered")
+        with pytest.raises(UnknownOutcome):
+            storage.kv.set("k", 2)
+        assert direct.kv.get("k") == 2
+        assert storage.kv.get("k") == 2
+
+
+def test_f22_a_link_that_swallows_everything_ends_in_a_timeout(store: str, proxy: Proxy) -> None:
+    seconds = {"statement_timeout_seconds": 0.5, "connect_timeout_seconds": 1}
+    with opened(through(proxy, store), **seconds) as storage:
+        storage.kv.set("k", 1)
+        proxy.freeze()
+        with pytest.raises(Timeout):
+            storage.kv.get("k")
+        assert not storage.health().ok
+        proxy.thaw()
+        assert storage.kv.get("k") == 1
+
+
+def test_f23_a_killed_server_is_told_as_such_and_met_again_when_it_is_back() -> None:
+    with running(durable=True) as server, opened(server.url()) as storage:
+        storage.kv.set("k", 1)
+        server.kill()
+        for call in (lambda: storage.kv.get("k"), lambda: storage.kv.set("k", 2)):
+            with pytest.raises(Unavailable):
+                call()
+        assert not storage.health().ok
+        server.start()
+        assert storage.kv.set("k", 3).value == 3
+        assert storage.health().ok
+
+
+def test_f24_a_page_can_be_continued_on_a_server_that_was_restarted() -> None:
+    with running(durable=True) as server, opened(server.url()) as storage:
+        for n in range(4):
+            storage.kv.set(f"k{n}", n)
+        page = storage.kv.list(limit=2)
+        server.kill()
+        server.start()
+        rest = storage.kv.list(limit=2, cursor=page.next_cursor)
+        assert [entry.key for entry in (*page, *rest)] == ["k0", "k1", "k2", "k3"]
+
+
+def test_a15_an_exhausted_pool_is_a_timeout_and_never_more_connections(
+    server: Server, store: str
+) -> None:
+    driver = Checked(
+        open_driver(store, SystemClock(), options={"pool_size": 2, "pool_timeout_seconds": 0.2})
+    )
+    with closing(driver):
+        driver.setup(SHAPES)
+        release, holding = threading.Event(), threading.Barrier(3)
+
+        def hold(number: int) -> None:
+            with driver.group():
+                driver.apply("t", [put(PARENTS, {"id": str(number), "name": ""})])
+                holding.wait()
+                release.wait()
+
+        with ThreadPoolExecutor(2) as crew:
+            held = [crew.submit(hold, n) for n in range(2)]
+            holding.wait()
+            for _ in range(3):
+                with pytest.raises(Timeout):
+                    driver.get("t", PARENTS.name, ("0",))
+            assert backends(server, store) == 2
+            release.set()
+            assert [future.result() for future in held] == [None, None]
+        assert driver.get("t", PARENTS.name, ("0",)) is not None
+
+
+def test_f26_cancelled_calls_leave_no_connection_in_a_transaction(
+    server: Server, store: str
+) -> None:
+    chance = random.Random(26)
+
+    async def cancel_many() -> int:
+        cancelled = 0
+        async with await holdfast.aio.open(store, embedder=None) as storage:
+            await storage.kv.set("count", 0)
+            for n in range(60):
+                task = asyncio.ensure_future(storage.kv.set(f"k{n}", n))
+                for _ in range(chance.randrange(4)):
+                    await asyncio.sleep(0)
+                task.cancel()
+                (outcome,) = await asyncio.gather(task, return_exceptions=True)
+                cancelled += isinstance(outcome, asyncio.CancelledError)
+            assert await storage.kv.get("count") == 0
+            assert backends(server, store, "idle in transaction%") == 0
+        return cancelled
+
+    assert asyncio.run(cancel_many()) > 0
+    wait_for(lambda: backends(server, store) == 0, seconds=SECONDS)
+
+
+def test_f31_writers_in_opposite_order_all_count(store: str) -> None:
+    driver = Checked(open_driver(store, SystemClock()))
+    with closing(driver):
+        driver.setup(SHAPES)
+        driver.apply("t", [put(JOBS, job("a")), put(JOBS, job("b"))])
+        up = Edit(increment={"priority": 1})
+
+        def work(number: int) -> None:
+            keys = ("a", "b") if number % 2 else ("b", "a")
+            for _ in range(20):
+                driver.apply("t", [Patch(JOBS.name, (key,), up) for key in keys])
+
+        at_once(6, work)
+        for key in "ab":
+            record = driver.get("t", JOBS.name, (key,))
+            assert record is not None
+            assert record["priority"] == job("a")["priority"] + 120
+
+
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [("lock_timeout_seconds", Busy), ("statement_timeout_seconds", Timeout)],
+)
+def test_f32_a_lock_that_another_program_holds_ends_the_wait_and_not_the_handle(
+    store: str, option: str, error: type[HoldfastError]
+) -> None:
+    with opened(store, **{option: 0.2}) as storage, psycopg.connect(store) as other:
+        storage.kv.set("k", 1)
+        other.execute("UPDATE holdfast.entries SET revision = revision")
+        with pytest.raises(error):
+            storage.kv.set("k", 2)
+        assert storage.kv.get("k") == 1
+        other.rollback()
+        assert storage.kv.set("k", 3).value == 3
+
+
+def test_f34_a_server_that_only_reads_says_so_and_is_read(server: Server, store: str) -> None:
+    with opened(store) as storage:
+        storage.kv.set("k", 1)
+    server.psql(f"ALTER DATABASE {store.rpartition('/')[2]} SET default_transaction_read_only = on")
+    with opened(store) as storage:
+        with pytest.raises(ReadOnly):
+            storage.kv.set("k", 2)
+        assert storage.kv.get("k") == 1
+
+
+def test_f35_an_old_pgvector_means_no_vectors_and_nothing_worse() -> None:
+    with running("old vectors") as server, opened(server.url()) as storage:
+        told = storage.memory.remember("Ada takes her tea without sugar.")
+        assert [hit.memory.id for hit in storage.memory.recall("tea")] == [told.id]
+        assert storage.health().facts["pgvector"] == "0.6.2"
+
+
+def test_f37_what_stands_first_on_the_search_path_is_not_taken_for_the_servers_own(
+    server: Server, store: str
+) -> None:
+    name = store.rpartition("/")[2]
+    with opened(store) as storage:
+        storage.kv.set("k", 1)
+    server.psql(
+        "CREATE SCHEMA hijack; CREATE TABLE hijack.entries (tenant text);"
+        "CREATE FUNCTION hijack.set_config(text, text, boolean) RETURNS text LANGUAGE sql"
+        " AS $$ SELECT 'stolen' $$;"
+        "CREATE FUNCTION hijack.current_setting(text, boolean) RETURNS text LANGUAGE sql"
+        " AS $$ SELECT 'default' $$;"
+        f"ALTER DATABASE {name} SET search_path = hijack, pg_catalog",
+        name,
+    )
+    with opened(store) as storage:
+        assert storage.kv.set("k", 2).value == 2
+        assert storage.scoped(tenant="other").kv.get("k") is None
+        talk = storage.conversations.create()
+        storage.conversations.append(talk.id, "said")
+        storage.memory.remember("Ada takes her tea without sugar.")
+        assert len(storage.memory.recall("tea")) == 1
+
+
+def test_f39_eight_processes_open_an_empty_database_at_once(server: Server, store: str) -> None:
+    with peers_on(store, 8) as peers:
+        for peer in peers:
+            peer.start("setup")
+        assert [peer.answer() for peer in peers] == ["ready"] * 8
+    count = "SELECT count(*), count(DISTINCT collection) FROM holdfast.holdfast_migrations"
+    assert server.psql(count, store.rpartition("/")[2]) == f"{len(SHAPES)}|{len(SHAPES)}"
+
+
+def test_a_frozen_server_is_unhealthy_and_well_again_when_it_thaws() -> None:
+    seconds = {"statement_timeout_seconds": 0.5, "connect_timeout_seconds": 1}
+    with running() as server, opened(server.url(), **seconds) as storage:
+        storage.kv.set("k", 1)
+        server.freeze()
+        try:
+            assert not storage.health().ok
+            with pytest.raises(Timeout):
+                storage.kv.get("k")
+        finally:
+            server.thaw()
+        assert storage.kv.get("k") == 1
+        assert storage.health().ok
