@@ -110,3 +110,11 @@ def test_ingest_passes_its_options_on(shell: Shell, folder: Path) -> None:
     elsewhere = shutil.copytree(folder, folder.parent / "elsewhere")
     shell.refused(4, "ingest", str(elsewhere), "--source", "port")
     assert shell.json("knowledge", "delete", "--source", "port", "--yes")["documents"] == 4
+
+
+def test_knowledge_moves_to_another_model(shell: Shell) -> None:
+    shell.ok("knowledge", "add", "tea.md", "The kettle is red.", "--embedder", "none")
+    assert shell.json("knowledge", "counts")["vectors"]["absent"] == 1
+    shell.refused(3, "knowledge", "reembed")
+    assert shell.json("knowledge", "repair", "--vectorless") == {"repaired": 1}
+    assert shell.json("knowledge", "reembed")["embedded"] == 1

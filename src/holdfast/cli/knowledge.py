@@ -10,6 +10,7 @@ import click
 from holdfast.cli import output
 from holdfast.cli.command import Noun, confirm, destroys, opened, paged, settings
 from holdfast.cli.ingest import access_of, admitting
+from holdfast.cli.progress import progress
 from holdfast.cli.values import given, pairs_of, text_of
 from holdfast.core.errors import NotFound
 from holdfast.core.visible import visible
@@ -253,6 +254,19 @@ def repair(limit: int, vectorless: bool) -> None:
                 break
             done += made
     output.one({"repaired": done}, ("repaired",))
+
+
+@knowledge.command("reembed")
+@click.option("--batch", default=100, show_default=True, help="Texts of one call of the model.")
+def reembed(batch: int) -> None:
+    """Move all knowledge to the model that --embedder names, or go on where a move stopped.
+
+    Searches go on in the old vectors until all new ones are there.
+    """
+    with opened() as storage, progress("reembed", None, "texts") as advance:
+        vectors = storage.knowledge.vectors
+        done = vectors.reembed(batch=batch, on_progress=lambda move: advance(move.done))
+    output.one(done, ("space", "embedded", "due", "waiting", "parked", "absent"))
 
 
 @knowledge.command("runs")

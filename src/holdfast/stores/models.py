@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from holdfast.core.embedding import Embedder, Reranker, vectors_from
-from holdfast.core.errors import DimensionMismatch, HoldfastError
+from holdfast.core.errors import DimensionMismatch, HoldfastError, Invalid, Unavailable
 from holdfast.core.values import Vector
 
 EMBED_BATCH: Final = 256
@@ -53,3 +53,35 @@ def rerank_scores(reranker: Reranker, query: str, texts: Sequence[str]) -> list[
     if len(scores) != len(texts) or not all(map(math.isfinite, scores)):
         return None
     return scores
+
+
+def exact_vectors(embedder: Embedder, texts: Sequence[str]) -> list[Vector]:
+    """One vector per text, of the width that the embedder's space has; raises what it raises."""
+    vectors = vectors_from(embedder, texts)
+    if len(vectors) != len(texts):
+        raise Unavailable("The embedder answered with another number of vectors.")
+    for vector in vectors:
+        if vector.width != embedder.space.width:
+            raise DimensionMismatch(
+                "embedding", expected=f"{embedder.space.width} numbers", got=f"{vector.width}"
+            )
+    return vectors
+
+
+def vectors_or_refusals(embedder: Embedder, texts: Sequence[str]) -> list[Vector | str]:
+    """A vector for each text; the error's code for one that the model refuses (Invalid)."""
+    try:
+        return [*exact_vectors(embedder, texts)]
+    except DimensionMismatch:
+        raise
+    except Invalid:
+        pass  # by itself each, so that one that is refused holds up no other
+    found: list[Vector | str] = []
+    for text in texts:
+        try:
+            found += exact_vectors(embedder, [text])
+        except DimensionMismatch:
+            raise
+        except Invalid as error:
+            found.append(error.code)
+    return found

@@ -300,6 +300,7 @@ _KNOWLEDGE_PARTS: Final[dict[str, Call]] = {
     "knowledge.runs.list": lambda s, i: s.knowledge.runs.list(source=i["source"]),
     "knowledge.runs.put": lambda s, i: s.knowledge.runs.put(i["source"]),
     "knowledge.vectors.rearm": lambda s, i: s.knowledge.vectors.rearm(vectorless=True),
+    "knowledge.vectors.reembed": lambda s, i: s.knowledge.vectors.reembed().space,
     "knowledge.vectors.repair": lambda s, i: s.knowledge.vectors.repair(),
     "knowledge.vectors.stats": lambda s, i: s.knowledge.vectors.stats(),
 }

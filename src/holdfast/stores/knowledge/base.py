@@ -94,7 +94,7 @@ class KnowledgeStore(Owned):
             "embedding",
             expected=f"the space {active.id}, in which this tenant's knowledge is",
             got=embedder.space.id,
-            hint="Open with that model.",
+            hint="Open with that model, or move there by storage.knowledge.vectors.reembed().",
         )
 
     def _slot_for_writing(self, embedder: Embedder) -> tuple[str, list[Change]]:
@@ -119,9 +119,9 @@ class KnowledgeStore(Owned):
         """The fields of a row that follow from its vector, or from why it has none."""
         cleared: Record = {**dict.fromkeys(SLOTS), "space": None}
         if vector is not None:
-            return {**cleared, slot: vector, "space": vector.space, **_SETTLED}
+            return {**cleared, slot: vector, "space": vector.space, **SETTLED}
         queued = None if error is None else self._now()
-        return {**cleared, **_SETTLED, "repair_at": queued, "repair_error": error}
+        return {**cleared, **SETTLED, "repair_at": queued, "repair_error": error}
 
     def _query_leg(self, query: str) -> tuple[VectorLeg | None, str | None]:
         """The vector leg of a query; None, and a code where it failed, when there is none."""
@@ -140,7 +140,7 @@ class KnowledgeStore(Owned):
             return None, getattr(error, "code", type(error).__name__)
 
 
-_SETTLED: Final[Mapping[str, Any]] = {
+SETTLED: Final[Mapping[str, Any]] = {
     "repair_at": None,
     "repair_token": None,
     "repair_error": None,

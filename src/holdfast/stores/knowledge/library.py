@@ -58,13 +58,15 @@ class Library(Searching):
         scope = self._scope_fields()
         row |= {"user": scope["user"], "namespace": scope["namespace"]}
         row |= {"id": self._new_id(), "endorsements": 0, "created_at": now, "updated_at": now}
-        vectors, _ = self._vectors_of([content])
+        row["other_space"] = None
+        vectors, error = self._vectors_of([content])
+        embedder = self._embedder()
         for _ in range(TRIES):
-            embedder, placed = self._embedder(), dict[str, Any](space=None)
             before: list[Change] = []
-            if embedder is not None and content in vectors:
+            slot = ""
+            if embedder is not None and vectors:
                 slot, before = self._slot_for_writing(embedder)
-                placed = {slot: vectors[content], "space": embedder.space.id}
+            placed = self._vector_fields(slot, vectors.get(content), error)
             try:
                 outcomes = self._apply(*before, Put(LIBRARY.name, {**row, **placed}, ABSENT))
             except Conflict:

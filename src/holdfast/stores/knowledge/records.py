@@ -292,7 +292,14 @@ class LibraryItem(msgspec.Struct, frozen=True, kw_only=True):
     source_id: str | None
     """The memory, document or message that it was made of."""
     tags: list[str]
-    space: str | None
+    space: str | None = None
+    other_space: str | None = None
+    repair_at: datetime | None = None
+    """As with chunks: when its missing vector is to be made."""
+    repair_token: str | None = None
+    repair_attempts: int = 0
+    repair_error: str | None = None
+    repair_parked: bool = False
     created_at: datetime
     updated_at: datetime
     user: str
@@ -306,6 +313,7 @@ LIBRARY = Collection.of(
     indexes=(
         Index(("confidence",), serves="list, the most certain first"),
         Index(("category", "confidence"), serves="list of a category, the most certain first"),
+        Index(("repair_at",), serves="repair queue, oldest due first", where=not_null("repair_at")),
     ),
     full_text=("content", "title"),
     vectors=SLOTS,

@@ -1,23 +1,44 @@
-"""Making the vectors of chunks that are missing: a queue, leased to one worker at a time."""
+"""Vectors of chunks and of the library: making those that are missing, and moving to a model."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any, Final
 
 import msgspec
 
-from holdfast.core.change import Change, Claim, Edit, Patch, PatchWhere, When
+from holdfast.core.change import ABSENT, Change, Claim, Edit, Patch, PatchWhere, Put, When
+from holdfast.core.collection import Collection
+from holdfast.core.embedding import Embedder
 from holdfast.core.errors import Conflict, Invalid, NotFound
-from holdfast.core.filter import Filter, Record, both, eq, is_null, le, not_null
-from holdfast.core.query import Aggregate, asc
+from holdfast.core.filter import (
+    Filter,
+    InSelect,
+    Record,
+    both,
+    either,
+    eq,
+    is_null,
+    le,
+    ne,
+    not_null,
+)
+from holdfast.core.query import Aggregate, Query, asc
 from holdfast.core.values import Vector, check_bool, check_count
-from holdfast.stores.knowledge.base import KnowledgeStore
-from holdfast.stores.knowledge.records import CHUNKS
+from holdfast.stores.knowledge.base import SETTLED, TRIES, KnowledgeStore
+from holdfast.stores.knowledge.records import CHUNKS, LIBRARY, SLOTS, SPACES, KnowledgeSpace
+from holdfast.stores.models import vectors_or_refusals
+
+EMBEDDED: Final[tuple[tuple[Collection, str], ...]] = ((CHUNKS, "text"), (LIBRARY, "content"))
+"""What has vectors, and the field that they are made from."""
 
 
 class VectorStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Chunks with a vector, and those that lack one."""
+    """Chunks and items with a vector, and those that lack one."""
 
+    space: str | None
+    """The tenant's embedding space; None before the first vector."""
     embedded: int
     due: int
     waiting: int
@@ -27,59 +48,61 @@ class VectorStats(msgspec.Struct, frozen=True, kw_only=True):
     """Without a vector and in no queue, such as those from before there was an embedder."""
 
 
+class VectorMove(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a move to another embedding space is."""
+
+    origin: str
+    target: str
+    done: int
+    left: int
+
+
 class KnowledgeVectors(KnowledgeStore):
-    """The vectors of the bound scope's chunks."""
+    """The vectors of the bound scope, and the embedding space of the whole tenant."""
 
     def repair(self, *, limit: int = 100) -> int:
-        """Embed chunks that wait for it, longest due first; how many got their vector.
+        """Embed what waits for it, longest due first; how many got their vector.
 
-        Limit 1 to 1000. No chunk goes to two workers before its lease ends. One that fails is
-        due again after a wait that doubles with each attempt; after the last it is parked. Each
-        is embedded by itself when they fail together, so that one that the model refuses holds
-        up no other.
+        Limit 1 to 1000. Nothing goes to two workers before its lease ends. What fails is due
+        again after a wait that doubles with each attempt; after the last it is parked. What
+        fails together is embedded one by one, so that a text that the model refuses holds up no
+        other.
         """
         check_count("limit", limit, 1, 1_000)
         if self._embedder() is None:
             raise Invalid("embedder", expected="an embedder, given at open", got="none")
-        now, token = self._now(), self._new_id()
-        until = now + timedelta(seconds=self._policy.repair_lease_seconds)
-        taken = Edit(
-            set={"repair_at": until, "repair_token": token}, increment={"repair_attempts": 1}
-        )
-        due = self._within(CHUNKS, _queued(), le("repair_at", now))
-        rows = self._apply(Claim(CHUNKS.name, due, asc("repair_at"), limit, taken))[0].records
-        vectors, error = self._vectors_of([row["text"] for row in rows])
-        if error is None:
-            return sum(self._settle(row, vectors.get(row["text"]), None) for row in rows)
         done = 0
-        for row in rows:
-            vectors, error = self._vectors_of([row["text"]])
-            done += self._settle(row, vectors.get(row["text"]), error)
+        for shape, field in EMBEDDED:
+            rows = self._leased(shape, limit - done) if done < limit else ()
+            vectors, error = self._vectors_of([row[field] for row in rows])
+            for row in rows:
+                if error is not None:
+                    vectors, failed = self._vectors_of([row[field]])
+                    done += self._settle(shape, row, vectors.get(row[field]), failed)
+                else:
+                    done += self._settle(shape, row, vectors.get(row[field]), None)
         return done
 
     def rearm(self, *, vectorless: bool = False) -> int:
-        """Make parked chunks due again; how many.
+        """Make what is parked due again; how many.
 
-        ``vectorless`` queues all that have no vector, such as those that were written before
-        there was an embedder.
+        ``vectorless`` queues all that has no vector of the tenant's space, such as what was
+        written before there was an embedder.
         """
         which = eq("repair_parked", True)
         if check_bool("vectorless", vectorless):
-            which = both(is_null("space"), is_null("repair_token"))
-        again = Edit(
-            set={
-                "repair_at": self._now(),
-                "repair_token": None,
-                "repair_parked": False,
-                "repair_attempts": 0,
-            }
-        )
-        return self._apply(PatchWhere(CHUNKS.name, self._within(CHUNKS, which), again))[0].count
+            active = self._active_space()
+            lacking = is_null("space") if active is None else ne("space", active.id)
+            which = both(lacking, is_null("repair_token"))
+        again = Edit(set={**SETTLED, "space": None, "repair_at": self._now()})
+        changes = [PatchWhere(s.name, self._within(s, which), again) for s, _ in EMBEDDED]
+        return sum(outcome.count for outcome in self._apply(*changes))
 
     def stats(self) -> VectorStats:
-        """How many chunks have a vector, and how those stand that lack one."""
-        due = le("repair_at", self._now())
+        """How many have a vector, and how those stand that lack one."""
+        due, active = le("repair_at", self._now()), self._active_space()
         return VectorStats(
+            space=None if active is None else active.id,
             embedded=self._count(not_null("space")),
             due=self._count(both(_queued(), due)),
             waiting=self._count(both(_queued(), ~due)),
@@ -87,8 +110,60 @@ class KnowledgeVectors(KnowledgeStore):
             absent=self._count(both(is_null("space"), is_null("repair_at"))),
         )
 
-    def _settle(self, row: Record, vector: Vector | None, error: str | None) -> bool:
-        """Write back what came of it, unless the chunk is no longer the worker's; whether done."""
+    def reembed(
+        self,
+        embedder: Embedder | None = None,
+        *,
+        batch: int = 100,
+        on_progress: Callable[[VectorMove], object] | None = None,
+    ) -> VectorStats:
+        """Move the tenant's knowledge to another embedder's space, or go on where a move stopped.
+
+        The embedder is the one that the storage was opened with, unless given. New vectors are
+        built beside the old ones, ``batch`` (1 to 1000) at a time, while searches and writes go
+        on in the old space; one write flips all. Where it is in that space already, nothing is
+        done. What the model refuses is queued for repair. Raises what else the embedder raises:
+        what is built stays built. NotFound before the first vector; Conflict while a move to yet
+        another space is under way.
+        """
+        check_count("batch", batch, 1, 1_000)
+        embedder = embedder or self._embedder()
+        if embedder is None:
+            raise Invalid("embedder", expected="an embedder, given here or at open", got="none")
+        for _ in range(TRIES):
+            active = self._active_space()
+            if active is None:
+                raise NotFound("There are no vectors yet.")
+            if active.id == embedder.space.id:
+                return self.stats()
+            building = self._building(active, embedder.space.id)
+            for shape, field in EMBEDDED:
+                while rows := self._unbuilt_rows(shape, active, building, batch):
+                    self._build(shape, field, rows, active, building, embedder)
+                    if on_progress is not None:
+                        on_progress(self._progress(active, building))
+            try:
+                self._apply(*self._flipping(active, building))
+            except (Conflict, NotFound):
+                continue  # something came in behind, or another worker has finished
+        raise Conflict("Knowledge is written faster than it can be embedded.")
+
+    # --- repairing
+
+    def _leased(self, shape: Collection, limit: int) -> tuple[Record, ...]:
+        now = self._now()
+        until = now + timedelta(seconds=self._policy.repair_lease_seconds)
+        taken = Edit(
+            set={"repair_at": until, "repair_token": self._new_id()},
+            increment={"repair_attempts": 1},
+        )
+        due = self._within(shape, _queued(), le("repair_at", now))
+        return self._apply(Claim(shape.name, due, asc("repair_at"), limit, taken))[0].records
+
+    def _settle(
+        self, shape: Collection, row: Record, vector: Vector | None, error: str | None
+    ) -> bool:
+        """Write back what came of it, unless it is no longer the worker's; whether it was made."""
         before: list[Change] = []
         if vector is None:
             attempts, policy = row["repair_attempts"], self._policy
@@ -106,19 +181,118 @@ class KnowledgeVectors(KnowledgeStore):
             embedder = self._embedder()
             assert embedder is not None
             slot, before = self._slot_for_writing(embedder)
-            fields = self._vector_fields(slot, vector, None)
+            fields = {**self._vector_fields(slot, vector, None), "other_space": None}
         mine = When(eq("repair_token", row["repair_token"]))
-        key = (row["document_id"], row["number"])
         try:
-            self._apply(*before, Patch(CHUNKS.name, key, Edit(set=fields), mine))
+            self._apply(*before, Patch(shape.name, shape.key_of(row), Edit(set=fields), mine))
         except (Conflict, NotFound):
             return False
         return vector is not None
 
-    def _count(self, where: Filter) -> int:
-        aggregate = Aggregate(collection=CHUNKS.name, filter=self._within(CHUNKS, where))
-        count: int = self._driver.aggregate(self._scope.tenant, aggregate)[0]["count"]
-        return count
+    # --- moving
+
+    def _building(self, active: KnowledgeSpace, target: str) -> KnowledgeSpace:
+        """The space that is being built, opened now if none is; Conflict for another's."""
+        for _ in range(TRIES):
+            found = self._first(SPACES, eq("state", "building"))
+            if found is not None:
+                if found["id"] != target:
+                    raise Conflict("A move to another space is under way.", target=found["id"])
+                return KnowledgeSpace(**found)
+            slot, now = SLOTS[1 - SLOTS.index(active.slot)], self._now()
+            fresh = {"state": "building", "slot": slot, "created_at": now, "updated_at": now}
+            known = self._driver.get(self._scope.tenant, SPACES.name, (target,))
+            opened: Change = Put(SPACES.name, {**fresh, "id": target}, ABSENT)
+            if known is not None:
+                opened = Patch(
+                    SPACES.name, (target,), Edit(set=fresh), When(eq("state", "retired"))
+                )
+            empty = Edit(set={slot: None, "other_space": None})
+            cleared = [PatchWhere(s.name, not_null("other_space"), empty) for s, _ in EMBEDDED]
+            try:
+                return KnowledgeSpace(**self._apply(opened, *cleared)[0].record)
+            except (Conflict, NotFound):
+                continue  # another worker opened it
+        raise Conflict("Other workers keep moving this knowledge.", hint="Try again later.")
+
+    def _unbuilt_rows(
+        self, shape: Collection, active: KnowledgeSpace, building: KnowledgeSpace, limit: int
+    ) -> list[Record]:
+        """What lacks its new vector, whatever scope it is of: a tenant has one space."""
+        where, order = _unbuilt(active, building), asc(*shape.key)
+        query = Query(collection=shape.name, filter=where, order=order, limit=limit)
+        return self._driver.query(self._scope.tenant, query).records
+
+    def _build(
+        self,
+        shape: Collection,
+        field: str,
+        rows: list[Record],
+        active: KnowledgeSpace,
+        building: KnowledgeSpace,
+        embedder: Embedder,
+    ) -> None:
+        """Give the rows their new vectors, or note that the model refuses them."""
+        made = vectors_or_refusals(embedder, [row[field] for row in rows])
+        for row, vector in zip(rows, made, strict=True):
+            refused = vector if isinstance(vector, str) else None
+            edit = {
+                building.slot: None if refused else vector,
+                "other_space": building.id,
+                "repair_error": refused,
+            }
+            same = When(both(_unbuilt(active, building), eq(field, row[field])))
+            try:
+                self._apply(Patch(shape.name, shape.key_of(row), Edit(set=edit), same))
+            except (Conflict, NotFound):
+                continue  # it changed meanwhile; the walk meets what it became
+
+    def _flipping(self, active: KnowledgeSpace, building: KnowledgeSpace) -> list[Change]:
+        """What turns reads and writes over, provided that nothing lacks its new vector."""
+        late, now = _unbuilt(active, building), self._now()
+        complete = both(
+            eq("state", "active"),
+            *(~InSelect("id", shape.name, "space", late) for shape, _ in EMBEDDED),
+        )
+        changes: list[Change] = [
+            _turned(active, "retired", complete, now),
+            _turned(building, "active", eq("state", "building"), now),
+        ]
+        queued = {**SETTLED, **dict.fromkeys((*SLOTS, "space", "other_space")), "repair_at": now}
+        moved = {"space": building.id, "other_space": None, active.slot: None}
+        mine = eq("space", active.id)
+        for shape, _ in EMBEDDED:
+            # An engine whose applies run side by side may let one in after the judgement above.
+            lost = either(late, both(mine, not_null("repair_error")))
+            changes.append(PatchWhere(shape.name, lost, Edit(set=queued)))
+            changes.append(PatchWhere(shape.name, mine, Edit(set=moved)))
+        return changes
+
+    def _progress(self, active: KnowledgeSpace, building: KnowledgeSpace) -> VectorMove:
+        done = both(eq("space", active.id), eq("other_space", building.id))
+        return VectorMove(
+            origin=active.id,
+            target=building.id,
+            done=self._count(done, tenant_wide=True),
+            left=self._count(_unbuilt(active, building), tenant_wide=True),
+        )
+
+    def _count(self, where: Filter, *, tenant_wide: bool = False) -> int:
+        total = 0
+        for shape, _ in EMBEDDED:
+            narrowed = where if tenant_wide else self._within(shape, where)
+            aggregate = Aggregate(collection=shape.name, filter=narrowed)
+            total += self._driver.aggregate(self._scope.tenant, aggregate)[0]["count"]
+        return total
+
+
+def _unbuilt(active: KnowledgeSpace, building: KnowledgeSpace) -> Filter:
+    return both(eq("space", active.id), ne("other_space", building.id))
+
+
+def _turned(space: KnowledgeSpace, state: str, when: Filter, now: Any) -> Change:
+    edit = Edit(set={"state": state, "updated_at": now})
+    return Patch(SPACES.name, (space.id,), edit, When(when))
 
 
 def _queued() -> Filter:

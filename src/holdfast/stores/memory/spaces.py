@@ -15,14 +15,13 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.change import ABSENT, Change, Delete, Edit, Patch, PatchWhere, Put, When
-from holdfast.core.embedding import Embedder, vectors_from
+from holdfast.core.embedding import Embedder
 from holdfast.core.errors import (
     Conflict,
     DimensionMismatch,
     HoldfastError,
     Invalid,
     NotFound,
-    Unavailable,
 )
 from holdfast.core.filter import Filter, InSelect, Record, both, eq, gt, ne, not_null
 from holdfast.core.query import Aggregate, Query, asc
@@ -30,6 +29,7 @@ from holdfast.core.values import Vector, check_bool, check_count
 from holdfast.stores.memory.base import TRIES
 from holdfast.stores.memory.calibration import Calibrating
 from holdfast.stores.memory.records import CHUNKS, MEMORIES, SLOTS, SPACES, Space
+from holdfast.stores.models import exact_vectors, vectors_or_refusals
 
 BATCH: Final = 100
 
@@ -273,7 +273,8 @@ class Spaces(Calibrating):
     def _build(self, embedder: Embedder, active: Space, building: Space, rows: list[Record]) -> int:
         """Give rows their new vectors; how many this call gave."""
         built = 0
-        for row, vector in zip(rows, _embedded_each(embedder, rows), strict=True):
+        made = vectors_or_refusals(embedder, [row["content"] for row in rows])
+        for row, vector in zip(rows, made, strict=True):
             changes = self._built(row, vector, active, building, embedder)
             try:
                 self._apply(*changes)
@@ -321,7 +322,7 @@ class Spaces(Calibrating):
                 Edit(set={building.slot: vector, "other_space": building.id}),
                 When(eq("fingerprint", row["fingerprint"])),
             )
-            for chunk, vector in zip(chunks, _embedded(embedder, texts), strict=True)
+            for chunk, vector in zip(chunks, exact_vectors(embedder, texts), strict=True)
         ]
 
     # --- turning rows over
@@ -364,35 +365,3 @@ def _unbuilt(active: Space, building: Space) -> Filter:
 
 def _no_move() -> NotFound:
     return NotFound("No move to another space is under way.")
-
-
-def _embedded_each(embedder: Embedder, rows: list[Record]) -> list[Vector | str]:
-    """A vector for each row; the error's code where the model refuses the text."""
-    texts = [row["content"] for row in rows]
-    try:
-        return [*_embedded(embedder, texts)]
-    except DimensionMismatch:
-        raise
-    except Invalid:
-        pass  # by itself each, so that one that is refused holds up no other
-    found: list[Vector | str] = []
-    for text in texts:
-        try:
-            found += _embedded(embedder, [text])
-        except DimensionMismatch:
-            raise
-        except Invalid as error:
-            found.append(error.code)
-    return found
-
-
-def _embedded(embedder: Embedder, texts: list[str]) -> list[Vector]:
-    vectors = vectors_from(embedder, texts)
-    if len(vectors) != len(texts):
-        raise Unavailable("The embedder answered with another number of vectors.")
-    for vector in vectors:
-        if vector.width != embedder.space.width:
-            raise DimensionMismatch(
-                "embedding", expected=f"{embedder.space.width} numbers", got=f"{vector.width}"
-            )
-    return vectors

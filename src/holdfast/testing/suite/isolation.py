@@ -40,6 +40,8 @@ READS: Final = {
 TENANT_WIDE: Final = {
     *(path for path in CALLS if path.startswith("memory.spaces.")),
     "memory.transfer.export_lines",
+    "knowledge.vectors.reembed",
+    "knowledge.vectors.stats",
 }
 """What shows the embedding space, of which a tenant has one for all its scopes."""
 AGENTS_SHARE: Final = "knowledge.library."
