@@ -85,7 +85,7 @@ from holdfast.stores.knowledge.records import (
 )
 from holdfast.stores.knowledge.runs import Runs as SyncRuns
 from holdfast.stores.knowledge.vectors import KnowledgeVectors as SyncKnowledgeVectors
-from holdfast.stores.knowledge.vectors import VectorStats
+from holdfast.stores.knowledge.vectors import VectorMove, VectorStats
 from holdfast.stores.kv import Entry
 from holdfast.stores.kv import KeyValue as SyncKeyValue
 from holdfast.stores.memory.archive import Archive as SyncArchive
@@ -2089,33 +2089,53 @@ class Connectors:
 
 
 class KnowledgeVectors:
-    """The vectors of the bound scope's chunks."""
+    """The vectors of the bound scope, and the embedding space of the whole tenant."""
 
     def __init__(self, below: SyncKnowledgeVectors, calls: Calls) -> None:
         self._below = below
         self._calls = calls
 
     async def repair(self, *, limit: int = 100) -> int:
-        """Embed chunks that wait for it, longest due first; how many got their vector.
+        """Embed what waits for it, longest due first; how many got their vector.
 
-        Limit 1 to 1000. No chunk goes to two workers before its lease ends. One that fails is
-        due again after a wait that doubles with each attempt; after the last it is parked. Each
-        is embedded by itself when they fail together, so that one that the model refuses holds
-        up no other.
+        Limit 1 to 1000. Nothing goes to two workers before its lease ends. What fails is due
+        again after a wait that doubles with each attempt; after the last it is parked. What
+        fails together is embedded one by one, so that a text that the model refuses holds up no
+        other.
         """
         return await self._calls.run(self._below.repair, limit=limit)
 
     async def rearm(self, *, vectorless: bool = False) -> int:
-        """Make parked chunks due again; how many.
+        """Make what is parked due again; how many.
 
-        ``vectorless`` queues all that have no vector, such as those that were written before
-        there was an embedder.
+        ``vectorless`` queues all that has no vector of the tenant's space, such as what was
+        written before there was an embedder.
         """
         return await self._calls.run(self._below.rearm, vectorless=vectorless)
 
     async def stats(self) -> VectorStats:
-        """How many chunks have a vector, and how those stand that lack one."""
+        """How many have a vector, and how those stand that lack one."""
         return await self._calls.run(self._below.stats)
+
+    async def reembed(
+        self,
+        embedder: Embedder | None = None,
+        *,
+        batch: int = 100,
+        on_progress: Callable[[VectorMove], object] | None = None,
+    ) -> VectorStats:
+        """Move the tenant's knowledge to another embedder's space, or go on where a move stopped.
+
+        The embedder is the one that the storage was opened with, unless given. New vectors are
+        built beside the old ones, ``batch`` (1 to 1000) at a time, while searches and writes go
+        on in the old space; one write flips all. Where it is in that space already, nothing is
+        done. What the model refuses is queued for repair. Raises what else the embedder raises:
+        what is built stays built. NotFound before the first vector; Conflict while a move to yet
+        another space is under way.
+        """
+        return await self._calls.run(
+            self._below.reembed, embedder, batch=batch, on_progress=on_progress
+        )
 
 
 class Dependencies:
