@@ -16,7 +16,7 @@ from holdfast.cli.values import given
 from holdfast.core.visible import visible
 
 if TYPE_CHECKING:
-    from holdfast.ingest import FileResult, FolderIngest
+    from holdfast.ingest import FolderIngest
 
 Command = Callable[..., Any]
 
@@ -96,6 +96,9 @@ def ingest(folder: str, dry_run: bool, **fields: Any) -> int:
     # The reader of PDF files tells its log of every oddity; what matters comes as an error.
     logging.getLogger("pypdf").addHandler(logging.NullHandler())
     report = _run(folder, choice, fields)
+    for failed in report.failed:
+        told = visible(f"{os.path.join(folder, failed.item)}: {failed.reason}")
+        click.echo(f"not read: {told}", err=True)
     output.one(
         {**report.counts, "source": report.source, "chunks": report.chunks, "run_id": report.run_id}
         | ({"failures": report.failed} if settings().form in ("json", "jsonl") else {}),
@@ -114,18 +117,11 @@ def _run(folder: str, choice: Any, fields: dict[str, Any]) -> FolderIngest:
     stated |= given(**{n: fields.pop(n) for n in ("sets", "boost", "collection")})
     total = len(files_of(folder, choice))  # before a store is made for a folder that is not there
     with opened(create=True) as storage, progress("ingest", total, "files") as advance:
-
-        def watch(result: FileResult, done: int, _: int) -> None:
-            advance(done)
-            if result.status == "failed":
-                told = visible(f"{os.path.join(folder, result.item)}: {result.reason}")
-                click.echo(f"not read: {told}", err=True)
-
         return ingest_folder(
             storage.knowledge.configured(KnowledgePolicy(**sizes)),
             folder,
             choice=choice,
             stated=stated,
-            watch=watch,
+            watch=lambda _, done, total: advance(done, total),
             **fields,
         )

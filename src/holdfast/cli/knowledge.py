@@ -17,6 +17,7 @@ from holdfast.core.visible import visible
 from holdfast.storage import Storage
 from holdfast.stores.knowledge import Chunk, Findings, KnowledgeReader
 from holdfast.stores.knowledge.found import findings_text
+from holdfast.stores.knowledge.records import IngestRun
 from holdfast.stores.store import Page
 
 LISTED = ("id", "title", "chunks", "?source", "?updated_at")
@@ -28,7 +29,7 @@ _DETAILS = (
 DETAILS = tuple(_DETAILS.split())
 HITS = ("id", "score", "legs", "title", "text")
 CHUNKS = ("id", "text", "?start", "?end", "?space")
-RUNS = ("id", "source", "status", "?started_at", "?finished_at", "counts", "?error")
+RUNS = ("?id", "source", "status", "counts", "?started_at", "?finished_at", "?error")
 UNREAD = ("item", "source", "error", "?seen_at")
 MODES = click.Choice(["hybrid", "vector", "keyword"])
 FUSIONS = click.Choice(["rrf", "convex"])
@@ -281,6 +282,7 @@ def runs(source: str | None, limit: int, cursor: str | None, everything: bool) -
             limit=limit,
             cursor=cursor,
             everything=everything,
+            row=_run_told,
         )
 
 
@@ -333,6 +335,12 @@ def _hit(found: Any, *, whole: bool) -> dict[str, Any]:
         "title": found.item.title,
         "text": found.item.text,
     }
+
+
+def _run_told(run: IngestRun) -> dict[str, Any]:
+    """A run with its counts in words, but for those of nothing."""
+    counts = ", ".join(f"{name} {count}" for name, count in run.counts.items() if count)
+    return {**output.plain(run), "counts": counts}
 
 
 def _named(page: Page[Chunk]) -> Page[dict[str, Any]]:
