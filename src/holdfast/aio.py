@@ -520,8 +520,9 @@ class Knowledge:
 
         What is not given stays as it was. All of its chunks change together, or none; one that
         is the same as before is not written. Chunks that keep their text keep their vector, and
-        those whose embedding fails are found by their words and queued for repair. With ``by``
-        and a collection, that user needs the right to write there: else Forbidden.
+        those whose embedding fails are found by their words and queued for repair. With ``by``,
+        that user needs the right to write in the collection that the document is in, and in the
+        one that it goes to: else Forbidden.
 
         Conflict when another scope has the id; NotFound for an unknown collection; Invalid,
         TooLarge, DimensionMismatch for what cannot be kept.

@@ -97,11 +97,9 @@ class Grants(KnowledgeStore):
         """
         wanted, name = one_of("right", right, Right), check_principal("user", user)
         found = self._collection(tag)
-        held = None if found is None else self._right(found.id, name)
-        if found is None or held is None:
+        if found is None:
             raise NotFound("There is no such collection.")
-        if RIGHTS.index(held) < RIGHTS.index(wanted):
-            raise Forbidden(f"This needs the right {wanted!r} in the collection.")
+        self._require_in(found.id, name, wanted)
         return found
 
     def grant(self, tag: str, grantee: str, right: Right, *, by: str) -> Grant:
@@ -153,6 +151,13 @@ class Grants(KnowledgeStore):
         own = (eq(part, value) for part, value in self._scope_fields().items())
         found = self._first(COLLECTIONS_KEPT, both(eq("tag", normal_tag(tag)), *own))
         return None if found is None else _collection(found)
+
+    def _require_in(self, collection_id: str, user: str, wanted: Right) -> None:
+        held = self._right(collection_id, check_principal("user", user))
+        if held is None:
+            raise NotFound("There is no such collection.")
+        if RIGHTS.index(held) < RIGHTS.index(wanted):
+            raise Forbidden(f"This needs the right {wanted!r} in the collection.")
 
     def _right(self, collection_id: str, user: str) -> Right | None:
         """The greatest right among those of the user and of everybody."""

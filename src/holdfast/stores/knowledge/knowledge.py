@@ -56,19 +56,19 @@ class Knowledge(Facets, Ingesting, KnowledgeReader):
 
         What is not given stays as it was. All of its chunks change together, or none; one that
         is the same as before is not written. Chunks that keep their text keep their vector, and
-        those whose embedding fails are found by their words and queued for repair. With ``by``
-        and a collection, that user needs the right to write there: else Forbidden.
+        those whose embedding fails are found by their words and queued for repair. With ``by``,
+        that user needs the right to write in the collection that the document is in, and in the
+        one that it goes to: else Forbidden.
 
         Conflict when another scope has the id; NotFound for an unknown collection; Invalid,
         TooLarge, DimensionMismatch for what cannot be kept.
         """
         name, text = check_name("document_id", document_id), check_content("content", content)
         stated = check_fields(fields)
+        if stated.get("by") is not None:
+            self._require_write(name, stated["by"], stated.get("collection"))
         if "collection" in stated:
-            tag = stated.pop("collection")
-            if tag is not None and stated.get("by") is not None:
-                self.grants.require(tag, stated["by"], "write")
-            stated["collection_id"] = self._collection_id(tag)
+            stated["collection_id"] = self._collection_id(stated.pop("collection"))
         return self._ingest(name, text, stated)
 
     def set_access(self, document_id: str, access: Access | Mapping[str, Any] | None) -> Document:
@@ -106,6 +106,14 @@ class Knowledge(Facets, Ingesting, KnowledgeReader):
         """Remove all documents of a source, as `delete` does; how many there were."""
         name = check_name("source", source)
         return self._delete(*[eq("source", name)] * 3)
+
+    def _require_write(self, document_id: str, user: str, tag: str | None) -> None:
+        """Forbidden or NotFound unless the user may write where the document is and goes to."""
+        held = self._held(document_id)
+        if held is not None and held.collection_id is not None:
+            self.grants._require_in(held.collection_id, user, "write")
+        if tag is not None:
+            self.grants.require(tag, user, "write")
 
     def _delete(self, documents: Filter, chunks: Filter, items: Filter) -> KnowledgeCounts:
         outcomes = self._apply(

@@ -375,6 +375,11 @@ class TestKnowledgeCollections:
         assert knowledge.counts().documents == 0
         made = knowledge.put("d", "the plan", collection="wiki", by="writer")
         assert made.document.by == "writer"
+        for name, error in (("reader", Forbidden), ("eve", NotFound)):
+            for moved in ({}, {"collection": None}):
+                with pytest.raises(error):
+                    knowledge.put("d", "another plan", by=name, **moved)  # type: ignore[arg-type]
+        assert knowledge.put("d", "the plan", by="writer").status == "unchanged"
         with pytest.raises(NotFound):
             knowledge.put("e", "the plan", collection="nowhere")
 

@@ -130,6 +130,22 @@ class TestKnowledgeIngest:
             assert held.chunks == len(chunks(handles[0], "d"))
             assert held.characters == len(handles[0].knowledge.text("d"))
 
+    def test_e1_a_reader_meets_one_content_or_the_other(self, open_storage: Any) -> None:
+        writer, reader = open_storage(), open_storage()
+        contents = [words(60, "old"), words(25, "new")]
+        put = writer.knowledge.configured(SMALL).put
+        put("d", contents[0])
+
+        def write() -> list[str]:
+            return [put("d", contents[n % 2]).status for n in range(1, 12)]
+
+        def read() -> list[str]:
+            return [reader.knowledge.text("d") for _ in range(30)]
+
+        statuses, seen = together([write, read])
+        assert set(statuses) == {"replaced"}
+        assert set(seen) <= set(contents)
+
     def test_e1_one_that_is_overtaken_looks_again(self, storage: Storage) -> None:
         between = Between(storage._driver)
         handle = Storage(between, storage.scope, storage._runtime)
