@@ -378,7 +378,7 @@ class TestKnowledgeCollections:
         for name, error in (("reader", Forbidden), ("eve", NotFound)):
             for moved in ({}, {"collection": None}):
                 with pytest.raises(error):
-                    knowledge.put("d", "another plan", by=name, **moved)  # type: ignore[arg-type]
+                    knowledge.put("d", "another plan", by=name, **moved)
         assert knowledge.put("d", "the plan", by="writer").status == "unchanged"
         with pytest.raises(NotFound):
             knowledge.put("e", "the plan", collection="nowhere")
