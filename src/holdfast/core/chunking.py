@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cache
 from typing import Final, NamedTuple
 
 from holdfast.core.errors import Invalid
@@ -18,14 +19,19 @@ CHUNK_OVERLAP: Final = 64
 SIZE_LEAST: Final = 16
 SIZE_LIMIT: Final = 1_000_000
 
-_HEADING: Final = re.compile(r"(?<=\n)(?=#{1,6}[ \t])")
-_SENTENCE: Final = re.compile(r"(?:[.!?…]['\"”’)\]]?(?=\s)|[。！？])\s?")
-_SPACE: Final = re.compile(r"\s(?=\S)")
+_HEADING: Final = r"(?<=\n)(?=#{1,6}[ \t])"
+_SENTENCE: Final = r"(?:[.!?…]['\"”’)\]]?(?=\s)|[。！？])\s?"
+_SPACE: Final = r"\s(?=\S)"
 _AHEAD: Final = 8
 """How far beyond a stretch the patterns look at what follows a cut."""
 _GRAPHEME: Final = 32
 """How far a cut moves back so as not to part a base character from its marks."""
 _JOINING: Final = frozenset("\u200c\u200d\ufe0e\ufe0f")
+
+
+@cache  # compiled at the first text: most processes never cut one
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
 
 
 class Span(NamedTuple):
@@ -85,9 +91,9 @@ def _break(text: str, low: int, high: int) -> int:
     return _back(text, high, low)
 
 
-def _last(pattern: re.Pattern[str], text: str, low: int, high: int) -> int | None:
+def _last(pattern: str, text: str, low: int, high: int) -> int | None:
     """Where the last match that lies within ``low`` and ``high`` ends."""
-    ends = [found.end() for found in pattern.finditer(text, low, high + _AHEAD)]
+    ends = [found.end() for found in _compiled(pattern).finditer(text, low, high + _AHEAD)]
     return next((end for end in reversed(ends) if end <= high), None)
 
 
@@ -100,7 +106,7 @@ def _resumed(text: str, low: int, high: int) -> int:
         return high
     if text[low - 1].isspace() and not text[low].isspace():
         return low
-    found = _SPACE.search(text, low, high + _AHEAD)
+    found = _compiled(_SPACE).search(text, low, high + _AHEAD)
     if found is not None and found.end() <= high:
         return found.end()
     return _forward(text, low, high)

@@ -20,15 +20,14 @@ from holdfast.stores.store import Page, builder
 REFERENCES: Final = ("env", "file", "keyring", "vault", "secret")
 """Where a secret may be kept: ``env:WIKI_TOKEN``, ``file:/run/secrets/wiki``, ``vault:kv/wiki``."""
 
-_REFERENCE: Final = re.compile(rf"(?:{'|'.join(REFERENCES)}):[\w./@-]{{1,300}}")
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
-_SECRET: Final = re.compile(
-    r"pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|api_?key|(?:private|access|auth)_?key"
-    r"|authorization|bearer|cookie|signature",
-    re.IGNORECASE,
+_REFERENCE: Final = rf"(?:{'|'.join(REFERENCES)}):[\w./@-]{{1,300}}"
+_VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]{0,200}"
+_SECRET: Final = (
+    r"(?i:pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|api_?key"
+    r"|(?:private|access|auth)_?key|authorization|bearer|cookie|signature)"
 )
 """Names of what is not written down here."""
-_LOGIN: Final = re.compile(r"\w://[^/\s@]*:[^/\s@]+@")
+_LOGIN: Final = r"\w://[^/\s@]*:[^/\s@]+@"
 """An address with a password in it."""
 
 _build = builder(Connector)
@@ -129,7 +128,7 @@ def _refuse_secrets(path: str, value: Any) -> None:
     """Invalid, naming the place and never the value, for what should not be written down."""
     if isinstance(value, dict):
         for name, held in value.items():
-            if _SECRET.search(name) and isinstance(held, str | list | dict):
+            if re.search(_SECRET, name) and isinstance(held, str | list | dict):
                 raise Invalid(
                     f"{path}.{name}",
                     expected="a secret by reference, in secrets",
@@ -140,7 +139,7 @@ def _refuse_secrets(path: str, value: Any) -> None:
     elif isinstance(value, list):
         for held in value:
             _refuse_secrets(path, held)
-    elif isinstance(value, str) and _LOGIN.search(value):
+    elif isinstance(value, str) and re.search(_LOGIN, value):
         raise Invalid(path, expected="an address without a password", got="one with it")
 
 
@@ -156,7 +155,9 @@ def _reference(name: str, value: object) -> str:
     """A place where a secret is kept; the error never shows what was given."""
     text = check_text(f"secrets.{name}", value, 400) if isinstance(value, str) else ""
     where, _, place = text.partition(":")
-    if not _REFERENCE.fullmatch(text) or (where == "env" and not _VARIABLE.fullmatch(place)):
+    if not re.fullmatch(_REFERENCE, text) or (
+        where == "env" and not re.fullmatch(_VARIABLE, place)
+    ):
         raise Invalid(
             f"secrets.{name}",
             expected=f"a reference: {', '.join(f'{r}:...' for r in REFERENCES)}",
