@@ -117,6 +117,9 @@ ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {
     "N6": (
         "tests/backends/test_sqlite_analysis.py::test_terms_are_made_anew_when_the_analysis_has_changed",
     ),
+    "F23": (
+        "tests/recall/test_deadline.py::test_f23_a_memory_whose_model_is_late_is_kept_and_queued",
+    ),
 }
 """Row -> tests outside the suite, or under another name."""
 

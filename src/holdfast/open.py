@@ -33,6 +33,7 @@ def open(
     user: str | None = None,
     namespace: str | None = None,
     embedder: Embedder | EmbedderName | None = "hash",
+    embed_seconds: float | None = 5.0,
     reranker: Reranker | LateReader | Literal["late"] | None = None,
     ranker: Ranker | None = None,
     durability: Literal["full", "normal"] | None = None,
@@ -49,6 +50,8 @@ def open(
 
     The handle is bound to ``tenant`` and to what else is named. ``embedder`` is a built-in's
     name, an object, or None for keyword recall alone; ``ranker`` is the recipe unless given.
+    ``embed_seconds`` is how long an object's answer is waited for, per 20 texts: a memory is then
+    kept without a vector and queued for repair. None is no limit; built-ins have none.
     ``reranker`` "late" compares token by token with MiniLM, the embedder's own or one beside it.
     For a file, ``durability`` "full" (the default) syncs every commit, "normal" may lose the
     last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another process's
@@ -82,7 +85,7 @@ def open(
     runtime = Runtime(
         clock=clock,
         ids=ids or Uuid7Ids(),
-        embedder=model,
+        embedder=_timed(model, embed_seconds) if named is model else model,
         reranker=reranker,
         late=late,
         ranker=ranker or Recipe(),
@@ -176,6 +179,14 @@ def _readers(
 
         return LateInteraction(embedder if isinstance(embedder, MiniLM) else None), None
     return (choice, None) if isinstance(choice, LateReader) else (None, choice)
+
+
+def _timed(embedder: Embedder | None, seconds: float | None) -> Embedder | None:
+    if embedder is None or seconds is None:
+        return embedder
+    from holdfast.recall.deadline import TimedEmbedder
+
+    return TimedEmbedder(embedder, seconds)
 
 
 def _embedder(choice: Embedder | str | None) -> Embedder | None:

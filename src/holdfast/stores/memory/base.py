@@ -11,6 +11,7 @@ import msgspec
 
 from holdfast.core.change import ABSENT, Change, DeleteWhere, Edit, Patch, PatchWhere, Put, When
 from holdfast.core.driver import Driver
+from holdfast.core.embedding import vectors_from
 from holdfast.core.errors import DimensionMismatch, NotFound
 from holdfast.core.filter import Filter, Record, both, eq, ne
 from holdfast.core.query import Aggregate, asc
@@ -220,11 +221,7 @@ class MemoryStore(Store):
         embedder = self._runtime.embedder
         assert embedder is not None
         keys = [cache_key(embedder.space.id, "document", text) for text in texts]
-        held: dict[str, Vector] = {}
-        for key in dict.fromkeys(keys):
-            row = self._driver.get(self._scope.tenant, EMBEDDING_CACHE.name, (key,), vectors=True)
-            if row is not None and row["embedding"] is not None:
-                held[key] = row["embedding"]
+        held = self._held_embeddings(keys)
         missing = {k: t for k, t in zip(keys, texts, strict=True) if k not in held}
         if missing:
             made, error = self._embedded_now(list(missing.values()))
@@ -234,6 +231,26 @@ class MemoryStore(Store):
             held.update(fresh)
             self._keep_embeddings(fresh)
         return [held[key] for key in keys], None
+
+    def _query_embedding(self, text: str) -> Vector:
+        """The vector of a query, from the cache where one is kept; raises what embedding raises."""
+        embedder = self._runtime.embedder
+        assert embedder is not None
+        key = cache_key(embedder.space.id, "query", text)
+        held = self._held_embeddings([key]) if self._policy.reuse_embeddings else {}
+        if key not in held:
+            [held[key]] = vectors_from(embedder, [text], "query")
+            if self._policy.reuse_embeddings:
+                self._keep_embeddings({key: held[key]})
+        return held[key]
+
+    def _held_embeddings(self, keys: Sequence[str]) -> dict[str, Vector]:
+        held: dict[str, Vector] = {}
+        for key in dict.fromkeys(keys):
+            row = self._driver.get(self._scope.tenant, EMBEDDING_CACHE.name, (key,), vectors=True)
+            if row is not None and row["embedding"] is not None:
+                held[key] = row["embedding"]
+        return held
 
     def _keep_embeddings(self, fresh: Mapping[str, Vector]) -> None:
         now = self._now()

@@ -58,10 +58,11 @@ class MemoryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     chunk_overlap: int = 100
 
     reuse_embeddings: bool = False
-    """Keep vectors by text and use them again. It costs a read and a row per new text, and pays
-    where embedding means a call to a service."""
+    """Keep vectors by text and use them again, those of queries too, so that a recall writes the
+    ones that are new. It costs a read and a row per new text, and pays where embedding means a
+    call to a service."""
     embeddings_limit: int = 10_000
-    """Vectors kept for reuse; the least recently used go first."""
+    """Vectors kept for reuse; the oldest go first."""
 
     repair_lease_seconds: float = 60.0
     repair_backoff_seconds: float = 60.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from holdfast.core.errors import HoldfastError, Invalid, InvalidVector, TooLarge
+from holdfast.core.errors import Invalid, InvalidVector, TooLarge
 from holdfast.core.filter import Filter, InSelect, Record, among, not_null
 from holdfast.core.query import Order, asc
 from holdfast.core.ranker import Candidate, PreparedQuery, Ranked, Ranker
@@ -138,9 +138,9 @@ class Recalling:
         if space is None:
             return None, None
         try:
-            [row] = embedder.embed([prepared.dense], "query")
-            return vector_of("query", space.id, row), space
-        except (HoldfastError, ValueError) as error:
+            return self._store._query_embedding(prepared.dense), space
+        except Exception as error:
+            # Another's model may raise anything; the words are there to search by.
             if self._ask.mode == "vector":
                 raise
             self._flags.append("query_embedding_failed")

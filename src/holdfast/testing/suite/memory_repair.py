@@ -247,3 +247,71 @@ class TestMemoryRepair:
         other = with_models(open_storage(), embedder=AngleEmbedder())
         other.memory.configured(policy).remember_many(["a @1", "b @2", "c @3"])
         assert len(harness.peek(EMBEDDING_CACHE, "default")) == 2
+
+    def test_f30_what_is_equal_is_embedded_once_and_what_differs_is_not(
+        self, open_storage: Callable[..., Storage], harness: Harness
+    ) -> None:
+        policy = MemoryPolicy(reuse_embeddings=True)
+        embedder = AngleEmbedder()
+        memory = with_models(open_storage(), embedder=embedder).memory.configured(policy)
+        memory.remember_many(["Tea @30", "plums @60"])
+        memory.remember("TEA   @30", session="s", turn=1)
+        assert embedder.texts == ["Tea @30", "plums @60"]
+        for _ in range(2):
+            assert memory.recall("tea @30", mode="vector", k=1)[0].score == pytest.approx(1.0)
+        assert embedder.texts[2:] == ["tea @30"]  # a query is another kind of text, and once too
+        again = AngleEmbedder()
+        with_models(open_storage(), embedder=again).memory.configured(policy).recall("tea @30")
+        assert again.texts == []
+        assert len(harness.peek(EMBEDDING_CACHE, "default")) == 3
+        fresh = with_models(open_storage(tenant="other"), embedder=again).memory
+        fresh.configured(policy).remember("Tea @30")
+        assert again.texts == ["Tea @30"]
+
+    def test_f30_a_failure_is_not_kept(self, storage: Storage, harness: Harness) -> None:
+        embedder = AngleEmbedder()
+        memory = with_models(storage, embedder=embedder).memory
+        memory = memory.configured(MemoryPolicy(reuse_embeddings=True))
+        embedder.broken = Timeout("slow")
+        memory.remember("Tea @30")
+        assert harness.peek(EMBEDDING_CACHE, "default") == []
+        embedder.broken = None
+        assert memory.repair.run() == 1
+        assert memory.recall("q @30", mode="vector")[0].score == pytest.approx(1.0, abs=1e-4)
+
+    def test_f24_no_step_of_a_repair_counts_as_an_update(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        storage, embedder, [kept] = vectorless(storage, 1)
+        memory = storage.memory.configured(MemoryPolicy(repair_attempts=1))
+
+        def updated() -> object:
+            clock.set(clock.now() + timedelta(hours=1))
+            held = memory.get(kept.id)
+            return None if held is None else held.updated_at
+
+        [job] = memory.repair.claim(lease_seconds=7_200)
+        assert updated() == kept.updated_at
+        assert memory.repair.fail(job, "down") is True
+        assert updated() == kept.updated_at
+        assert memory.repair.stats().parked == 1
+        assert memory.repair.rearm([kept.id]) == 1
+        assert updated() == kept.updated_at
+        assert memory.repair.run() == 1
+        assert updated() == kept.updated_at
+        assert embedder.texts[-1] == kept.content
+
+    def test_f23_whatever_a_model_raises_a_hybrid_recall_goes_by_words(
+        self, storage: Storage
+    ) -> None:
+        embedder = AngleEmbedder()
+        memory = with_models(storage, embedder=embedder).memory
+        memory.remember("plain words")
+        for broken in (ConnectionError("down"), KeyError("data"), ZeroDivisionError()):
+            embedder.broken = broken
+            found = memory.recall("words")
+            assert [item.memory.content for item in found] == ["plain words"]
+            assert found.flags == ("query_embedding_failed",)
+            kept = memory.remember(f"words of {type(broken).__name__}")
+            assert (kept.space, kept.repair_error) == (None, type(broken).__name__)
+            memory.delete(kept.id)
