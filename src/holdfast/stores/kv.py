@@ -21,7 +21,7 @@ from holdfast.core.query import asc
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
 from holdfast.core.values import check_count, check_json, check_text
-from holdfast.stores.store import Page, Store
+from holdfast.stores.store import Page, Store, builder
 
 UPDATE_TRIES: Final = 1_000
 """How often ``update`` repeats when others write the same key."""
@@ -59,6 +59,9 @@ ENTRIES = Collection.of(
 )
 
 
+_entry = builder(Entry)
+
+
 class KeyValue(Store):
     """Named JSON values of the bound scope."""
 
@@ -76,7 +79,7 @@ class KeyValue(Store):
     def entry(self, key: str) -> Entry | None:
         """The live entry with its version and times, or None."""
         record = self._live(key)
-        return None if record is None else Entry(**record)
+        return None if record is None else _entry(record)
 
     @grouped
     def set(
@@ -101,7 +104,7 @@ class KeyValue(Store):
         expires_at = None if lasting is None else self._now() + lasting
         put = self._put(key, value, held, expires_at, expected_version)
         try:
-            return Entry(**self._apply(put, op_id=op_id, asked=asked)[0].record)
+            return _entry(self._apply(put, op_id=op_id, asked=asked)[0].record)
         except NotFound:
             raise Conflict("There is no such key any more.", hint="Read it again.") from None
 
@@ -119,7 +122,7 @@ class KeyValue(Store):
             expires_at = None if live is None else live["expires_at"]
             put = self._put(key, value, held, expires_at, version)
             try:
-                return Entry(**self._apply(put)[0].record)
+                return _entry(self._apply(put)[0].record)
             except (Conflict, NotFound):
                 continue
         raise Conflict("Other writers kept changing this key.", hint="Try again later.")
@@ -147,17 +150,26 @@ class KeyValue(Store):
                 held = self.entry(key)
                 return value if held is None else held.value
 
-    def delete(self, key: str) -> bool:
-        """Remove the entry; whether a live one existed."""
+    def delete(self, key: str, *, op_id: str | None = None) -> bool:
+        """Remove the entry; whether a live one existed.
+
+        A repeat with the same ``op_id`` gives the first answer.
+        """
         held = self._live(key)
-        return self._apply(Delete(ENTRIES.name, self._key(key)))[0].count > 0 and held is not None
+        gone = Delete(ENTRIES.name, self._key(key))
+        if op_id is None:
+            return self._apply(gone)[0].count > 0 and held is not None
+        # A repeat finds nothing any more, so that the first call's own outcome must say it.
+        mine = both(*map(eq, ENTRIES.key, gone.key), self._unexpired())
+        live = DeleteWhere(ENTRIES.name, mine)
+        return self._apply(live, gone, op_id=op_id, asked=("kv.delete", key))[0].count > 0
 
     def list(self, prefix: str = "", *, limit: int = 100, cursor: str | None = None) -> Page[Entry]:
         """Live entries whose key begins with ``prefix``, by key."""
         check_text("prefix", prefix)
         return self._page(
             ENTRIES,
-            lambda record: Entry(**record),
+            _entry,
             Prefix("key", prefix),
             moving=self._unexpired(),
             order=asc("key", "agent", "user", "namespace"),

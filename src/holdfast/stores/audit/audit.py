@@ -43,6 +43,8 @@ VERIFY_PAGE: Final = 500
 """Entries that verification holds in memory at once."""
 _CHAIN: Final[tuple[str, ...]] = ("agent", "user", "namespace", "stream")
 
+_entry = builder(AuditEntry)
+
 
 class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be recorded: who did what to which thing, and any JSON beside it."""
@@ -97,7 +99,7 @@ class Audit(Store):
                 if self._get(HEADS, *chain) == head:
                     raise _planted() from None
                 continue
-            return [AuditEntry(**outcome.record) for outcome in outcomes[:-1]]
+            return [_entry(outcome.record) for outcome in outcomes[:-1]]
         raise Conflict("Other writers kept extending this chain.", hint="Try again later.")
 
     def list(
@@ -113,9 +115,7 @@ class Audit(Store):
         """Entries of all chains in view, newest first, ties by chain and seq, descending."""
         wanted = {"stream": stream, "actor": actor, "action": action, "subject": subject}
         parts = (eq(name, value) for name, value in wanted.items() if value is not None)
-        return self._page(
-            AUDIT, builder(AuditEntry), *parts, order=desc("at"), limit=limit, cursor=cursor
-        )
+        return self._page(AUDIT, _entry, *parts, order=desc("at"), limit=limit, cursor=cursor)
 
     def verify(
         self, stream: str = "main", *, anchor: Anchor | None = None, key: bytes | None = None

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from holdfast.core.change import ABSENT, Edit, Patch, Put
-from holdfast.core.errors import Conflict, NotFound
+from holdfast.core.errors import Conflict, IdempotencyMismatch, NotFound
 from holdfast.core.filter import Record, eq
 from holdfast.core.marks import grouped
 from holdfast.core.query import asc
@@ -44,11 +44,14 @@ class Participants(Owned):
         email: str | None = None,
         metadata: dict[str, Any] | None = None,
         participant_id: str | None = None,
+        op_id: str | None = None,
     ) -> Participant:
         """Add a participant; with an ``external_id`` that takes part already, that one.
 
-        Raises NotFound for an unknown conversation, Conflict for a used ``participant_id``.
+        A repeat with the same ``op_id`` gives the one that the first call added. Raises NotFound
+        for an unknown conversation, Conflict for a used ``participant_id``.
         """
+        given = (external_id, type, name, email, metadata, participant_id)
         record = participant_record(
             participant_id or self._new_id(),
             conversation_id,
@@ -69,7 +72,11 @@ class Participants(Owned):
             outcome = self._apply(
                 Patch(CONVERSATIONS.name, (conversation_id,), joined, when),
                 Put(PARTICIPANTS.name, record, ABSENT),
+                op_id=op_id,
+                asked=("participants.add", conversation_id, *given),
             )[1]
+        except IdempotencyMismatch:
+            raise
         except (Conflict, NotFound):
             self._require(CONVERSATIONS, conversation_id)
             held = self.resolve(conversation_id, external_id)

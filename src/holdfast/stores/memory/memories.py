@@ -35,6 +35,7 @@ from holdfast.stores.memory.policy import MemoryPolicy
 from holdfast.stores.memory.recall import Recalling
 from holdfast.stores.memory.recollection import Recollection
 from holdfast.stores.memory.records import (
+    ARCHIVE,
     CHUNKS,
     COLLECTIONS,
     MEMORIES,
@@ -209,21 +210,27 @@ class Memories(Facets):
         return self._apply(PatchWhere(MEMORIES.name, live, counted), *also)[0].count
 
     @grouped
-    def forget(self, memory_id: str) -> bool:
+    def forget(self, memory_id: str, *, op_id: str | None = None) -> bool:
         """Take the memory out of every search at once; whether there was a live one.
 
         The row stays, unseen, until `lifecycle.purge`; `history.restore` brings it back. An
-        archived memory is removed for good.
+        archived memory is removed for good. A repeat with the same ``op_id`` gives the first
+        answer.
         """
         now = self._now()
         mine = both(eq("id", check_name("id", memory_id)), is_null("forgotten_at"))
         gone = Edit(set={"forgotten_at": now, "updated_at": now, "repair_at": None})
         live = self._within(MEMORIES, mine, present_at(now))
         rest = self._within(MEMORIES, mine)
-        outcomes = self._apply(
-            PatchWhere(MEMORIES.name, live, gone), PatchWhere(MEMORIES.name, rest, gone)
+        archived = self._within(ARCHIVE, eq("id", memory_id))
+        live_one, _, archived_one = self._apply(
+            PatchWhere(MEMORIES.name, live, gone),
+            PatchWhere(MEMORIES.name, rest, gone),
+            DeleteWhere(ARCHIVE.name, archived),
+            op_id=op_id,
+            asked=("memory.forget", memory_id),
         )
-        return outcomes[0].count > 0 or self.archive.discard(memory_id)
+        return live_one.count > 0 or archived_one.count > 0
 
     @grouped
     def delete(self, memory_id: str) -> None:

@@ -111,13 +111,17 @@ class Sessions(Owned):
         parent_id: str | None = None,
         metadata: dict[str, Any] | None = None,
         conversation_metadata: dict[str, Any] | None = None,
+        op_id: str | None = None,
     ) -> Begun:
         """Begin a session with a new conversation and its participants: all of it, or nothing.
 
+        A repeat with the same ``op_id`` gives what the first call began.
         Raises Conflict when the conversation's ``key`` is in use or two participants share an
         external id, NotFound for an unknown parent.
         """
         check_count("participants", len(participants), 0, 1_000)
+        given = (key, title, label, parent_id, metadata, conversation_metadata)
+        asked = ("sessions.begin", tuple(participants), *given)
         now, scope, conversation_id = self._now(), self._scope_fields(), self._new_id()
         conversation = conversation_record(
             conversation_id, now, scope, key=key, title=title, metadata=conversation_metadata
@@ -143,7 +147,7 @@ class Sessions(Owned):
         )
         puts = [Put(CONVERSATIONS.name, conversation, ABSENT)]
         puts += [Put(PARTICIPANTS.name, member, ABSENT) for member in members]
-        stored = self._add(session, puts)
+        stored = self._add(session, puts, op_id=op_id, asked=asked)
         return Begun(
             _build(stored[-1]),
             _build_conversation(stored[0]),

@@ -16,7 +16,7 @@ from holdfast.core.change import When as If
 from holdfast.core.errors import Conflict, Invalid, NotFound, TooLarge
 from holdfast.core.filter import Filter, InSelect, Record, among, both, eq, ne
 from holdfast.core.query import asc
-from holdfast.stores.store import FACTS, Store
+from holdfast.stores.store import FACTS, Store, builder
 from holdfast.stores.tasks.records import DEPENDENCIES, TASKS, WAITING, Task
 
 TRIES: Final = 100
@@ -28,6 +28,8 @@ BLOCKERS_LIMIT: Final = 1_000
 
 _GRAPH: Final = "task_dependencies"
 """The fact that every added dependency rewrites, so that two cannot close a circle together."""
+
+_task = builder(Task)
 
 
 class Dependencies(Store):
@@ -47,7 +49,7 @@ class Dependencies(Store):
             graph = self._driver.get(self._scope.tenant, FACTS.name, (_GRAPH,))
             task, blocker = self._require(TASKS, task_id), self._require(TASKS, blocker_id)
             if self._get(DEPENDENCIES, task_id, blocker_id) is not None:
-                return Task(**task)
+                return _task(task)
             if task["state"] not in ("pending", "blocked"):
                 raise Conflict(f"The task is {task['state']}, so it cannot wait any more.")
             self._refuse_circle(task_id, blocker_id)
@@ -58,7 +60,7 @@ class Dependencies(Store):
                 self._apply(Put(FACTS.name, fact, when), *changes)
             except Conflict:
                 continue
-            return Task(**self._require(TASKS, task_id))
+            return _task(self._require(TASKS, task_id))
         raise Conflict("The tasks around this one kept changing.", hint="Try again later.")
 
     def remove(self, task_id: str, blocker_id: str) -> bool:
@@ -147,7 +149,7 @@ class Dependencies(Store):
     def _joined(self, side: str, where: Filter) -> Sequence[Task]:
         joined = InSelect("id", DEPENDENCIES.name, side, where)
         order = asc("rank", "queued_at", "id")
-        return [Task(**record) for record in self._all(TASKS, joined, order=order)]
+        return [_task(record) for record in self._all(TASKS, joined, order=order)]
 
 
 def released_by(blocker_id: str, now: datetime) -> tuple[Change, ...]:

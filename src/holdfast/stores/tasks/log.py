@@ -12,6 +12,8 @@ from holdfast.core.values import check_json, check_text
 from holdfast.stores.store import Page, Store, builder
 from holdfast.stores.tasks.records import TASK_LOGS, TASKS, LogLine
 
+_line = builder(LogLine)
+
 
 class TaskLog(Store):
     """Log lines of tasks of the bound scope."""
@@ -32,14 +34,14 @@ class TaskLog(Store):
         }
         task = self._require(TASKS, task_id)
         scope = {part: task[part] for part in ("agent", "user", "namespace")}
-        return LogLine(**self._apply(Put(TASK_LOGS.name, {**record, **scope}))[0].record)
+        return _line(self._apply(Put(TASK_LOGS.name, {**record, **scope}))[0].record)
 
     def list(self, task_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[LogLine]:
         """A task's lines in order; NotFound without the task."""
         self._require(TASKS, task_id)
         return self._page(
             TASK_LOGS,
-            builder(LogLine),
+            _line,
             eq("task_id", task_id),
             order=asc("seq"),
             limit=limit,

@@ -18,6 +18,8 @@ from holdfast.stores.tasks.records import PROJECTS, STATES, TASKS, Project, Task
 CHILDREN_LIMIT = 1_000
 """Most tasks that a project may be created with."""
 
+_project = builder(Project)
+
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """How far a project is. ``by_state`` has every state; cancelled tasks are not to be done."""
@@ -72,12 +74,12 @@ class Projects(Store):
         project = Put(PROJECTS.name, PROJECTS.check_record(record), ABSENT)
         puts = (Put(TASKS.name, child, ABSENT) for child in children)
         asked = ("projects.create", name, description, group, metadata, tuple(tasks))
-        return Project(**self._apply(project, *puts, op_id=op_id, asked=asked)[0].record)
+        return _project(self._apply(project, *puts, op_id=op_id, asked=asked)[0].record)
 
     def get(self, project_id: str) -> Project | None:
         """The project, or None."""
         record = self._get(PROJECTS, project_id)
-        return None if record is None else Project(**record)
+        return None if record is None else _project(record)
 
     def list(
         self,
@@ -90,7 +92,7 @@ class Projects(Store):
         """Projects by group, then oldest first, then by id. ``archived`` None asks for all."""
         return self._page(
             PROJECTS,
-            builder(Project),
+            _project,
             None if group is None else eq("group", group),
             None if archived is None else eq("archived", archived),
             order=asc("group", "created_at", "id"),
@@ -102,7 +104,7 @@ class Projects(Store):
         """Take the project out of listings, or put it back; its tasks go on. NotFound."""
         self._require(PROJECTS, project_id)
         edit = Edit(set={"archived": archived, "updated_at": self._now()})
-        return Project(**self._apply(Patch(PROJECTS.name, (project_id,), edit))[0].record)
+        return _project(self._apply(Patch(PROJECTS.name, (project_id,), edit))[0].record)
 
     def progress(self, *project_ids: str) -> dict[str, Progress]:
         """The progress of each of these projects that is there, in one query."""

@@ -16,13 +16,12 @@ import msgspec
 
 from holdfast.core.change import ABSENT, Change, Claim, Edit, Patch, Put
 from holdfast.core.change import When as If
-from holdfast.core.errors import Ambiguous, Conflict, Invalid, NotFound
+from holdfast.core.errors import Ambiguous, Conflict, IdempotencyMismatch, Invalid, NotFound
 from holdfast.core.filter import (
     Filter,
     Prefix,
     Record,
     among,
-    both,
     eq,
     le,
 )
@@ -37,7 +36,7 @@ from holdfast.core.values import (
     check_text,
     check_texts,
 )
-from holdfast.stores.store import Page, Store
+from holdfast.stores.store import Page, Store, builder
 from holdfast.stores.tasks.dependencies import BLOCKERS_LIMIT, TRIES, Dependencies, released_by
 from holdfast.stores.tasks.log import TaskLog
 from holdfast.stores.tasks.records import (
@@ -66,6 +65,8 @@ SEARCH_TERMS: Final = 128
 """Distinct terms of a search text that count; later ones of a longer text do not."""
 
 _CLAIM_ORDER: Final = asc("rank", "queued_at", "id")
+
+_task = builder(Task)
 
 
 class TaskHit(msgspec.Struct, frozen=True):
@@ -157,7 +158,7 @@ class Tasks(Store):
         )
         changes = (*expiry(self._within(TASKS), now), next_in_line)
         outcomes = self._apply(*changes, op_id=op_id, asked=asked)
-        return [Task(**record) for record in outcomes[-1].records]
+        return [_task(record) for record in outcomes[-1].records]
 
     @grouped
     def start(self, task_id: str, worker: str, *, lease_seconds: float = LEASE_SECONDS) -> Task:
@@ -172,7 +173,7 @@ class Tasks(Store):
         ready = self._ready(worker, now, None)
         if not ready.matches(record):
             raise _refusal(record, record["blocked_reason"] or "It cannot be started now.")
-        return Task(**self._apply(Patch(TASKS.name, (task_id,), edit, If(ready)))[0].record)
+        return _task(self._apply(Patch(TASKS.name, (task_id,), edit, If(ready)))[0].record)
 
     @grouped
     def extend(
@@ -193,16 +194,20 @@ class Tasks(Store):
         *,
         result: Any = None,
         metadata: dict[str, Any] | None = None,
+        op_id: str | None = None,
     ) -> Task:
         """Finish the task well; tasks that waited for it alone become pending with it.
 
-        ``metadata`` is merged key by key, null removing a key. Raises NotFound, and Conflict
-        when the lease is lost or the task finished.
+        ``metadata`` is merged key by key, null removing a key. A repeat with the same ``op_id``
+        gives the task as the first call left it. Raises NotFound, and Conflict when the lease is
+        lost or the task finished.
         """
+        asked = ("tasks.complete", task_id, lease_token, result, metadata)
         now = self._now()
         edit = ended("completed", now, result=check_json("result", result))
         merged = msgspec.structs.replace(edit, merge=_metadata(metadata))
-        return self._as_holder(task_id, lease_token, merged, *released_by(task_id, now))
+        released = released_by(task_id, now)
+        return self._as_holder(task_id, lease_token, merged, *released, op_id=op_id, asked=asked)
 
     @grouped
     def fail(
@@ -213,24 +218,30 @@ class Tasks(Store):
         *,
         retry: bool = True,
         metadata: dict[str, Any] | None = None,
+        op_id: str | None = None,
     ) -> Task:
         """Report a failed attempt: the task is tried again later, or failed for good.
 
         It waits ``retry_seconds``, doubled at each further attempt, and then stands behind what
-        was posted meanwhile. Without attempts left, or without ``retry``, it is failed. Raises
-        NotFound, and Conflict when the lease is lost.
+        was posted meanwhile. Without attempts left, or without ``retry``, it is failed. A repeat
+        with the same ``op_id`` gives the task as the first call left it. Raises NotFound, and
+        Conflict when the lease is lost.
         """
         check_text("error", error)
+        asked = ("tasks.fail", task_id, lease_token, error, retry, metadata)
         now = self._now()
-        record = self._require_held(task_id, lease_token)
-        if retry and record["attempts_left"]:
+        if op_id is None:
+            record: Record | None = self._require_held(task_id, lease_token)
+        else:
+            record = self._get(TASKS, task_id)  # a repeat finds it without its lease, or gone
+        if retry and record is not None and record["attempts_left"]:
             delay = retry_delay_seconds(record["attempts"], record["retry_seconds"])
             again = now + timedelta(seconds=delay)
             edit = requeued(now, scheduled_at=again, queued_at=again, error=error)
         else:
             edit = ended("failed", now, error=error)
         merged = msgspec.structs.replace(edit, merge=_metadata(metadata))
-        return self._as_holder(task_id, lease_token, merged)
+        return self._as_holder(task_id, lease_token, merged, op_id=op_id, asked=asked)
 
     @grouped
     def release(self, task_id: str, lease_token: str) -> Task:
@@ -253,12 +264,12 @@ class Tasks(Store):
         if record["state"] in FINAL:
             raise _refusal(record)
         unfinished = If(among("state", UNFINISHED))
-        return Task(**self._apply(Patch(TASKS.name, (task_id,), edit, unfinished))[0].record)
+        return _task(self._apply(Patch(TASKS.name, (task_id,), edit, unfinished))[0].record)
 
     def get(self, task_id: str) -> Task | None:
         """The task, or None."""
         record = self._get(TASKS, task_id)
-        return None if record is None else Task(**record)
+        return None if record is None else _task(record)
 
     def find_by_prefix(self, prefix: str) -> Task:
         """The one task whose id begins so, with at least 4 characters; NotFound or Ambiguous."""
@@ -269,7 +280,7 @@ class Tasks(Store):
             raise NotFound("There is no such record in tasks.")
         if len(found) > 1 and found[0]["id"] != prefix:
             raise Ambiguous("Several tasks begin so.", hint="Give more characters.")
-        return Task(**found[0])
+        return _task(found[0])
 
     def list(
         self, where: TaskFilter | None = None, *, limit: int = 100, cursor: str | None = None
@@ -298,7 +309,7 @@ class Tasks(Store):
         leg = TextLeg(terms=terms)
         wanted = Search(collection=TASKS.name, filter=chosen, k=limit, text=leg)
         hits = self._driver.search(self._scope.tenant, wanted)
-        return [TaskHit(Task(**hits.records[hit.key]), hit.score) for hit in hits.text]
+        return [TaskHit(_task(hits.records[hit.key]), hit.score) for hit in hits.text]
 
     def _post(self, record: Record, blockers: Sequence[str]) -> Task:
         for _ in range(TRIES):
@@ -314,7 +325,7 @@ class Tasks(Store):
                     raise
                 continue
             blocked = len(outcomes) > 1 and outcomes[-1].record.get("id") == record["id"]
-            return Task(**outcomes[-1 if blocked else 0].record)
+            return _task(outcomes[-1 if blocked else 0].record)
         raise Conflict("The tasks around this one kept changing.", hint="Try again later.")
 
     def _by_key(self, idempotency_key: str) -> Task:
@@ -322,7 +333,7 @@ class Tasks(Store):
         record = self._first(TASKS, *scope, eq("idempotency_key", idempotency_key))
         if record is None:
             raise Conflict("The first task with this key was removed just now.", hint="Try again.")
-        return Task(**record)
+        return _task(record)
 
     def _ready(self, worker: str, now: datetime, chosen: Filter | None) -> Filter:
         return self._within(
@@ -356,16 +367,28 @@ class Tasks(Store):
             raise Conflict("The lease was lost: the task has gone to another holder.")
         return record
 
-    def _as_holder(self, task_id: str, lease_token: str, edit: Edit, *others: Change) -> Task:
-        self._require_held(task_id, lease_token)
+    def _as_holder(
+        self,
+        task_id: str,
+        lease_token: str,
+        edit: Edit,
+        *others: Change,
+        op_id: str | None = None,
+        asked: tuple[Any, ...] = (),
+    ) -> Task:
+        if op_id is None:
+            self._require_held(task_id, lease_token)
         # The token is compared and not the clock: work that came late but before anybody else
         # took the task is still the only work on it.
-        held = If(both(eq("state", "running"), eq("lease_token", lease_token)))
-        return Task(**self._apply(Patch(TASKS.name, (task_id,), edit, held), *others)[0].record)
-
-
-def _task(record: Record) -> Task:
-    return Task(**record)
+        held = self._within(TASKS, eq("state", "running"), eq("lease_token", lease_token))
+        changes = (Patch(TASKS.name, (task_id,), edit, If(held)), *others)
+        try:
+            return _task(self._apply(*changes, op_id=op_id, asked=asked)[0].record)
+        except IdempotencyMismatch:
+            raise
+        except (Conflict, NotFound):
+            self._require_held(task_id, lease_token)  # which says why
+            raise
 
 
 def _refusal(record: Record, reason: str = "") -> Conflict:

@@ -26,6 +26,7 @@ from holdfast.storage import Storage, all_collections
 from holdfast.stores.conversations.records import CONVERSATIONS
 from holdfast.stores.kv import ENTRIES
 from holdfast.stores.store import FACTS
+from holdfast.stores.tasks.records import PROJECTS, TASKS
 from holdfast.testing.harness import Harness
 from holdfast.testing.races import Between
 from holdfast.testing.shapes import SHAPES, THINGS, put, thing
@@ -316,6 +317,26 @@ class TestTime:
         for read in (storage.conversations.list, lambda: storage.conversations.get("bad")):
             with pytest.raises(Corrupt, match=r"(?i)conversation"):
                 read()
+
+    def test_a24_a_stored_task_or_project_that_means_nothing_raises_and_names_its_id(
+        self, storage: Storage, harness: Harness
+    ) -> None:
+        task, project = storage.tasks.post("fine"), storage.projects.create("fine")
+        row = {name: getattr(task, name) for name in TASKS.by_name}
+        harness.plant(TASKS, "default", {**row, "id": "bad", "state": "x", "revision": 1})
+        row = {name: getattr(project, name) for name in PROJECTS.by_name}
+        wrong = {**row, "id": "bad", "metadata": ["no object"], "revision": 1}
+        harness.plant(PROJECTS, "default", wrong)
+        reads: list[Callable[[], object]] = [
+            storage.tasks.list,
+            lambda: storage.tasks.get("bad"),
+            storage.projects.list,
+            lambda: storage.projects.get("bad"),
+        ]
+        for read in reads:
+            with pytest.raises(Corrupt) as raised:
+                read()
+            assert raised.value.context["id"] == "bad"
 
 
 class TestSecrets:
