@@ -17,15 +17,16 @@ from holdfast.testing.harness import Harness
 
 
 class SqliteHarness(Harness):
-    """Every opener gets an engine of its own on one new file in ``folder``."""
+    """Every opener gets an engine of its own on one new file in ``folder``, with ``options``."""
 
     name = "sqlite"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **options: Any) -> None:
         self._path = str(folder / "suite.db")
+        self._options = options
 
     def open(self, clock: Clock) -> Driver:
-        return SqliteDriver(self._path, clock)
+        return SqliteDriver(self._path, clock, **self._options)
 
     def plant(self, collection: Collection, tenant: str, record: Record) -> None:
         encoders = {f.name: SqliteDialect().encoder(f.kind) for f in collection.fields}
