@@ -26,14 +26,14 @@ from holdfast.testing import Harness
 from holdfast.testing.shapes import NOTES, SHAPES, note, put, vector
 from holdfast.testing.sqlite import SqliteHarness
 from holdfast.testing.stage import Stage
-from holdfast.testing.suite import (  # noqa: F401
-    TestDriverIndex,
+from holdfast.testing.suite.driver_index import TestDriverIndex
+from holdfast.testing.suite.driver_operations import TestDriverTenants  # noqa: F401
+from holdfast.testing.suite.driver_search import (  # noqa: F401
     TestDriverSearchFreshness,
-    TestDriverTenants,
     TestDriverTextSearch,
     TestDriverVectorSearch,
-    TestMemoryRecall,
 )
+from holdfast.testing.suite.memory_recall import TestMemoryRecall  # noqa: F401
 
 SMALL: dict[str, Any] = {"tail_rows": 4, "segment_rows": 24}
 TERMS, VECTORS = f"{NOTES.name}__terms", f"{NOTES.name}__embedding"
