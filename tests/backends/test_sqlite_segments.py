@@ -14,7 +14,7 @@ import numpy
 import pytest
 
 from holdfast.backends.segments.cache import Cache
-from holdfast.backends.sqlite import SqliteDriver, merging
+from holdfast.backends.sqlite import SqliteDriver, merging, schema
 from holdfast.backends.sqlite.index import Index, Picture, Source
 from holdfast.core.change import Delete
 from holdfast.core.driver import Driver
@@ -64,7 +64,10 @@ def fill(driver: Driver, count: int, start: int = 0) -> None:
     chance = random.Random(start)
     notes = [
         note(
-            f"{n:04}", f"word{n % 7} common", embedding=vector(*chance.choices((-1, 0, 2), k=3), 1)
+            f"{n:04}",
+            f"word{n % 7} common",
+            day=n % 3,
+            embedding=vector(*chance.choices((-1, 0, 2), k=3), 1),
         )
         for n in range(start, start + count)
     ]
@@ -210,7 +213,9 @@ def test_what_is_written_while_a_merge_reads_is_not_lost(
         monkeypatch.setattr(merging.Merging, "_write", write)
         other.apply("t", [put(NOTES, note("0003", "word3 word3", embedding=vector(1, 1, 1, 1)))])
         other.apply("t", [Delete(NOTES.name, ("0019",)), Delete(NOTES.name, ("0010",))])
-        other.apply("t", [put(NOTES, note("late", "common", embedding=vector(1, 1, 1, 2)))])
+        other.apply(
+            "t", [put(NOTES, note("late", "common", day=n % 3, embedding=vector(1, 1, 1, 2)))]
+        )
         write(self, plan, segment)
 
     for source in (TERMS, VECTORS):
@@ -323,6 +328,7 @@ def test_limits_of_merges_are_checked(name: str, value: Any, tmp_path: Path) -> 
     [
         "UPDATE holdfast_segment_parts SET data = zeroblob(length(data)) WHERE name = 'signs'",
         "UPDATE holdfast_segment_parts SET data = zeroblob(length(data)) WHERE name = 'lengths'",
+        "UPDATE holdfast_segment_parts SET data = zeroblob(length(data)) WHERE name = 'column:day'",
         "DELETE FROM holdfast_segment_parts WHERE name = 'terms'",
         "DELETE FROM holdfast_notes",
         "DELETE FROM holdfast_segments WHERE width > 0",
@@ -438,6 +444,25 @@ def test_the_suite_catches_a_broken_index(
     monkeypatch.setattr(owner, name, broken)
     with pytest.raises(AssertionError):
         Stage(SqliteHarness(tmp_path, **SMALL)).play(case, seed=0)
+
+
+def _play(case: Callable[..., None], tmp_path: Path) -> None:
+    for seed in range(4):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        Stage(SqliteHarness(folder, **SMALL)).play(case, seed=seed)
+
+
+def test_the_suite_catches_copies_of_fields_that_stay_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unwatched(connection: apsw.Connection, *_: Any) -> None:
+        """No trigger."""
+
+    monkeypatch.setattr(schema, "watch_updates", unwatched)
+    case = TestDriverIndex().test_b29_search_equals_a_full_scan_between_writes_and_merges
+    with pytest.raises(AssertionError):
+        _play(case, tmp_path)
 
 
 def test_a_merge_that_drops_what_was_written_meanwhile_is_caught(

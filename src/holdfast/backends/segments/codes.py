@@ -136,12 +136,12 @@ class Query:
         self._signs = _signs(wide)[:, 0]
         self._wide = wide[0]
 
-    def distances(self, packed: Packed) -> Any:
+    def distances(self, signs: Any) -> Any:
         """In how many dimensions each row's sign differs, as uint16."""
-        rows = packed.rows.size
+        rows = signs.shape[1]
         total = numpy.zeros(rows, "u2")
         differing, count = numpy.empty(rows, "u8"), numpy.empty(rows, "u1")
-        for word, wanted in zip(packed.signs, self._signs, strict=True):
+        for word, wanted in zip(signs, self._signs, strict=True):
             numpy.bitwise_xor(word, wanted, out=differing)
             numpy.bitwise_count(differing, out=count)
             total += count

@@ -12,10 +12,11 @@ Loader = Callable[[str], Any]
 
 _TYPES: Final = {
     "rows": "<i8", "lengths": "<u4", "terms": "<u8", "starts": "<u4", "places": "<u4",
-    "large": "<u4", "signs": "<u8", "levels": "u1", "scales": "<f4",
+    "large": "<u4", "signs": "<u8", "levels": "u1", "scales": "<f4", "column": "<u2",
+    "values": "<u8",
 }  # fmt: skip
 
 
 def part(name: str, data: bytes) -> Any:
     """The array that a part of this name holds; blocks of postings are bytes."""
-    return numpy.frombuffer(data, _TYPES.get(name, "u1"))
+    return numpy.frombuffer(data, _TYPES.get(name.partition(":")[0], "u1"))

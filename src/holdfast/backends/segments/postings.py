@@ -53,7 +53,7 @@ def build(
     return parts
 
 
-def made(texts: Sequence[tuple[int, int, bytes, bytes]]) -> dict[str, Any]:
+def made(texts: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
     """The parts of a segment of texts: row, length, hashes and counts of each."""
     sizes = numpy.fromiter((len(text[2]) // 8 for text in texts), "i8", len(texts))
     return build(

@@ -12,11 +12,13 @@ cover's edition, its last note, and the table's last row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import apsw
 
 from holdfast.backends.sql.dialect import quoted
+from holdfast.core.collection import Collection
 
 SEGMENT_TABLES: Final = """
 CREATE TABLE holdfast_covers (
@@ -55,10 +57,56 @@ def watch_deletes(connection: apsw.Connection, source: str) -> None:
     """Note what is deleted from a source, whoever deletes it."""
     trigger = quoted(f"{source}_noted")
     connection.execute(
-        f"CREATE TRIGGER IF NOT EXISTS {trigger} AFTER DELETE ON {quoted(source)} BEGIN"
-        f" INSERT OR REPLACE INTO holdfast_notes SELECT c.id, {_NEXT_NOTE}, OLD._row"
-        f" FROM holdfast_covers AS c WHERE c.source = '{source}' AND c.tenant = OLD.tenant; END"
+        f"CREATE TRIGGER IF NOT EXISTS {trigger} AFTER DELETE ON {quoted(source)}"
+        f" BEGIN {_noted('OLD', [source])} END"
     )
+
+
+def watch_updates(
+    connection: apsw.Connection, table: str, fields: Sequence[str], sources: Sequence[str]
+) -> None:
+    """Note changes of the fields of which segments hold copies, whoever makes them."""
+    trigger = quoted(f"{table}__columns_noted")
+    connection.execute(f"DROP TRIGGER IF EXISTS {trigger}")
+    if not fields or not sources:
+        return
+    changed = " OR ".join(f"OLD.{quoted(name)} IS NOT NEW.{quoted(name)}" for name in fields)
+    connection.execute(
+        f"CREATE TRIGGER {trigger} AFTER UPDATE OF {', '.join(map(quoted, fields))}"
+        f" ON {quoted(table)} WHEN {changed} BEGIN {_noted('NEW', sources)} END"
+    )
+
+
+def _noted(row: str, sources: Sequence[str]) -> str:
+    """A trigger's statements that note its row.
+
+    Two, because "OR REPLACE" does not hold in a trigger that an upsert has set off; and the old
+    note is moved, not deleted first, because its number must not be given again.
+    """
+    listed = ", ".join(f"'{source}'" for source in sources)
+    covers = f"FROM holdfast_covers AS c WHERE c.tenant = {row}.tenant AND c.source IN ({listed})"
+    return (
+        "UPDATE holdfast_notes SET seq = (SELECT max(n.seq) + 1 FROM holdfast_notes AS n"
+        f" WHERE n.cover = holdfast_notes.cover) WHERE _row = {row}._row"
+        f" AND cover IN (SELECT c.id {covers});"
+        f" INSERT INTO holdfast_notes SELECT c.id, {_NEXT_NOTE}, {row}._row {covers}"
+        f" AND NOT EXISTS (SELECT 1 FROM holdfast_notes AS n"
+        f" WHERE n.cover = c.id AND n._row = {row}._row);"
+    )
+
+
+def copied_fields(collection: Collection) -> tuple[str, ...]:
+    """The fields of which segments hold copies: what filters name, as its indexes show."""
+    names = {
+        name: None
+        for index in collection.indexes
+        if index.where is None
+        for name in index.fields
+        if name not in collection.key
+        and name in collection.by_name
+        and collection.by_name[name].kind in ("text", "int", "bool")
+    }
+    return tuple(names)
 
 
 class Notes:

@@ -87,8 +87,8 @@ class SqliteDriver(Driver):
         self._clock = clock or SystemClock()
         self._pool = ConnectionPool(path, durability=durability, busy_seconds=busy_seconds, vfs=vfs)
         self._writer = Writer(self._pool)
-        self._merger = Merger(self._pool, self._writer, self._clock, limits)
         self._planner = Planner(SqliteDialect())
+        self._merger = Merger(self._pool, self._writer, self._planner, self._clock, limits)
         self._preparation = Preparation(self._planner)
 
     def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sqlite.connection import ConnectionPool
 from holdfast.backends.sqlite.errors import ENGINE_ERRORS
 from holdfast.backends.sqlite.merging import Limits, Lost, Merging
@@ -19,10 +20,17 @@ class Merger:
     only searches what is small, has none.
     """
 
-    def __init__(self, pool: ConnectionPool, writer: Writer, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        writer: Writer,
+        planner: Planner,
+        clock: Clock,
+        limits: Limits,
+    ) -> None:
         self.limits = limits
         self.last_error = ""
-        self._merging = Merging(pool, writer, clock, limits, self._go_on)
+        self._merging = Merging(pool, writer, clock, limits, planner, self._go_on)
         self._wanted: dict[tuple[str, str], None] = {}
         self._state = threading.Condition()
         self._closed = False

@@ -20,7 +20,9 @@ from typing import Any, Final
 import apsw
 
 from holdfast.backends.sql.dialect import quoted
+from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sqlite.connection import ConnectionPool, fetched
+from holdfast.backends.sqlite.covers import copied_fields
 from holdfast.backends.sqlite.writer import Writer
 from holdfast.core.clock import Clock
 from holdfast.core.errors import Invalid
@@ -98,9 +100,11 @@ class Merging:
         writer: Writer,
         clock: Clock,
         limits: Limits,
+        planner: Planner,
         go_on: Callable[[], None],
     ) -> None:
         self._pool = pool
+        self._planner = planner
         self._writer = writer
         self._clock = clock
         self._limits = limits
@@ -221,7 +225,17 @@ class Merging:
     def _build(self, source: str, tenant: str, plan: _Plan) -> None:
         from holdfast.backends.sqlite import packing  # which loads numpy
 
-        reader = packing.Reader(self._pool, source, tenant, plan.low, plan.high, self._go_on)
+        table = source.rpartition("__")[0]
+        reader = packing.Reader(
+            self._pool,
+            source,
+            tenant,
+            plan.low,
+            plan.high,
+            self._go_on,
+            table=table,
+            fields=copied_fields(self._planner.collections[table]),
+        )
         for segment in reader.vectors() if _is_vectors(source) else reader.texts():
             self._write(plan, segment)
 

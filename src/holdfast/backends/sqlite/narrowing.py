@@ -9,9 +9,10 @@ import numpy
 
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sqlite.connection import fetched
+from holdfast.backends.sqlite.covers import copied_fields
 from holdfast.backends.sqlite.schema import vector_table
 from holdfast.core.collection import Collection
-from holdfast.core.filter import EVERYTHING, Filter
+from holdfast.core.filter import EVERYTHING, And, Compare, Filter, In, IsNull
 from holdfast.core.search import VectorLeg
 
 
@@ -34,6 +35,28 @@ class Narrowing:
         shape, self._values = planner.where(tenant, collection, where)
         self._shape = shape
         self._planner = planner
+        self.hints = self._hinted(where)
+        """Fields of which segments hold copies, and the values that the filter asks of them."""
+
+    def _hinted(self, where: Filter) -> dict[str, list[Any]]:
+        if isinstance(where, And):
+            hints: dict[str, list[Any]] = {}
+            for part in where.parts:
+                hints |= self._hinted(part)
+            return hints
+        values: list[Any] = []
+        if isinstance(where, Compare) and where.op == "eq":
+            values = [where.value]
+        elif isinstance(where, In):
+            values = list(where.values)
+        elif isinstance(where, IsNull):
+            values = [None]
+        if not isinstance(where, Compare | In | IsNull) or not values:
+            return {}
+        if where.field not in copied_fields(self.collection):
+            return {}
+        encode = self._planner.encode
+        return {where.field: [encode(self.collection, where.field, value) for value in values]}
 
     def eligible(self) -> Any:
         """Every row that passes, in the order of their numbers."""

@@ -17,7 +17,12 @@ from holdfast.backends.sql.editions import (
 )
 from holdfast.backends.sql.filters import FilterPlanner
 from holdfast.backends.sqlite.connection import APPLICATION_ID, FORMAT, fetched
-from holdfast.backends.sqlite.covers import SEGMENT_TABLES, watch_deletes
+from holdfast.backends.sqlite.covers import (
+    SEGMENT_TABLES,
+    copied_fields,
+    watch_deletes,
+    watch_updates,
+)
 from holdfast.backends.sqlite.dialect import TYPES, SqliteDialect, encode_json
 from holdfast.backends.sqlite.errors import constraint_conflict
 from holdfast.core.collection import Collection, Field
@@ -93,10 +98,13 @@ class Schema:
 
         Returns the collections whose full-text index must be derived anew.
         """
+        older = connection.pragma("user_version") == 1
         self._bring_up(connection)
         stored, derive = _stored(connection), []
         for collection in self._collections:
             old = stored.get(collection.name)
+            if old is not None and older:
+                self._watch(connection, collection)
             if old is None:
                 self._create(connection, collection)
             elif needs_upgrade(collection, old):
@@ -150,6 +158,14 @@ class Schema:
                 connection.execute(sql)
             except apsw.ConstraintError as error:  # records break a unique key that is new
                 raise constraint_conflict(error, collection) from error
+        self._watch(connection, collection)
+
+    @staticmethod
+    def _watch(connection: apsw.Connection, collection: Collection) -> None:
+        sources = [vector_source(collection, name) for name in collection.vectors]
+        if collection.full_text:
+            sources.append(terms_source(collection))
+        watch_updates(connection, collection.name, copied_fields(collection), sources)
 
     def _index_texts(self, collection: Collection) -> list[tuple[str, str]]:
         table = quoted(collection.name)

@@ -7,6 +7,7 @@ from typing import Any
 import apsw
 import numpy
 
+from holdfast.backends.segments import columns
 from holdfast.backends.segments.bm25 import Run, Scorer, total_length
 from holdfast.backends.segments.postings import Loose
 from holdfast.backends.sql.terms import hashed
@@ -35,6 +36,7 @@ class TextSearch:
         self._within = within
         self.picture: Picture | None = index.picture(source)
         self._runs = self._all() if self.picture is None else runs(index, self.picture)
+        self._index = index
 
     @property
     def fresh(self) -> int:
@@ -48,9 +50,9 @@ class TextSearch:
         scorer = Scorer(self._runs, leg, terms)
         if self._within.all:
             return _listed(scorer, *scorer.best(k))
-        count = k + _SPARE
+        count, hinted = k + _SPARE, self._hinted()
         while True:
-            docs, scores = scorer.best(count)
+            docs, scores = scorer.best(count, hinted)
             rows = scorer.rows(docs)
             passed = numpy.isin(rows, self._within.passing(rows))
             if passed.sum() >= k or docs.size < count:
@@ -60,6 +62,18 @@ class TextSearch:
                 break
         allowed = scorer.places(self._within.eligible())
         return _listed(scorer, *scorer.best(k, allowed))
+
+    def _hinted(self) -> Any:
+        """Which rows may pass, as far as the copies in segments tell; None if they do not."""
+        if self.picture is None or not self._within.hints:
+            return None
+        masks = []
+        for segment, run in zip(self.picture.segments, self._runs, strict=False):
+            mask = columns.allowed(self._index.loader(segment.id), self._within.hints)
+            masks.append(numpy.ones(run.texts.rows.size, bool) if mask is None else mask)
+        if self.picture.tail:
+            masks.append(numpy.ones(len(self.picture.tail), bool))
+        return numpy.concatenate(masks) if masks else None
 
     def _all(self) -> list[Run]:
         text, values = self._source.select(self._source.columns, "TRUE")

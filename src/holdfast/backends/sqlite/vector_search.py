@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy
 
-from holdfast.backends.segments import codes
+from holdfast.backends.segments import codes, columns
 from holdfast.backends.sqlite.index import Index, Picture, Source
 from holdfast.backends.sqlite.narrowing import Narrowing
 from holdfast.core.ranking import cosine_scores, exact_cosines
@@ -56,7 +56,7 @@ class VectorSearch:
             found = self._compared(leg, query, k, None)
             self.fresh = max(self.fresh, found.rows.size)
             return found
-        sieve = _Sieve(self._index, self.picture, query)
+        sieve = _Sieve(self._index, self.picture, query, self._within.hints)
         wanted = _COMPARED + _COMPARED_PER_HIT * k
         if sieve.count <= max(wanted, _FEW):
             return self._compared(leg, query, k, sieve.everything())
@@ -108,14 +108,15 @@ class VectorSearch:
 class _Sieve:
     """Distances of all rows from a query, by their codes; those of the tail are cosines."""
 
-    def __init__(self, index: Index, picture: Picture, query: Any) -> None:
+    def __init__(self, index: Index, picture: Picture, query: Any, hints: columns.Hints) -> None:
         self._query = codes.Query(query)
         self._packed = [
             codes.Packed(index.loader(segment.id), query.size) for segment in picture.segments
         ]
         distances = [numpy.empty(0, "u2")]
         for segment, packed in zip(picture.segments, self._packed, strict=True):
-            distance = self._query.distances(packed)
+            mask = columns.allowed(index.loader(segment.id), hints)
+            distance = self._distances(packed, mask)
             distance[picture.dead(segment, packed.rows)] = _VOID
             distances.append(distance)
         self._distance = numpy.concatenate(distances) if len(distances) != 2 else distances[1]
@@ -126,6 +127,15 @@ class _Sieve:
             self.loose_rows, matrix = picture.loose_vectors()
             self._cosines = cosine_scores(matrix, query)
         self._count()
+
+    def _distances(self, packed: codes.Packed, mask: Any) -> Any:
+        """Of all rows, or of those in the mask, with the others void."""
+        if mask is None:
+            return self._query.distances(packed.signs)
+        chosen = numpy.flatnonzero(mask)
+        distance = numpy.full(packed.rows.size, _VOID, "u2")
+        distance[chosen] = self._query.distances(packed.signs[:, chosen])
+        return distance
 
     def _count(self) -> None:
         self.packed = int((self._distance != _VOID).sum())

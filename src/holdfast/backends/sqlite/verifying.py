@@ -8,7 +8,7 @@ from typing import Any, Final
 import apsw
 import numpy
 
-from holdfast.backends.segments import codes, postings
+from holdfast.backends.segments import codes, columns, postings
 from holdfast.backends.segments.cache import Cache
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sqlite.connection import fetched
@@ -62,7 +62,7 @@ class _Check:
             return
         for segment in picture.segments:
             agrees = self._vectors_agree if self._source.width else self._texts_agree
-            if not agrees(picture, segment):
+            if not (agrees(picture, segment) and self._columns_agree(picture, segment)):
                 yield f"{name}: a segment of the search index differs from its rows"
 
     def _alive(self, picture: Picture, segment: Segment) -> Any:
@@ -100,6 +100,28 @@ class _Check:
             differing = numpy.bitwise_count(packed.signs[:, places] ^ wanted).sum(axis=0)
             if (differing > codes.padded(self._source.width) // _ROUNDED).any():
                 return False
+        return True
+
+    def _columns_agree(self, picture: Picture, segment: Segment) -> bool:
+        """Whether each row may pass when its own values are asked for."""
+        load = self._index.loader(segment.id)
+        held = load("rows")
+        alive = numpy.ones(held.size, bool)
+        alive[picture.dead(segment, held)] = False
+        table = self._source.table.rpartition("__")[0]
+        for name in columns.names(load):
+            text = (
+                f"SELECT {quoted(name)}, _row FROM {quoted(table)}"
+                " WHERE tenant = ? AND _row > ? AND _row <= ?"
+            )
+            values = (self._source.tenant, segment.low, segment.high)
+            rows: dict[Any, list[int]] = {}
+            for value, row in fetched(self._connection, text, values):
+                rows.setdefault(value, []).append(row)
+            for value, own in rows.items():
+                allowed = columns.allowed(load, {name: [value]})
+                if not numpy.array_equal(allowed & alive, numpy.isin(held, own) & alive):
+                    return False
         return True
 
     def _rows(self, picture: Picture, segment: Segment) -> list[tuple[Any, ...]]:

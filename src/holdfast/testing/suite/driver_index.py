@@ -107,7 +107,8 @@ class _Writer:
 def _filters(chance: random.Random, ids: list[str]) -> Filter:
     return chance.choice(
         (
-            EVERYTHING, EVERYTHING, eq("topic", "a"), ge("day", 3), eq("topic", "none"),
+            EVERYTHING, EVERYTHING, eq("topic", "a"), ge("day", 3), eq("day", 1),
+            eq("topic", "none"),
             eq("topic", "b") & lt("day", 2), among("id", chance.sample(ids, 3)), ~eq("topic", "c"),
         )
     )  # fmt: skip
