@@ -84,7 +84,7 @@ def set_up(owner: PostgresDriver, collections: Sequence[Collection]) -> None:
 class PostgresHarness(Harness):
     """A store on the run's server; ``engine`` may be a saboteur, ``through`` goes by a pooler.
 
-    ``settings`` hold for every session of the store's database.
+    ``kind`` is how its databases are made, ``settings`` hold for every session of theirs.
     """
 
     name = "postgres"
@@ -96,12 +96,14 @@ class PostgresHarness(Harness):
         engine: type[PostgresDriver] = PostgresDriver,
         through: Callable[[Database, str], str] = Database.url,
         settings: tuple[tuple[str, str], ...] = (),
+        kind: type[Database] = Database,
     ) -> None:
         self._new = new
+        self._kind = kind
         self._engine = engine
         self._through = through
         self._settings = settings
-        self._database = Database(settings) if new else prepared(settings)[0]
+        self._database = kind(settings) if new else prepared(kind, settings)[0]
         self._restored: list[Database] = []
 
     def open(self, clock: Clock) -> Driver:
@@ -141,7 +143,7 @@ class PostgresHarness(Harness):
         return self._through(self._database, OWNER)
 
     def restore(self, target: str, clock: Clock) -> Driver:
-        database = Database(self._settings)
+        database = self._kind(self._settings)
         self._restored.append(database)
         with closing(PostgresDriver(database.url(), clock)) as owner:
             set_up(owner, EVERY_SHAPE)
@@ -154,7 +156,7 @@ class PostgresHarness(Harness):
         if self._new:
             self._database.drop()
             return
-        database, shape = prepared(self._settings)
+        database, shape = prepared(self._kind, self._settings)
         database.empty(keep=KEPT)
         if database.shape() != shape:  # the test changed more than rows
             prepared.cache_clear()
@@ -162,9 +164,11 @@ class PostgresHarness(Harness):
 
 
 @cache
-def prepared(settings: tuple[tuple[str, str], ...]) -> tuple[Database, tuple[int, ...]]:
+def prepared(
+    kind: type[Database], settings: tuple[tuple[str, str], ...]
+) -> tuple[Database, tuple[int, ...]]:
     """This process's store with every collection in it, and what it looks like."""
-    database = Database(settings)
+    database = kind(settings)
     with closing(PostgresDriver(database.url(), SystemClock())) as owner:
         set_up(owner, EVERY_SHAPE)
     return database, database.shape()

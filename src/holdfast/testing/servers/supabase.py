@@ -9,12 +9,13 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from holdfast.testing.servers.builds import MissingServer
+from holdfast.testing.servers.databases import OWNER, Database
 from holdfast.testing.servers.pids import family, kill, wait_for
 from holdfast.testing.servers.postgres import free_port
 from holdfast.testing.servers.run import new_folder
@@ -49,10 +50,25 @@ CREATE FUNCTION auth.role() RETURNS text LANGUAGE sql STABLE AS $body$
     SELECT auth.jwt() ->> 'role'
 $body$;
 GRANT USAGE ON SCHEMA public, auth TO anon, authenticated, service_role, PUBLIC;
-ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO anon, authenticated, service_role;
+ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT ALL ON TABLES
+    TO anon, authenticated, service_role;
 """
 """As a project's database is made; the last line is why row-level security is all that stands
 between a table of an exposed schema and everybody."""
+
+
+class Project(Database):
+    """A database as Supabase gives one, reached through its transaction pooler."""
+
+    def __init__(self, settings: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__(settings)
+        self.keeper.execute(ROLES)
+        self.keeper.execute(AUTH.replace("{owner}", OWNER))
+
+    def url(self, role: str = OWNER) -> str:
+        """Where a role connects: a URL of Supabase's kind, to a server without TLS."""
+        return self.pooled_url(role).replace("postgresql:", "supabase:") + "&sslmode=disable"
+
 
 _SETTINGS: Final = """
 [api]
