@@ -6,7 +6,6 @@ store that was never set up asks for a ``new`` one.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
@@ -31,7 +30,6 @@ from holdfast.testing.shapes import SHAPES
 SCHEMA: Final = "holdfast"
 KEPT: Final = ("holdfast_store", "holdfast_collections", "holdfast_migrations")
 """What says that a store was set up."""
-_GRANTING: Final = threading.Lock()  # two GRANTs at once trip over one another
 EVERY_SHAPE: Final = (*SHAPES, *all_collections())
 OWNERS_TASKS: Final = ("analyze", "vacuum", "reindex")
 
@@ -77,8 +75,7 @@ class UsedByAnother(Layer):
 def set_up(owner: PostgresDriver, collections: Sequence[Collection]) -> None:
     """Make the tables and let the application's role use them, and no more."""
     owner.setup(collections)
-    with _GRANTING:
-        roles.grant(owner._desk(), APPLICATION, "application")
+    roles.grant(owner._desk(), APPLICATION, "application")
 
 
 class PostgresHarness(Harness):

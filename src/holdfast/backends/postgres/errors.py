@@ -107,6 +107,8 @@ _STATES: Final[dict[str, Callable[[], HoldfastError]]] = {
     "22003": lambda: Invalid(
         "value", expected="a result that the field can hold", got="one beyond it"
     ),
+    "XX001": lambda: Corrupt("The server found damaged data.", hint="Its log says where."),
+    "XX002": lambda: Corrupt("The server found a damaged index.", hint="Reindex it."),
     "0A000": lambda: Unsupported("The server does not offer this."),
     "54000": lambda: Invalid("value", expected="a value that the server can hold", got="another"),
 }
@@ -115,6 +117,5 @@ _CLASSES: Final[dict[str, Callable[[], HoldfastError]]] = {
     "57": lambda: Unavailable("The server ended the work.", hint="Try again."),
     "53": lambda: Unavailable("The server lacks resources for this.", hint="Try again."),
     "28": lambda: Forbidden("The server refused the credentials."),
-    "XX": lambda: Corrupt("The server found damaged data.", hint="Its log says where."),
     "58": lambda: Unavailable("The server's disk refused the work."),
 }

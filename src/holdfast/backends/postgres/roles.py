@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from holdfast.backends.postgres.errors import ENGINE_ERRORS, mapped
+from holdfast.backends.postgres.functions import lock_number
 from holdfast.backends.sql.dialect import quoted
 from holdfast.core.errors import Invalid, NotFound
 
@@ -53,7 +54,10 @@ def grant(desk: Desk, role: str, access: Access) -> None:
                 raise NotFound("There is no such role.", hint="Create it first, with LOGIN.")
             if rows[0][0]:
                 raise Invalid("role", expected="one that row-level security binds", got="another")
-            texts = statements(desk.pool.target.options.schema, role, access)
+            schema = desk.pool.target.options.schema
+            # One at a time, also beside a setup: a catalogue row that two change is an error.
+            alone = f"SELECT pg_advisory_xact_lock({lock_number(schema, 'setup')})"
+            texts = ("BEGIN", alone, *statements(schema, role, access), "COMMIT")
             wire.run([(text, ()) for text in texts])
         except ENGINE_ERRORS as error:
             raise mapped(error) from error
