@@ -34,6 +34,10 @@ EVERY_SHAPE: Final = (*SHAPES, *all_collections())
 OWNERS_TASKS: Final = ("analyze", "vacuum", "reindex")
 
 
+Making = Callable[[tuple[tuple[str, str], ...]], Database]
+"""A kind of database, made with settings for every session."""
+
+
 class UsedByAnother(Layer):
     """As an application is deployed: the owner makes and tends the tables, this role uses them."""
 
@@ -93,7 +97,7 @@ class PostgresHarness(Harness):
         engine: type[PostgresDriver] = PostgresDriver,
         through: Callable[[Database, str], str] = Database.url,
         settings: tuple[tuple[str, str], ...] = (),
-        kind: type[Database] = Database,
+        kind: Making = Database,
     ) -> None:
         self._new = new
         self._kind = kind
@@ -162,7 +166,7 @@ class PostgresHarness(Harness):
 
 @cache
 def prepared(
-    kind: type[Database], settings: tuple[tuple[str, str], ...]
+    kind: Making, settings: tuple[tuple[str, str], ...]
 ) -> tuple[Database, tuple[int, ...]]:
     """This process's store with every collection in it, and what it looks like."""
     database = kind(settings)
