@@ -740,9 +740,12 @@ class KeyValue:
             self._below.get_or_compute, key, compute, ttl_seconds=ttl_seconds
         )
 
-    async def delete(self, key: str) -> bool:
-        """Remove the entry; whether a live one existed."""
-        return await self._calls.run(self._below.delete, key)
+    async def delete(self, key: str, *, op_id: str | None = None) -> bool:
+        """Remove the entry; whether a live one existed.
+
+        A repeat with the same ``op_id`` gives the first answer.
+        """
+        return await self._calls.run(self._below.delete, key, op_id=op_id)
 
     async def list(
         self, prefix: str = "", *, limit: int = 100, cursor: str | None = None
@@ -970,14 +973,21 @@ class Tasks:
         *,
         result: Any = None,
         metadata: dict[str, Any] | None = None,
+        op_id: str | None = None,
     ) -> Task:
         """Finish the task well; tasks that waited for it alone become pending with it.
 
-        ``metadata`` is merged key by key, null removing a key. Raises NotFound, and Conflict
-        when the lease is lost or the task finished.
+        ``metadata`` is merged key by key, null removing a key. A repeat with the same ``op_id``
+        gives the task as the first call left it. Raises NotFound, and Conflict when the lease is
+        lost or the task finished.
         """
         return await self._calls.write(
-            self._below.complete, task_id, lease_token, result=result, metadata=metadata
+            self._below.complete,
+            task_id,
+            lease_token,
+            result=result,
+            metadata=metadata,
+            op_id=op_id,
         )
 
     async def fail(
@@ -988,15 +998,23 @@ class Tasks:
         *,
         retry: bool = True,
         metadata: dict[str, Any] | None = None,
+        op_id: str | None = None,
     ) -> Task:
         """Report a failed attempt: the task is tried again later, or failed for good.
 
         It waits ``retry_seconds``, doubled at each further attempt, and then stands behind what
-        was posted meanwhile. Without attempts left, or without ``retry``, it is failed. Raises
-        NotFound, and Conflict when the lease is lost.
+        was posted meanwhile. Without attempts left, or without ``retry``, it is failed. A repeat
+        with the same ``op_id`` gives the task as the first call left it. Raises NotFound, and
+        Conflict when the lease is lost.
         """
         return await self._calls.write(
-            self._below.fail, task_id, lease_token, error, retry=retry, metadata=metadata
+            self._below.fail,
+            task_id,
+            lease_token,
+            error,
+            retry=retry,
+            metadata=metadata,
+            op_id=op_id,
         )
 
     async def release(self, task_id: str, lease_token: str) -> Task:
@@ -1140,13 +1158,14 @@ class Memories:
         """
         return await self._calls.write(self._below.reinforce, ids)
 
-    async def forget(self, memory_id: str) -> bool:
+    async def forget(self, memory_id: str, *, op_id: str | None = None) -> bool:
         """Take the memory out of every search at once; whether there was a live one.
 
         The row stays, unseen, until `lifecycle.purge`; `history.restore` brings it back. An
-        archived memory is removed for good.
+        archived memory is removed for good. A repeat with the same ``op_id`` gives the first
+        answer.
         """
-        return await self._calls.write(self._below.forget, memory_id)
+        return await self._calls.write(self._below.forget, memory_id, op_id=op_id)
 
     async def delete(self, memory_id: str) -> None:
         """Remove the memory, its vectors and chunks for good. NotFound when there is none."""
@@ -1325,9 +1344,11 @@ class Sessions:
         parent_id: str | None = None,
         metadata: dict[str, Any] | None = None,
         conversation_metadata: dict[str, Any] | None = None,
+        op_id: str | None = None,
     ) -> Begun:
         """Begin a session with a new conversation and its participants: all of it, or nothing.
 
+        A repeat with the same ``op_id`` gives what the first call began.
         Raises Conflict when the conversation's ``key`` is in use or two participants share an
         external id, NotFound for an unknown parent.
         """
@@ -1340,6 +1361,7 @@ class Sessions:
             parent_id=parent_id,
             metadata=metadata,
             conversation_metadata=conversation_metadata,
+            op_id=op_id,
         )
 
     async def get(self, session_id: str) -> Session | None:
@@ -1587,10 +1609,12 @@ class Participants:
         email: str | None = None,
         metadata: dict[str, Any] | None = None,
         participant_id: str | None = None,
+        op_id: str | None = None,
     ) -> Participant:
         """Add a participant; with an ``external_id`` that takes part already, that one.
 
-        Raises NotFound for an unknown conversation, Conflict for a used ``participant_id``.
+        A repeat with the same ``op_id`` gives the one that the first call added. Raises NotFound
+        for an unknown conversation, Conflict for a used ``participant_id``.
         """
         return await self._calls.write(
             self._below.add,
@@ -1601,6 +1625,7 @@ class Participants:
             email=email,
             metadata=metadata,
             participant_id=participant_id,
+            op_id=op_id,
         )
 
     async def get(self, participant_id: str) -> Participant | None:
@@ -2928,6 +2953,7 @@ def open(
     user: str | None = None,
     namespace: str | None = None,
     embedder: Embedder | EmbedderName | None = "hash",
+    embed_seconds: float | None = 5.0,
     reranker: Reranker | LateReader | Literal["late"] | None = None,
     ranker: Ranker | None = None,
     durability: Literal["full", "normal"] | None = None,
@@ -2945,6 +2971,8 @@ def open(
 
     The handle is bound to ``tenant`` and to what else is named. ``embedder`` is a built-in's
     name, an object, or None for keyword recall alone; ``ranker`` is the recipe unless given.
+    ``embed_seconds`` is how long an object's answer is waited for, per 20 texts: a memory is then
+    kept without a vector and queued for repair. None is no limit; built-ins have none.
     ``reranker`` "late" compares token by token with MiniLM, the embedder's own or one beside it.
     For a file, ``durability`` "full" (the default) syncs every commit, "normal" may lose the
     last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another process's
@@ -2970,6 +2998,7 @@ def open(
             user=user,
             namespace=namespace,
             embedder=embedder,
+            embed_seconds=embed_seconds,
             reranker=reranker,
             ranker=ranker,
             durability=durability,
