@@ -14,4 +14,4 @@ from holdfast.testing.suite import *  # noqa: F403
 @pytest.fixture
 def harness(request: pytest.FixtureRequest) -> Harness:
     new = request.node.get_closest_marker("new_store") is not None
-    return PostgresHarness(new=new, kind=Project, through=Project.url)
+    return PostgresHarness(new=new, kind=Project, through=lambda at, role: at.url(role))
