@@ -1,9 +1,10 @@
 """What does a memory no good: measured, listed, and taken out on request.
 
 Five kinds, each by a formula whose numbers are in `MemoryPolicy`. Terms are those of the text
-analysis, distinct ones. "The other" is a live memory of the same scope that is among the nearest by
-words or by meaning; turns of conversations, which may well repeat, are not compared. Similarity is
-the cosine where both have vectors, else the share of the terms of either that both have.
+analysis, distinct ones. "The other" is a live memory of the same scope that is among the ten
+nearest, by vector where it has one and else by words; turns of conversations, which may well
+repeat, are not compared. Similarity is the cosine where both have vectors, else the share of the
+terms of either that both have.
 
 junk            fewer than ``junk_terms`` terms; or ten terms or more, repetitions counted, of which
                 less than ``junk_variety`` are distinct
@@ -47,12 +48,12 @@ CATEGORIES: Final = ("junk", "near_duplicate", "echo", "never_recalled", "confli
 PAIRS: Final = ("near_duplicate", "echo", "conflicting")
 """Categories in which a memory is compared with others."""
 NEAREST: Final = 10
-"""Most memories of each leg that one is compared with."""
+"""Most memories that one is compared with."""
 COMPARED: Final = ("id", "content", "created_at", "last_accessed_at", "window_started_at")
 COMPARED_TERMS: Final = 64
 """Most terms of a memory that others are looked up by, the first ones."""
 PAGE: Final = 200
-EXAMINED: Final = 2_000
+EXAMINED: Final = 500
 """Most memories that one page of a listing looks at; it may therefore hold fewer than asked."""
 REPEATED_TERMS: Final = 10
 """From so many terms on, repetition is a sign of junk."""
@@ -119,7 +120,7 @@ class Hygiene(MemoryStore):
     ) -> Page[Finding]:
         """The memories of a category, by id. Limit 1 to 1000.
 
-        A page looks at no more than 2,000 memories, so it may be short, or empty, and still have
+        A page looks at no more than 500 memories, so it may be short, or empty, and still have
         a ``next_cursor``.
         """
         check_one_of("category", category, CATEGORIES)
@@ -200,13 +201,15 @@ class Hygiene(MemoryStore):
 
     def _nearest(self, row: Record, space: Space | None) -> Iterator[tuple[Record, float | None]]:
         """The nearest live memories of the same scope, each with its cosine where there is one."""
-        terms = tuple(term_frequencies(row["content"]))[:COMPARED_TERMS]
+        terms: tuple[str, ...] = ()
         vector = None if space is None else row.get(space.slot)
-        if not terms and vector is None:
-            return
         leg = None
         if space is not None and vector is not None and vector.space == space.id:
             leg = VectorLeg(field=space.slot, vector=vector)
+        else:
+            terms = tuple(term_frequencies(row["content"]))[:COMPARED_TERMS]
+            if not terms:
+                return
         where = both(
             self._same_scope(row), present_at(self._now()), eq("place", ""), ne("id", row["id"])
         )

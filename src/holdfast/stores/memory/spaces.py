@@ -32,6 +32,8 @@ from holdfast.stores.memory.records import CHUNKS, MEMORIES, SLOTS, SPACES, Spac
 from holdfast.stores.models import exact_vectors, vectors_or_refusals
 
 BATCH: Final = 100
+TOGETHER: Final = 2_000
+"""Most changes of one commit; many stretches of long memories are written memory by memory."""
 
 
 class MoveProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,16 +274,28 @@ class Spaces(Calibrating):
 
     def _build(self, embedder: Embedder, active: Space, building: Space, rows: list[Record]) -> int:
         """Give rows their new vectors; how many this call gave."""
-        built = 0
-        made = vectors_or_refusals(embedder, [row["content"] for row in rows])
-        for row, vector in zip(rows, made, strict=True):
-            changes = self._built(row, vector, active, building, embedder)
+        vectors = vectors_or_refusals(embedder, [row["content"] for row in rows])
+        each = [
+            self._built(row, vector, active, building, embedder)
+            for row, vector in zip(rows, vectors, strict=True)
+        ]
+        together = [change for changes in each for change in changes]
+        if len(together) <= TOGETHER:
             try:
-                self._apply(*changes)
+                self._apply(*together)
             except (Conflict, NotFound):
-                continue  # another was faster, or the content changed: the walk sees what it became
-            built += 1
-        return built
+                pass  # one of them cannot be written; the others can
+            else:
+                return len(each)
+        return sum(map(self._was_built, each))
+
+    def _was_built(self, changes: list[Change]) -> bool:
+        """Write one by itself; False when another was faster or it changed meanwhile."""
+        try:
+            self._apply(*changes)
+        except (Conflict, NotFound):
+            return False  # the next walk sees what it has become
+        return True
 
     def _built(
         self,
