@@ -2537,7 +2537,7 @@ class Hygiene:
     ) -> Page[Finding]:
         """The memories of a category, by id. Limit 1 to 1000.
 
-        A page looks at no more than 2,000 memories, so it may be short, or empty, and still have
+        A page looks at no more than 500 memories, so it may be short, or empty, and still have
         a ``next_cursor``.
         """
         return await self._calls.run(self._below.list, category, limit=limit, cursor=cursor)
