@@ -57,8 +57,10 @@ def open(
     last ones in a power cut, and ``busy_seconds`` (10) bounds the wait for another process's
     write. ``observe`` is told of every call's count, time and error code, and never of content.
     ``setup`` creates or upgrades tables; without it they must be there, else Unavailable.
-    ``options`` are those of the engine by name, as they may also stand in a PostgreSQL URL's
-    query: ``schema``, ``pool_size`` and ``pool_timeout_seconds``, ``connect_timeout_seconds``,
+    ``options`` are those of the engine by name. Of a file: ``search_cache_bytes`` bounds what
+    searches keep in memory (64 MiB), ``tail_rows`` (1,000) and ``segment_rows`` (65,536) when and
+    how far rows are packed for them. Of PostgreSQL, also in its URL's query: ``schema``,
+    ``pool_size`` and ``pool_timeout_seconds``, ``connect_timeout_seconds``,
     ``statement_timeout_seconds``, ``lock_timeout_seconds``, ``prepare``.
 
     Raises Invalid, SchemaNewer, Corrupt, Busy, Unavailable; Unsupported names a missing extra.
@@ -119,8 +121,6 @@ def open_driver(
     scheme, separator, rest = url.partition(":")
     if scheme.partition("+")[0] in ("postgresql", "postgres", "supabase"):
         return _postgres(url, clock, durability, busy_seconds, options)
-    if options:
-        raise Invalid("options", expected="a postgresql:// URL", got="another store")
     if not separator or scheme == "sqlite" or len(scheme) == 1:
         from holdfast.backends.sqlite import SqliteDriver
 
@@ -130,7 +130,10 @@ def open_driver(
             clock,
             durability=durability or "full",
             busy_seconds=10.0 if busy_seconds is None else busy_seconds,
+            **_file_options(options or {}),
         )
+    if options:
+        raise Invalid("options", expected="a store in a file or in PostgreSQL", got=f"{scheme}:")
     for name, value in (("durability", durability), ("busy_seconds", busy_seconds)):
         if value is not None:
             raise Invalid(name, expected="a store in a file", got=f"{scheme}:")
@@ -144,6 +147,14 @@ def open_driver(
         driver: Driver = entry.load()(url, clock)
         return driver
     raise Invalid("url", expected="a path, sqlite:, memory: or an installed scheme", got=scheme)
+
+
+def _file_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    known = ("search_cache_bytes", "tail_rows", "segment_rows")
+    for name in options:
+        if name not in known:
+            raise Invalid("options", expected=f"any of {', '.join(known)}", got=repr(name))
+    return dict(options)
 
 
 def _postgres(

@@ -23,7 +23,7 @@ _SIEVED: Final = 400
 """Rows that pass the sieve of signs at least ..."""
 _SIEVED_PER_COMPARED: Final = 8
 """... and this many more for each that is to be compared."""
-_FEW: Final = 256
+_FEW: Final = 128
 """So many rows are all compared exactly."""
 _LISTED: Final = 1_500
 """More candidates than this are not looked up one by one; the filter is asked for all its rows."""
