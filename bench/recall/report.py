@@ -14,8 +14,8 @@ END: Final = "<!-- end of results -->"
 FILES: Final = "recall-*.json"
 
 _HEAD: Final = (
-    "| set | embedder | system | questions | R@5 | R@10 | R@10 in 95 % | nDCG@10 | ms a search |",
-    "|---|---|---|---:|---:|---:|---|---:|---:|",
+    "| set | embedder | system | questions | R@5 | R@10 | in 95 % | paired | nDCG@10 | CPU ms |",
+    "|---|---|---|---:|---:|---:|---|---|---:|---:|",
 )
 _SETS: Final = {"locomo_public": "LoCoMo, part", "beam100k_public": "BEAM-100K, part"}
 _EMBEDDERS: Final = {
@@ -73,6 +73,7 @@ def _row(result: dict[str, Any]) -> str:
         _share(main["R@5"]),
         _share(main["R@10"]),
         f"{_share(low)} to {_share(high)}",
+        _gap(result.get("paired", {}).get("R@10")),
         _share(main["nDCG@10"]),
         f"{result['search_ms_median']:.1f}",
     ]
@@ -94,6 +95,14 @@ def _rank(known: dict[str, str], name: str) -> int:
 def _system(result: dict[str, Any]) -> str:
     system: str = result["system"]
     return system.partition("/")[0]
+
+
+def _gap(paired: list[float] | None) -> str:
+    """A difference and the 95 % interval of it over the same questions."""
+    if paired is None:
+        return ""
+    gap, low, high = (f"{value:+.3f}".replace("0.", ".", 1) for value in paired)
+    return f"{gap} ({low} to {high})"
 
 
 def _share(value: float) -> str:
