@@ -29,6 +29,7 @@ HERE = Path(__file__).parent
 SYSTEMS = {
     "Stored": "stored.py",
     "StoredLate": "stored.py",
+    "Messages": "stored.py",
     "StoredRrf": "stored.py",
     "Plain": "plain.py",
     "RecipeWithRrf": "plain.py",
@@ -89,7 +90,7 @@ def main() -> None:
     parser.add_argument("--out", help="a file for the results as JSON")
     arguments = parser.parse_args()
     # Of the processor: what else the machine does meanwhile is none of ours.
-    run.time = SimpleNamespace(perf_counter=time.process_time)
+    run.time = recall_lib.time = SimpleNamespace(perf_counter=time.process_time)
     if arguments.url:
         os.environ["HOLDFAST_BENCH_URL"] = arguments.url
     kept: list[dict[str, Any]] = []

@@ -28,6 +28,7 @@ _EMBEDDERS: Final = {
 _SYSTEMS: Final = {
     "Stored": "**holdfast, from the file**",
     "StoredLate": '**the same with `reranker="late"`**',
+    "Messages": "the same turns as messages of conversations",
     "Plain": "the recipe over arrays",
     "RecipeWithRrf": "the recipe, ranks in place of scores",
     "Convex": "names cut, dates indexed, scores blended",

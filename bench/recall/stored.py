@@ -20,6 +20,7 @@ import msgspec.structs
 import holdfast
 from holdfast.core.embedding import EmbeddingSpace
 from holdfast.recall.recipe import PLAIN, Recipe
+from holdfast.stores.conversations.appending import Draft
 from holdfast.stores.memory.fields import NewMemory
 
 BATCH = 500
@@ -120,6 +121,40 @@ def _known(kept: sqlite3.Connection, keys: Sequence[str]) -> Iterator[tuple[str,
     for key in keys:
         for (tokens,) in kept.execute("SELECT tokens FROM packed WHERE key = ?", (key,)):
             yield key, tokens
+
+
+class Messages(Stored):
+    """The same turns as messages: a conversation for each session, found by its search."""
+
+    def ingest(self, items: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
+        talks = self._storage.conversations
+        sessions: dict[str, list[NewMemory]] = {}
+        for item in items:
+            turn = _memory(*item)
+            sessions.setdefault(turn.get("session") or "", []).append(turn)
+        for turns in sessions.values():
+            talk = talks.create().id
+            named = {turn.get("speaker") or "" for turn in turns} - {""}
+            add = talks.participants.add
+            people = {name: add(talk, name=name).id for name in sorted(named)}
+            drafts = [_draft(turn, people) for turn in turns]
+            for start in range(0, len(drafts), BATCH):
+                talks.append_many(talk, drafts[start : start + BATCH])
+        while talks.embeddings.run(limit=1_000):
+            pass
+
+    def search(self, query: str, k: int, filter: Any = None) -> list[str]:
+        return [found.message.id for found in self._storage.conversations.search(query, k=k)]
+
+
+def _draft(turn: NewMemory, people: dict[str, str]) -> Draft:
+    return Draft(
+        id=turn["id"],
+        text=turn["content"],
+        role="assistant" if turn.get("role") == "assistant" else "user",
+        sender_id=people.get(turn.get("speaker") or ""),
+        created_at=turn.get("said_at"),
+    )
 
 
 class StoredRrf(Stored):

@@ -43,7 +43,8 @@ class Recollection(list[Recalled]):
 
     ``flags`` says what was not as usual: "rerank_failed", "query_embedding_failed",
     "query_terms_cut", "speakers_cut", "vector_unusable", "vectors_not_offered" (the engine has
-    none, so that words alone found). ``stages`` holds, with ``explain``, what
+    none, so that words alone found), "late_unpacked" (too many had no packed tokens),
+    "late_failed". ``stages`` holds, with ``explain``, what
     each step did and why candidates were cut: ``query`` (how it was read), ``terms``,
     ``query_vector``, ``width`` (hits asked of each leg) and how many each found, ``order`` (the
     recipe), ``candidates`` by id with all their scores, ``reranked``, ``threshold``, ``cut``.
