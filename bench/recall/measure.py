@@ -106,6 +106,7 @@ def main() -> None:
                 quiet=True,
             )
             result["system"] = f"{system}/{arguments.embedder}"
+            result["engine"] = _engine(arguments.url)
             print(run.line(result), flush=True)
             answers = _answers(run, data, rows)
             if not first:
@@ -116,6 +117,11 @@ def main() -> None:
             kept.append(result)
     if arguments.out:
         Path(arguments.out).write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+
+
+def _engine(url: str | None) -> str:
+    """What keeps the turns; a URL itself names a host and may name a password."""
+    return "postgresql" if url and url.startswith("postgresql") else "file"
 
 
 def _sets(run: Any, arguments: argparse.Namespace) -> list[str]:

@@ -26,15 +26,18 @@ _EMBEDDERS: Final = {
     "wordllama": "WordLlama",
 }
 _SYSTEMS: Final = {
-    "Stored": "**holdfast, from the file**",
+    "Stored": "**holdfast**",
     "StoredLate": '**the same with `reranker="late"`**',
     "Messages": "the same turns as messages of conversations",
     "Plain": "the recipe over arrays",
     "RecipeWithRrf": "the recipe, ranks in place of scores",
     "Convex": "names cut, dates indexed, scores blended",
-    "StoredRrf": "ranks fused (RRF), speaker in the text, from the file",
+    "StoredRrf": "ranks fused (RRF), speaker in the text",
     "Rrf": "ranks fused (RRF), speaker in the text, over arrays",
 }
+
+
+_ENGINES: Final = {"file": "", "postgresql": ", in PostgreSQL"}
 
 
 def page(text: str, results: list[dict[str, Any]]) -> str:
@@ -69,7 +72,7 @@ def _row(result: dict[str, Any]) -> str:
     cells = [
         _SETS.get(result["data"], result["data"]),
         _EMBEDDERS.get(result["embedder"], result["embedder"]),
-        _SYSTEMS.get(_system(result), _system(result)),
+        _SYSTEMS.get(_system(result), _system(result)) + _ENGINES[result.get("engine", "file")],
         f"{result['n']:,}",
         _share(main["R@5"]),
         _share(main["R@10"]),
@@ -81,11 +84,12 @@ def _row(result: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _place(result: dict[str, Any]) -> tuple[int, int, int]:
+def _place(result: dict[str, Any]) -> tuple[int, int, int, str]:
     return (
         _rank(_SETS, result["data"]),
         _rank(_EMBEDDERS, result["embedder"]),
         _rank(_SYSTEMS, _system(result)),
+        result.get("engine", "file"),
     )
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _IDS: Final = 1 << 16
+_BLOCK: Final = 2048
+"""Tokens unpacked at a time: 3 MB of 32-bit numbers, which a processor's cache holds."""
 
 
 class LateInteraction:
@@ -68,19 +70,29 @@ class LateInteraction:
         tokens = np.frombuffer(b"".join(packed), self._token)
         weights = _rarity(asked, tokens["id"], lengths)
         wanted = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
-        width = wanted.shape[1]
-        bits = np.unpackbits(tokens["signs"], axis=1, count=width).astype(np.float32)
-        # A bit is 0 or 1 where a sign is -1 or 1; a vector of signs is as long as width's root.
-        products = 2.0 * (wanted @ bits.T) - wanted.sum(axis=1, keepdims=True)
         filled = lengths > 0
         starts = (np.cumsum(lengths) - lengths)[filled]
-        best = np.maximum.reduceat(products, starts, axis=1) / np.sqrt(width)
-        scores[filled] = weights @ best / weights.sum()
+        best = np.maximum.reduceat(_cosines(tokens["signs"], wanted), starts, axis=0)
+        scores[filled] = best @ weights / weights.sum()
         return scores.tolist()
 
     def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
         """Return one score per text, read here and now."""
         return self.score(query, self.pack(texts))
+
+
+def _cosines(signs: NDArray[Any], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the cosine of every vector of signs with every wanted unit vector."""
+    width = wanted.shape[1]
+    columns = np.ascontiguousarray(wanted.T)
+    products = np.empty((len(signs), len(wanted)), np.float32)
+    for start in range(0, len(signs), _BLOCK):
+        some = signs[start : start + _BLOCK]
+        bits = np.unpackbits(some, axis=1, count=width).astype(np.float32)
+        np.matmul(bits, columns, out=products[start : start + _BLOCK])
+    # A bit is 0 or 1 where a sign is -1 or 1; a vector of signs is as long as width's root.
+    cosines: NDArray[np.float32] = (2.0 * products - columns.sum(axis=0)) / np.sqrt(width)
+    return cosines
 
 
 def _rarity(
