@@ -121,7 +121,10 @@ def test_a_search_that_finds_a_long_tail_has_it_merged(
     fill(driver, 40, 3)
     before = both(driver)
     driver._merger.wait()
-    assert segments(driver) >= 2
+    connection = driver.native()
+    tables = {t for (t,) in connection.execute("SELECT source FROM holdfast_covers WHERE high > 0")}
+    connection.close()
+    assert tables == {TERMS, VECTORS}
     assert driver._merger.last_error == ""
     assert both(driver) == before
     assert driver.maintain("integrity").ok
@@ -469,3 +472,32 @@ def test_a_merge_that_drops_what_was_written_meanwhile_is_caught(
     monkeypatch.setattr(merging, "_publish", _forgetful)
     with pytest.raises(AssertionError):
         test_what_is_written_while_a_merge_reads_is_not_lost(opened, tmp_path, monkeypatch)
+
+
+def test_a_file_of_the_first_format_is_brought_up(
+    opened: Callable[..., SqliteDriver], tmp_path: Path
+) -> None:
+    driver = opened()
+    fill(driver, 30)
+    expected = both(driver)
+    driver.close()
+    connection = apsw.Connection(str(tmp_path / "agent.db"))
+    found = connection.execute(
+        "SELECT type, name FROM sqlite_schema WHERE name GLOB 'holdfast_segment*'"
+        " OR name IN ('holdfast_covers', 'holdfast_notes')"
+        " OR (type = 'trigger' AND name GLOB '*_noted') ORDER BY type DESC"
+    ).fetchall()
+    for kind, name in found:
+        if kind != "index":
+            connection.execute(f'DROP {kind} "{name}"')
+    connection.execute("PRAGMA user_version=1")
+    connection.close()
+    again = opened()
+    merge(again)
+    assert segments(again) > 0
+    again.apply("t", [Delete(NOTES.name, ("0029",)), put(NOTES, note("0029", "other"))])
+    other = [put(NOTES, note("0029", "word1 common", day=2, embedding=vector(-1, -1, -1, 1)))]
+    again.apply("t", other)
+    assert both(again) == scanned(tmp_path)
+    assert len(both(again).text) == len(expected.text)
+    assert again.maintain("integrity").ok

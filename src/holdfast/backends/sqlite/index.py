@@ -19,6 +19,7 @@ from holdfast.backends.segments.cache import Cache
 from holdfast.backends.segments.parts import part
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sqlite.connection import fetched
+from holdfast.backends.sqlite.merging import Limits
 from holdfast.core.errors import Corrupt
 
 _STATE: Final = """
@@ -86,8 +87,16 @@ class Picture:
     tail: dict[int, tuple[Any, ...]]
     """What the table says of rows that no segment holds, or that are noted."""
     _loose: Any = None
+    _fresh: int | None = None
     _dead: dict[int, Any] = field(default_factory=dict)
     _totals: dict[int, int] = field(default_factory=dict)
+
+    def is_due(self, limits: Limits) -> bool:
+        """Whether a merge would do this source good."""
+        if self._fresh is None:
+            self._fresh = sum(row > self.high for row in self.tail)
+        held = sum(segment.rows for segment in self.segments)
+        return limits.are_reached(self._fresh, len(self.noted), held)
 
     def dead(self, segment: Segment, rows: Any) -> Any:
         """The numbers of a segment's rows whose copies are void."""

@@ -72,6 +72,10 @@ class Limits:
                 expected = f"a whole number from 1 to {SEGMENT_ROWS}"
                 raise Invalid(name, expected=expected, got=repr(value))
 
+    def are_reached(self, fresh: int, noted: int, held: int) -> bool:
+        """Whether so many fresh rows, or notes on so many in segments, are worth a merge."""
+        return fresh >= self.tail_rows or noted >= max(self.tail_rows, held // VOID_SHARE)
+
 
 class Lost(Exception):
     """Somebody else has merged, or the driver closes: what was begun is given up."""
@@ -114,17 +118,22 @@ class Merging:
         """Whether rows that no segment holds, or whose copies are void, have become many."""
         limit = self._limits.tail_rows
         with self._pool.reading() as connection:
-            text = "SELECT id, high FROM holdfast_covers WHERE source = ? AND tenant = ?"
-            found = fetched(connection, text, (source, tenant))
-            cover, high = found[0] if found else (0, 0)
+            text = (
+                "SELECT id, high, claim IS NOT NULL AND claimed_until >= ?3"
+                " FROM holdfast_covers WHERE source = ?1 AND tenant = ?2"
+            )
+            now = to_micros(self._clock.now())
+            found = fetched(connection, text, (source, tenant, now))
+            cover, high, claimed = found[0] if found else (0, 0, False)
+            if claimed:
+                return False
             count = f"SELECT 1 FROM {_above(source)} LIMIT ?"
-            if len(fetched(connection, count, (tenant, high, limit))) == limit:
-                return True
+            fresh = len(fetched(connection, count, (tenant, high, limit)))
             notes = "SELECT count(*) FROM holdfast_notes WHERE cover = ?"
             held = "SELECT coalesce(sum(rows), 0) FROM holdfast_segments WHERE cover = ?"
             rows = connection.execute(held, (cover,)).get
-            noted: int = connection.execute(notes, (cover,)).get
-            return noted >= max(limit, int(rows) // VOID_SHARE)
+            noted = connection.execute(notes, (cover,)).get
+        return self._limits.are_reached(fresh, noted, rows)
 
     def run(self, source: str, tenant: str) -> bool:
         """Merge once. False where another process is at it, or came first."""

@@ -60,7 +60,8 @@ class RowSearch:
         source = Source(terms_source(within.collection), self._tenant)
         text = TextSearch(self._connection, self._index, source, within)
         found = text.best(leg, search.k)
-        self._ask_for_merge(source, text.fresh)
+        if text.is_due(self._merger.limits):
+            self._merger.ask(source.table, self._tenant)
         return found
 
     def _vector(self, search: Search, within: Narrowing) -> tuple[Scored, bool]:
@@ -75,14 +76,11 @@ class RowSearch:
         )
         vector = VectorSearch(self._index, source, within)
         found = vector.best(leg, search.k)
-        self._ask_for_merge(source, vector.fresh)
+        if vector.is_due(self._merger.limits):
+            self._merger.ask(source.table, self._tenant)
         scored = zip(found.rows.tolist(), found.scores.tolist(), strict=True)
         floor = search.minimum
         return [one for one in scored if floor is None or one[1] >= floor], found.exact
-
-    def _ask_for_merge(self, source: Source, fresh: int) -> None:
-        if fresh >= self._merger.limits.tail_rows:
-            self._merger.ask(source.table, self._tenant)
 
     def _records(
         self, collection: Collection, rows: set[int], fields: tuple[str, ...] | None

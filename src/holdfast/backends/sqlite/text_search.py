@@ -13,6 +13,7 @@ from holdfast.backends.segments.postings import Loose
 from holdfast.backends.sql.terms import hashed
 from holdfast.backends.sqlite.connection import fetched
 from holdfast.backends.sqlite.index import Index, Picture, Source, runs
+from holdfast.backends.sqlite.merging import Limits
 from holdfast.backends.sqlite.narrowing import Narrowing
 from holdfast.core.search import TextLeg
 
@@ -38,11 +39,11 @@ class TextSearch:
         self._runs = self._all() if self.picture is None else runs(index, self.picture)
         self._index = index
 
-    @property
-    def fresh(self) -> int:
-        """How many rows were read that no segment holds."""
-        loose = self._runs[-1:] if self.picture is None or self.picture.tail else ()
-        return sum(run.count for run in loose)
+    def is_due(self, limits: Limits) -> bool:
+        """Whether so much was read that no segment holds that a merge would do good."""
+        if self.picture is not None:
+            return self.picture.is_due(limits)
+        return limits.are_reached(sum(run.count for run in self._runs), 0, 0)
 
     def best(self, leg: TextLeg, k: int) -> Scored:
         """Rows and scores of the best k, and of what ties with the last."""

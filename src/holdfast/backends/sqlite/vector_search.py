@@ -9,6 +9,7 @@ import numpy
 
 from holdfast.backends.segments import codes, columns
 from holdfast.backends.sqlite.index import Index, Picture, Source
+from holdfast.backends.sqlite.merging import Limits
 from holdfast.backends.sqlite.narrowing import Narrowing
 from holdfast.core.ranking import cosine_scores, exact_cosines
 from holdfast.core.search import VectorLeg
@@ -47,20 +48,26 @@ class VectorSearch:
         self._index = index
         self._within = within
         self.picture: Picture | None = index.picture(source)
-        self.fresh = 0 if self.picture is None else len(self.picture.tail)
+        self._read = 0
 
     def best(self, leg: VectorLeg, k: int) -> Found:
         """At least the best k rows and what ties with the last of them."""
         query = numpy.frombuffer(leg.vector.data, "<f4")
         if self.picture is None:
-            found = self._compared(leg, query, k, None)
-            self.fresh = max(self.fresh, found.rows.size)
-            return found
+            rows, matrix = self._within.vectors(leg)
+            self._read = rows.size
+            return self._ranked(rows, matrix, query, k, exact=True)
         sieve = _Sieve(self._index, self.picture, query, self._within.hints)
         wanted = _COMPARED + _COMPARED_PER_HIT * k
         if sieve.count <= max(wanted, _FEW):
             return self._compared(leg, query, k, sieve.everything())
         return self._sieved(leg, query, k, sieve, wanted)
+
+    def is_due(self, limits: Limits) -> bool:
+        """Whether so much was read that no segment holds that a merge would do good."""
+        if self.picture is not None:
+            return self.picture.is_due(limits)
+        return limits.are_reached(self._read, 0, 0)
 
     def _sieved(self, leg: VectorLeg, query: Any, k: int, sieve: _Sieve, wanted: int) -> Found:
         """Look candidates up from the closest on, until enough of them have passed the filter."""
