@@ -33,6 +33,8 @@ PG_KILLS ?= 200
 PG_CUTS ?= 1000
 PG_TENANTS ?= 1000000
 PG_POOLED ?= 100000
+MERGE_KILLS ?= 1000
+AGREEMENT_SECONDS ?= 3600
 
 .PHONY: help demo test tests lint format generated tidy bench soak bench-recall lock clean distclean
 .PHONY: runtime dev
@@ -83,7 +85,8 @@ soak: dev
 	@sh tools/install-pooler.sh
 	$(PY) -m soak.run --kills $(KILLS) --opens $(OPENS) --strings $(STRINGS) \
 	    --power-cuts $(POWER_CUTS) --faults $(FAULTS) --pauses $(PAUSES) --log-mib $(LOG_MIB) \
-	    --pg-kills $(PG_KILLS) --pg-cuts $(PG_CUTS) --pg-tenants $(PG_TENANTS) --pg-pooled $(PG_POOLED) $(ARGS)
+	    --pg-kills $(PG_KILLS) --pg-cuts $(PG_CUTS) --pg-tenants $(PG_TENANTS) --pg-pooled $(PG_POOLED) \
+	    --merge-kills $(MERGE_KILLS) --agreement-seconds $(AGREEMENT_SECONDS) $(ARGS)
 
 # One package set per file; dev is compiled against runtime, so both agree on every version.
 COMPILE = .venv/bin/uv pip compile --quiet --system-certs --universal --python-version 3.11 \

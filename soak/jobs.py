@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Final
 import apsw
 
 import holdfast
-from holdfast.backends.sqlite import SqliteDriver
+from holdfast.backends.sqlite import SqliteDriver, merging
 from holdfast.backends.sqlite import connection as connections
 from holdfast.core.change import Change, Outcome, Put
 from holdfast.core.driver import Driver
@@ -20,6 +21,8 @@ from holdfast.core.errors import Busy
 from holdfast.layers.check import Checked
 from holdfast.layers.layer import Layer
 from soak.editions import NEW
+from soak.fullscan import Ahead, Rememberer, is_due, opened
+from soak.fullscan import merge as merge_due
 from soak.workload import TENANT, Workload, storage_on
 
 Say = Callable[[str], None]
@@ -54,6 +57,11 @@ class AnswersEarly(Layer):
             work = self._queue.get()
             time.sleep(EARLY_DELAY_SECONDS)
             self.below.apply(*work)
+
+
+LONGEST_PAUSE_SECONDS: Final = 0.01
+MERGING_SHARE: Final = 0.05
+"""How often a writer of memories merges by itself."""
 
 
 def write(say: Say, *, path: str, prefix: str, threads: int, early: bool = False) -> None:
@@ -157,10 +165,43 @@ def read_long(say: Say, *, path: str, release: str) -> None:
     say("released")
 
 
+def remember(say: Say, *, path: str, seed: str) -> None:
+    """Write memories until killed, merge now and then, and say what each call was."""
+    driver, storage = opened(path)
+    writer, chance = Rememberer(storage, seed), random.Random(seed)
+    while True:
+        say(writer.write())
+        time.sleep(chance.random() * LONGEST_PAUSE_SECONDS)
+        if chance.random() < MERGING_SHARE:
+            merge_due(driver)
+            say("merge")
+
+
+def merge(
+    say: Say, *, path: str, seed: str, seconds_ahead: float, unfinished: bool = False
+) -> None:
+    """Write a little and merge, until killed; say when a merge begins and when it has ended.
+
+    ``unfinished`` ends the process when the first merge is about to write what it made.
+    """
+    if unfinished:
+        merging._put_down = lambda *_: os._exit(9)
+    driver, storage = opened(path, clock=Ahead(seconds_ahead))
+    writer = Rememberer(storage, seed)
+    while True:
+        while not is_due(driver):
+            writer.write()
+        say("merging")
+        merge_due(driver)
+        say("merged")
+
+
 JOBS: Final[dict[str, Callable[..., None]]] = {
     "write": write,
     "open_new": open_new,
     "open_old": open_old,
     "hold": hold,
     "read_long": read_long,
+    "remember": remember,
+    "merge": merge,
 }

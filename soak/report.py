@@ -28,6 +28,8 @@ ORDER: Final = (
     "pg-cuts",
     "pg-tenants",
     "pg-pooled",
+    "merges",
+    "agreement",
 )
 
 

@@ -20,9 +20,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from soak import (
+    agreement,
     faults,
     growth,
     kills,
+    merges,
     opens,
     pauses,
     pg_cuts,
@@ -52,6 +54,8 @@ def main(arguments: list[str]) -> int:
         ("pg-cuts", options.pg_cuts, pg_cuts.run),
         ("pg-tenants", options.pg_tenants, pg_tenants.run),
         ("pg-pooled", options.pg_pooled, pg_pooled.run),
+        ("merges", options.merge_kills, merges.run),
+        ("agreement", options.agreement_seconds, agreement.run),
     )
     results = []
     for name, count, run in campaigns:
@@ -79,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         ("--pg-cuts", "links to PostgreSQL cut, also between COMMIT and its answer"),
         ("--pg-tenants", "attempts on other tenants' records in PostgreSQL"),
         ("--pg-pooled", "queries of many tenants through PgBouncer"),
+        ("--merge-kills", "kill -9 while the search index is merged"),
+        ("--agreement-seconds", "seconds of recall beside a writer, against full scans"),
     )
     for name, meaning in counts:
         parser.add_argument(name, type=int, default=0, metavar="N", help=meaning)

@@ -45,6 +45,11 @@ class Child:
             self._take()
         return len(self._lines) >= count
 
+    @property
+    def said(self) -> int:
+        """How many lines were heard so far."""
+        return len(self._lines)
+
     def signal(self, number: int) -> None:
         """Send a signal that does not end the process."""
         os.kill(self.pid, number)

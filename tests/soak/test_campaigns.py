@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from soak import faults, kills, opens, pauses, power, report, strings
+from soak import agreement, faults, kills, merges, opens, pauses, power, report, strings
 from soak.campaign import Result, Saboteur
 from soak.run import main
 
@@ -61,6 +61,19 @@ def test_a_frozen_writer_makes_others_busy_by_their_deadline() -> None:
     result = pauses.run(2)
     check(result)
     assert result.counts["told_busy"] == 2
+
+
+def test_a_merge_that_is_killed_leaves_recall_as_a_full_scan_says() -> None:
+    result = merges.run(3)
+    check(result)
+    assert result.counts["kills_inside_of_a_merge"] == 3
+
+
+def test_recall_beside_a_writer_agrees_with_full_scans() -> None:
+    result = agreement.run(3)
+    check(result)
+    assert result.trials > 0
+    assert result.counts["merges"] > 0
 
 
 def test_the_page_says_what_the_results_say() -> None:
