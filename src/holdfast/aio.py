@@ -1579,7 +1579,8 @@ class MessageEmbeddings:
         Those that failed and are due come first, then the oldest. No message goes to two workers
         before its lease of a minute ends. A message that the model refuses holds up no other: it
         is tried again after a wait, and parked after five times. Raises Invalid without an
-        embedder, DimensionMismatch when it answers in another width than its space promises.
+        embedder, Unsupported where the engine has no vectors, DimensionMismatch when the embedder
+        answers in another width than its space promises.
         """
         return await self._calls.run(self._below.run, limit=limit)
 

@@ -37,3 +37,21 @@ def test_f34_recall_goes_by_words_and_says_so() -> None:
             memory.recall("tea", mode="vector")
     finally:
         stage.close()
+
+
+def test_f23_messages_are_found_by_words_and_embedding_is_refused() -> None:
+    stage = Stage(MemoryHarness(), bare)
+    try:
+        conversations = stage.open_storage().conversations
+        talk = conversations.create().id
+        conversations.append(talk, "Ada takes her tea without sugar.")
+        found = conversations.search("tea")
+        assert [item.message.text for item in found] == ["Ada takes her tea without sugar."]
+        assert found.flags == ("vectors_not_offered",)
+        with pytest.raises(Unsupported, match="pgvector"):
+            conversations.embeddings.run()
+        assert conversations.embeddings.stats().waiting == 0
+        with pytest.raises(Unsupported, match="pgvector"):
+            conversations.search("tea", mode="vector")
+    finally:
+        stage.close()

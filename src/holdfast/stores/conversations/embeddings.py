@@ -16,7 +16,7 @@ import msgspec
 
 from holdfast.core.change import ABSENT, Change, Claim, Edit, Patch, PatchWhere, Put, When
 from holdfast.core.embedding import Embedder
-from holdfast.core.errors import Conflict, Invalid, NotFound
+from holdfast.core.errors import Conflict, Invalid, NotFound, Unsupported
 from holdfast.core.filter import (
     EVERYTHING,
     Filter,
@@ -69,10 +69,13 @@ class MessageEmbeddings(Owned):
         Those that failed and are due come first, then the oldest. No message goes to two workers
         before its lease of a minute ends. A message that the model refuses holds up no other: it
         is tried again after a wait, and parked after five times. Raises Invalid without an
-        embedder, DimensionMismatch when it answers in another width than its space promises.
+        embedder, Unsupported where the engine has no vectors, DimensionMismatch when the embedder
+        answers in another width than its space promises.
         """
         check_count("limit", limit, 1, 1_000)
-        embedder = self._embedder()
+        embedder, vectors_offered = self._embedder(), self._driver.capabilities.vectors
+        if not vectors_offered:
+            raise Unsupported(f"This engine has no vectors: {vectors_offered.reason}.")
         claimed = self._claimed(embedder.space.id, limit)
         texts = {key: text for key, (_, text) in claimed.items() if text.strip()}
         made, error = document_vectors(embedder, list(texts.values()))

@@ -162,6 +162,9 @@ class _Searching:
         embedder = self._store._runtime.embedder
         if self._mode == "keyword" or embedder is None or not prepared.dense.strip():
             return None
+        if self._mode == "hybrid" and not self._store._driver.capabilities.vectors:
+            self._flags.append("vectors_not_offered")
+            return None
         try:
             [row] = embedder.embed([prepared.dense], "query")
             return vector_of("query", embedder.space.id, row)
