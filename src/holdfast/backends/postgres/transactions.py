@@ -29,6 +29,8 @@ T = TypeVar("T")
 ATTEMPTS: Final = 6
 """How often a write is done that was certainly undone each time."""
 _PAUSE_SECONDS: Final = 0.004
+# Whatever the server's default is: who waited for a lock must see what its holder has done.
+_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 _CLOSING: Final[tuple[Command, ...]] = (
     # What the journal defers is told now, while this apply's settings hold.
@@ -129,7 +131,7 @@ class Transactions:
         """``work`` on a connection, in a transaction of its own."""
 
         def whole(wire: Wire) -> T:
-            wire.run([("BEGIN", ())])
+            wire.run([(_BEGIN, ())])
             result = work(wire)
             _commit(wire)
             return result
@@ -173,7 +175,7 @@ class Transactions:
             steps = [self._compiler.step(operation.tenant, change) for change in changes]
             # Without a BEGIN, all up to the sync is one transaction, and the sync commits it.
             return self._do(wire, [self._entering(operation)], steps)
-        opening = [("BEGIN", ()), self._entering(operation)]
+        opening = [(_BEGIN, ()), self._entering(operation)]
         outcomes = self._whole(wire, operation, opening)
         if outcomes is None:
             _roll_back(wire)
@@ -186,7 +188,7 @@ class Transactions:
         opening: list[Command] = [("SAVEPOINT holdfast_apply", ()), self._entering(operation)]
         if local.wire is None:
             local.wire = self._pool.take()
-            opening.insert(0, ("BEGIN", ()))
+            opening.insert(0, (_BEGIN, ()))
         wire = local.wire
         try:
             outcomes = self._whole(wire, operation, opening, _CLOSING)
