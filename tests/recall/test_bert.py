@@ -141,6 +141,7 @@ def test_what_was_read_last_is_not_read_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = local.MiniLM32Embedder(folder)
+    model.remember_tokens()
     read: list[int] = []
     bare = model._vectors
 

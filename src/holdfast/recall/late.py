@@ -35,6 +35,7 @@ class LateInteraction:
     def __init__(self, model: MiniLM | None = None) -> None:
         """``model`` defaults to `MiniLMEmbedder`; with the storage's own, both share its work."""
         self._model = model or MiniLMEmbedder()
+        self._model.remember_tokens()
         space = self._model.space
         self._token = np.dtype([("id", "<u2"), ("signs", "u1", ((space.width + 7) // 8,))])
         self._form = f"{space.id} signs-1"

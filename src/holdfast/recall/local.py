@@ -47,12 +47,16 @@ class MiniLM(ABC):
 
     _tokenizer: Any
     _space: EmbeddingSpace
+    _read: _LastRead | None = None
+
+    def remember_tokens(self) -> None:
+        """Keep the tokens read last, so that a text's vector and its tokens cost one reading."""
+        self._read = self._read or _LastRead()
 
     def _load_tokenizer(self, path: str | Path, extra: str) -> None:
         self._tokenizer = _extra("tokenizers", extra).Tokenizer.from_file(str(path))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(_MINILM_TOKENS)
-        self._read = _LastRead()
 
     @property
     def space(self) -> EmbeddingSpace:
@@ -67,17 +71,15 @@ class MiniLM(ABC):
         return vectors
 
     def tokens(self, texts: Sequence[str]) -> list[tuple[list[int], NDArray[np.float32]]]:
-        """Return each text's token ids and their vectors, the model's two end marks included.
-
-        What was last read is remembered, so that a text's vector and its tokens' cost one reading.
-        """
-        known = self._read.find(texts)
+        """Return each text's token ids and their vectors, the model's two end marks included."""
+        known = {} if self._read is None else self._read.find(texts)
         missing = [text for text in dict.fromkeys(texts) if text not in known]
         if missing:
             ids = [self._tokenizer.encode(_encodable(text)).ids for text in missing]
             read = dict(zip(missing, zip(ids, self._vectors(ids), strict=True), strict=True))
             known.update(read)
-            self._read.keep(read)
+            if self._read is not None:
+                self._read.keep(read)
         return [known[text] for text in texts]
 
     @abstractmethod
