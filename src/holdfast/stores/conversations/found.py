@@ -26,7 +26,7 @@ class FoundMessages(list[FoundMessage]):
     """What was found, best first.
 
     ``flags`` says what was not as usual: "not_embedded" (messages whose words matched have no
-    vector yet), "query_embedding_failed", "query_terms_cut", "speakers_cut",
+    vector yet, or none has), "query_embedding_failed", "query_terms_cut", "speakers_cut",
     "vectors_not_offered" (the engine has none). ``stages`` holds, with ``explain``, the numbers of
     each stage.
     """

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from holdfast.core.errors import HoldfastError
-from holdfast.core.filter import Filter, Record, among, both, either, eq, ge, le
+from holdfast.core.filter import Filter, Record, among, both, either, eq, ge, le, ne
 from holdfast.core.query import asc
 from holdfast.core.ranker import Candidate, PreparedQuery, Ranked, Ranker
 from holdfast.core.search import Search, TextLeg, VectorLeg
@@ -214,7 +214,14 @@ class _Searching:
         self._note_unembedded(vector.space)
 
     def _note_unembedded(self, space: str) -> None:
-        """Flag that words found messages which have no vector yet, so meaning could not."""
+        """Flag that words found messages which have no vector yet, or that none has any."""
+        if not self._vector:
+            said = self._store._all(
+                MESSAGES, self._where, ne("text", ""), limit=1, fields=("sequence",)
+            )
+            if said:
+                self._flags.append("not_embedded")
+            return
         unseen = [key for key in self._text if key not in self._vector]
         if unseen:
             made = both(among("message_id", unseen), eq("space", space))

@@ -69,6 +69,7 @@ class TestMessageSearch:
         talk(storage, "tea at noon @0", "a walk outside @10", "an invoice @180")
         before = storage.conversations.search("tea @0", ranker=PLAIN)
         assert (texts(before), before.flags) == (["tea at noon @0"], ("not_embedded",))
+        assert storage.conversations.search("outing @10").flags == ("not_embedded",)
         assert storage.conversations.embeddings.run() == 3
         assert storage.conversations.embeddings.run() == 0
         after = storage.conversations.search("tea @0", k=2, ranker=PLAIN)
