@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import apsw
 
@@ -19,6 +20,8 @@ from holdfast.backends.sqlite.vector_search import VectorSearch
 from holdfast.core.collection import Collection
 from holdfast.core.filter import Record
 from holdfast.core.search import Hit, Hits, Search
+
+Key = tuple[Any, ...]
 
 
 class RowSearch:
@@ -47,9 +50,10 @@ class RowSearch:
         text = self._text(search, within)
         vector, exact = self._vector(search, within)
         read = self._records(collection, {row for row, _ in (*text, *vector)}, search.fields)
-        text_hits = _hits(collection, read, text, search.k)
-        vector_hits = _hits(collection, read, vector, search.k)
-        by_key = {collection.key_of(record): record for record in read.values()}
+        keys = {row: collection.key_of(record) for row, record in read.items()}
+        text_hits = _hits(keys, text, search.k)
+        vector_hits = _hits(keys, vector, search.k)
+        by_key = dict(zip(keys.values(), read.values(), strict=True))
         kept = {hit.key: by_key[hit.key] for hit in (*text_hits, *vector_hits)}
         return Hits(text_hits, vector_hits, kept, exact)
 
@@ -95,8 +99,6 @@ class RowSearch:
         return {row[-1]: record for row, record in zip(found, records, strict=True)}
 
 
-def _hits(
-    collection: Collection, records: dict[int, Record], scored: list[tuple[int, float]], k: int
-) -> tuple[Hit, ...]:
-    hits = [Hit(collection.key_of(records[row]), score) for row, score in scored if row in records]
-    return tuple(sorted(hits, key=lambda hit: (-hit.score, hit.key))[:k])
+def _hits(keys: dict[int, Key], scored: Scored, k: int) -> tuple[Hit, ...]:
+    ordered = sorted((-score, keys[row]) for row, score in scored if row in keys)
+    return tuple(Hit(key, -score) for score, key in ordered[:k])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,13 +17,13 @@ from holdfast.core.search import VectorLeg
 
 _ROUNDING: Final = 1e-4
 """How far a float32 product may be from the exact cosine; candidates are kept this far below."""
-_COMPARED: Final = 30
+_COMPARED: Final = 40
 """Rows that are compared exactly at least, out of those that their codes put first ..."""
-_COMPARED_PER_HIT: Final = 2
+_COMPARED_PER_HIT: Final = 1.5
 """... and this many more for each hit that is asked for."""
-_SIEVED: Final = 400
-"""Rows that pass the sieve of signs at least ..."""
-_SIEVED_PER_COMPARED: Final = 8
+_SIEVED_SIGNS: Final = 256_000
+"""Rows with so many signs between them pass the sieve at least, since narrow ones say less ..."""
+_SIEVED_PER_COMPARED: Final = 10
 """... and this many more for each that is to be compared."""
 _FEW: Final = 128
 """So many rows are all compared exactly."""
@@ -58,7 +59,7 @@ class VectorSearch:
             self._read = rows.size
             return self._ranked(rows, matrix, query, k, exact=True)
         sieve = _Sieve(self._index, self.picture, query, self._within.hints)
-        wanted = _COMPARED + _COMPARED_PER_HIT * k
+        wanted = _COMPARED + math.ceil(_COMPARED_PER_HIT * k)
         if sieve.count <= max(wanted, _FEW):
             return self._compared(leg, query, k, sieve.everything())
         return self._sieved(leg, query, k, sieve, wanted)
@@ -116,6 +117,7 @@ class _Sieve:
     """Distances of all rows from a query, by their codes; those of the tail are cosines."""
 
     def __init__(self, index: Index, picture: Picture, query: Any, hints: columns.Hints) -> None:
+        self._width = query.size
         self._query = codes.Query(query)
         self._packed = [
             codes.Packed(index.loader(segment.id), query.size) for segment in picture.segments
@@ -163,7 +165,8 @@ class _Sieve:
 
     def closest(self, count: int) -> Any:
         """Numbers of the ``count`` rows that the codes say are closest, and of what ties."""
-        places = codes.closest(self._distance, _SIEVED + _SIEVED_PER_COMPARED * count)
+        least = _SIEVED_SIGNS // codes.padded(self._width)
+        places = codes.closest(self._distance, least + _SIEVED_PER_COMPARED * count)
         places = places[self._distance[places] != _VOID]
         if places.size > count:
             estimated = self._estimates(places)
