@@ -93,7 +93,7 @@ def end_backends(server: Server, store: str) -> int:
     )
 
 
-def test_f19_idle_connections_that_were_closed_are_not_noticed_by_a_caller(
+def test_idle_connections_that_were_closed_are_not_noticed_by_a_caller(
     server: Server, store: str
 ) -> None:
     with opened(store) as storage:
@@ -108,7 +108,7 @@ def test_f19_idle_connections_that_were_closed_are_not_noticed_by_a_caller(
             assert use() == 1
 
 
-def test_f20_every_connection_ended_again_and_again_loses_and_doubles_nothing(
+def test_every_connection_ended_again_and_again_loses_and_doubles_nothing(
     server: Server, store: str
 ) -> None:
     with opened(store) as storage:
@@ -143,7 +143,7 @@ def _until_done(storage: Storage, talk: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("moment", ["commit asked", "commit answered"])
-def test_f21_a_write_cut_at_its_commit_is_done_once_when_it_has_an_operation_id(
+def test_a_write_cut_at_its_commit_is_done_once_when_it_has_an_operation_id(
     store: str, proxy: Proxy, moment: Moment
 ) -> None:
     with opened(store) as direct, opened(through(proxy, store)) as storage:
@@ -154,9 +154,7 @@ def test_f21_a_write_cut_at_its_commit_is_done_once_when_it_has_an_operation_id(
         assert [m.text for m in direct.conversations.messages.recent(talk, 0)] == ["said"]
 
 
-def test_f21_without_an_operation_id_the_outcome_is_told_as_unknown(
-    store: str, proxy: Proxy
-) -> None:
+def test_without_an_operation_id_the_outcome_is_told_as_unknown(store: str, proxy: Proxy) -> None:
     with opened(store) as direct, opened(through(proxy, store)) as storage:
         storage.kv.set("k", 1)
         proxy.cut_next_commit("commit answered")
@@ -166,7 +164,7 @@ def test_f21_without_an_operation_id_the_outcome_is_told_as_unknown(
         assert storage.kv.get("k") == 2
 
 
-def test_f22_a_link_that_swallows_everything_ends_in_a_timeout(store: str, proxy: Proxy) -> None:
+def test_a_link_that_swallows_everything_ends_in_a_timeout(store: str, proxy: Proxy) -> None:
     seconds = {"statement_timeout_seconds": 0.5, "connect_timeout_seconds": 1}
     with opened(through(proxy, store), **seconds) as storage:
         storage.kv.set("k", 1)
@@ -178,7 +176,7 @@ def test_f22_a_link_that_swallows_everything_ends_in_a_timeout(store: str, proxy
         assert storage.kv.get("k") == 1
 
 
-def test_f23_a_killed_server_is_told_as_such_and_met_again_when_it_is_back() -> None:
+def test_a15_a_killed_server_is_told_as_such_and_met_again_when_it_is_back() -> None:
     with running(durable=True) as server, opened(server.url()) as storage:
         storage.kv.set("k", 1)
         server.kill()
@@ -191,7 +189,7 @@ def test_f23_a_killed_server_is_told_as_such_and_met_again_when_it_is_back() -> 
         assert storage.health().ok
 
 
-def test_f24_a_page_can_be_continued_on_a_server_that_was_restarted() -> None:
+def test_a_page_can_be_continued_on_a_server_that_was_restarted() -> None:
     with running(durable=True) as server, opened(server.url()) as storage:
         for n in range(4):
             storage.kv.set(f"k{n}", n)
@@ -230,9 +228,7 @@ def test_a15_an_exhausted_pool_is_a_timeout_and_never_more_connections(
         assert driver.get("t", PARENTS.name, ("0",)) is not None
 
 
-def test_f26_cancelled_calls_leave_no_connection_in_a_transaction(
-    server: Server, store: str
-) -> None:
+def test_cancelled_calls_leave_no_connection_in_a_transaction(server: Server, store: str) -> None:
     chance = random.Random(26)
 
     async def cancel_many() -> int:
@@ -254,7 +250,7 @@ def test_f26_cancelled_calls_leave_no_connection_in_a_transaction(
     wait_for(lambda: backends(server, store) == 0, seconds=SECONDS)
 
 
-def test_f31_writers_in_opposite_order_all_count(store: str) -> None:
+def test_writers_in_opposite_order_all_count(store: str) -> None:
     driver = Checked(open_driver(store, SystemClock()))
     with closing(driver):
         driver.setup(SHAPES)
@@ -277,7 +273,7 @@ def test_f31_writers_in_opposite_order_all_count(store: str) -> None:
     ("option", "error"),
     [("lock_timeout_seconds", Busy), ("statement_timeout_seconds", Timeout)],
 )
-def test_f32_a_lock_that_another_program_holds_ends_the_wait_and_not_the_handle(
+def test_a_lock_that_another_program_holds_ends_the_wait_and_not_the_handle(
     store: str, option: str, error: type[HoldfastError]
 ) -> None:
     with opened(store, **{option: 0.2}) as storage, psycopg.connect(store) as other:
@@ -290,7 +286,7 @@ def test_f32_a_lock_that_another_program_holds_ends_the_wait_and_not_the_handle(
         assert storage.kv.set("k", 3).value == 3
 
 
-def test_f34_a_server_that_only_reads_says_so_and_is_read(server: Server, store: str) -> None:
+def test_a_server_that_only_reads_says_so_and_is_read(server: Server, store: str) -> None:
     with opened(store) as storage:
         storage.kv.set("k", 1)
     server.psql(f"ALTER DATABASE {store.rpartition('/')[2]} SET default_transaction_read_only = on")
@@ -300,14 +296,14 @@ def test_f34_a_server_that_only_reads_says_so_and_is_read(server: Server, store:
         assert storage.kv.get("k") == 1
 
 
-def test_f35_an_old_pgvector_means_no_vectors_and_nothing_worse() -> None:
+def test_an_old_pgvector_means_no_vectors_and_nothing_worse() -> None:
     with running("old vectors") as server, opened(server.url()) as storage:
         told = storage.memory.remember("Ada takes her tea without sugar.")
         assert [hit.memory.id for hit in storage.memory.recall("tea")] == [told.id]
         assert storage.health().facts["pgvector"] == "0.6.2"
 
 
-def test_f37_what_stands_first_on_the_search_path_is_not_taken_for_the_servers_own(
+def test_what_stands_first_on_the_search_path_is_not_taken_for_the_servers_own(
     server: Server, store: str
 ) -> None:
     name = store.rpartition("/")[2]
@@ -331,7 +327,7 @@ def test_f37_what_stands_first_on_the_search_path_is_not_taken_for_the_servers_o
         assert len(storage.memory.recall("tea")) == 1
 
 
-def test_f39_eight_processes_open_an_empty_database_at_once(server: Server, store: str) -> None:
+def test_eight_processes_open_an_empty_database_at_once(server: Server, store: str) -> None:
     with peers_on(store, 8) as peers:
         for peer in peers:
             peer.start("setup")

@@ -71,7 +71,7 @@ def test_a25_of_several_hosts_the_first_that_answers_is_used() -> None:
             assert storage.kv.get("k") == 1
 
 
-def test_f34_a_standby_is_read_and_not_written() -> None:
+def test_a_standby_is_read_and_not_written() -> None:
     with running(durable=True) as primary, opened(primary.url()) as storage:
         storage.kv.set("k", 1)
         with started(primary.standby()) as standby, opened_without_setup(standby) as reader:

@@ -97,7 +97,7 @@ def test_there_is_something_to_steal(store: Store) -> None:
     assert all(len(store.held(t)[MINE]) == len(store.held(t)[THEIRS]) for t in full)
 
 
-def test_select_sees_its_tenant_only(store: Store) -> None:
+def test_b8_select_sees_its_tenant_only(store: Store) -> None:
     with store.inside() as connection:
         for table in store.tables:
             seen = rows(connection, "SELECT t::text FROM {} t ORDER BY 1", table)
@@ -107,14 +107,14 @@ def test_select_sees_its_tenant_only(store: Store) -> None:
             assert found <= {MINE}, table
 
 
-def test_copy_sees_its_tenant_only(store: Store) -> None:
+def test_b8_copy_sees_its_tenant_only(store: Store) -> None:
     with store.inside() as connection, connection.cursor() as cursor:
         for table in store.tables:
             with cursor.copy(sql.SQL("COPY {} TO STDOUT").format(named(table))) as copy:
                 assert len(list(copy.rows())) == len(store.held(table)[MINE]), table
 
 
-def test_update_and_delete_touch_its_tenant_only(store: Store) -> None:
+def test_b8_update_and_delete_touch_its_tenant_only(store: Store) -> None:
     for table in store.tables:
         before = store.held(table)
         with store.inside() as connection:
@@ -139,7 +139,7 @@ INSERT INTO {} SELECT (f.r).* FROM
 
 
 @pytest.mark.parametrize("statement", [COPY_OF_A_ROW, "UPDATE {} SET tenant = 'theirs'"])
-def test_no_row_can_be_written_for_another_tenant(store: Store, statement: str) -> None:
+def test_b8_no_row_can_be_written_for_another_tenant(store: Store, statement: str) -> None:
     for table in store.tables:
         if not store.held(table)[MINE]:
             continue
@@ -150,7 +150,7 @@ def test_no_row_can_be_written_for_another_tenant(store: Store, statement: str) 
 
 
 @pytest.mark.parametrize("tenant", [None, "", "nobody"])
-def test_without_a_tenant_there_is_nothing(store: Store, tenant: str | None) -> None:
+def test_b8_without_a_tenant_there_is_nothing(store: Store, tenant: str | None) -> None:
     with store.inside(tenant) as connection:
         for table in store.tables:
             assert rows(connection, "SELECT * FROM {}", table) == [], table
@@ -159,7 +159,7 @@ def test_without_a_tenant_there_is_nothing(store: Store, tenant: str | None) -> 
             connection.execute("INSERT INTO holdfast.holdfast_sequences VALUES ('', '', '', '', 1)")
 
 
-def test_a_tenant_ends_with_its_transaction(store: Store) -> None:
+def test_b8_a_tenant_ends_with_its_transaction(store: Store) -> None:
     """The setting is then an empty text and no longer missing, which must be nobody too."""
     with psycopg.connect(store.database.url(APPLICATION), autocommit=True) as connection:
         for outcome in ("COMMIT", "ROLLBACK"):
@@ -257,7 +257,7 @@ def test_statistics_tell_nothing(store: Store) -> None:
     assert guarded == []
 
 
-def test_the_catalogue_says_that_every_table_is_guarded(store: Store) -> None:
+def test_b8_the_catalogue_says_that_every_table_is_guarded(store: Store) -> None:
     assert breaches(store.database.keeper, schema=SCHEMA, application=APPLICATION) == []
 
 
