@@ -88,16 +88,17 @@ class Server:
 
     def stop(self) -> None:
         """Stop it as an operator would: clients are sent away, and what is written is kept."""
-        if self._process is not None:
-            os.kill(self._process.pid, signal.SIGCONT)
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
             self._process.send_signal(signal.SIGINT)
             self._process.wait(STOP_SECONDS)
 
     def kill(self) -> None:
         """End every process of the cluster without warning, as a machine that dies would."""
-        if self._process is not None:
-            self._process.kill()
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGSTOP)  # or it would have another child meanwhile
             doomed = family(self._process.pid)
+            self._process.kill()
             self._process.wait()
             kill(doomed)
 

@@ -14,6 +14,9 @@ from holdfast.testing.servers.run import folder, locked
 GIVEN: Final = "HOLDFAST_TEST_POSTGRES"
 """The URL of a server to use instead, by a role that may create databases and roles."""
 
+UNWATCHED: Final = {"autovacuum": "off"}
+"""Statistics of a table that was just emptied would plan the next test's ten thousand rows."""
+
 
 def shared_url(database: str = "postgres") -> str:
     """A database of the run's server, as a role that may do everything there."""
@@ -27,7 +30,7 @@ def _started() -> str:
     note = folder() / "shared"
     with locked(folder()):
         if not note.exists():
-            server = Server.create(find(), FAST)
+            server = Server.create(find(), {**FAST, **UNWATCHED})
             server.start()
             server.abandon()
             note.write_text(server.url())
