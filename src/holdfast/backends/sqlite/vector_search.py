@@ -29,8 +29,6 @@ _FEW: Final = 128
 """So many rows are all compared exactly."""
 _LISTED: Final = 1_500
 """More candidates than this are not looked up one by one; the filter is asked for all its rows."""
-_VOID: Final = 0xFFFF
-"""The distance of a row that is no more: greater than that of any."""
 
 
 @dataclass
@@ -118,6 +116,8 @@ class _Sieve:
 
     def __init__(self, index: Index, picture: Picture, query: Any, hints: columns.Hints) -> None:
         self._width = query.size
+        # The distance of a row that is no more: greater than that of any.
+        self._void = codes.padded(query.size) + 1
         self._query = codes.Query(query)
         self._packed = [
             codes.Packed(index.loader(segment.id), query.size) for segment in picture.segments
@@ -126,7 +126,7 @@ class _Sieve:
         for segment, packed in zip(picture.segments, self._packed, strict=True):
             mask = columns.allowed(index.loader(segment.id), hints)
             distance = self._distances(packed, mask)
-            distance[picture.dead(segment, packed.rows)] = _VOID
+            distance[picture.dead(segment, packed.rows)] = self._void
             distances.append(distance)
         self._distance = numpy.concatenate(distances) if len(distances) != 2 else distances[1]
         self._bases = numpy.cumsum([0, *(packed.rows.size for packed in self._packed)])
@@ -142,32 +142,32 @@ class _Sieve:
         if mask is None:
             return self._query.distances(packed.signs)
         chosen = numpy.flatnonzero(mask)
-        distance = numpy.full(packed.rows.size, _VOID, "u2")
+        distance = numpy.full(packed.rows.size, self._void, "u2")
         distance[chosen] = self._query.distances(packed.signs[:, chosen])
         return distance
 
     def _count(self) -> None:
-        self.packed = int((self._distance != _VOID).sum())
+        self.packed = int((self._distance != self._void).sum())
         """Rows that segments hold and that count."""
         self.count = self.packed + self.loose_rows.size
 
     def everything(self) -> Any:
         """All rows."""
-        live = numpy.flatnonzero(self._distance != _VOID)
+        live = numpy.flatnonzero(self._distance != self._void)
         return numpy.concatenate((self._numbers(live), self.loose_rows))
 
     def keep(self, rows: Any) -> None:
         """Leave out all rows of segments but these, which rise."""
         for n, packed in enumerate(self._packed):
             distance = self._distance[self._bases[n] : self._bases[n + 1]]
-            distance[~numpy.isin(packed.rows, rows, assume_unique=True)] = _VOID
+            distance[~numpy.isin(packed.rows, rows, assume_unique=True)] = self._void
         self._count()
 
     def closest(self, count: int) -> Any:
         """Numbers of the ``count`` rows that the codes say are closest, and of what ties."""
         least = _SIEVED_SIGNS // codes.padded(self._width)
         places = codes.closest(self._distance, least + _SIEVED_PER_COMPARED * count)
-        places = places[self._distance[places] != _VOID]
+        places = places[self._distance[places] != self._void]
         if places.size > count:
             estimated = self._estimates(places)
             places = places[estimated >= numpy.partition(estimated, -count)[-count]]
