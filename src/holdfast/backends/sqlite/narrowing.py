@@ -37,6 +37,9 @@ class Narrowing:
         self._planner = planner
         self.hints = self._hinted(where)
         """Fields of which segments hold copies, and the values that the filter asks of them."""
+        parts = where.parts if isinstance(where, And) else (where,)
+        self.is_hinted = len(self.hints) == len(parts)
+        """Whether that is all that the filter asks."""
 
     def _hinted(self, where: Filter) -> dict[str, list[Any]]:
         if isinstance(where, And):
@@ -79,14 +82,16 @@ class Narrowing:
         found = fetched(self._connection, text, [apsw.carray(wanted), *self._values])
         return numpy.fromiter((row for (row,) in found), "i8", len(found))
 
-    def vectors(self, leg: VectorLeg, rows: Any = None) -> tuple[Any, Any]:
+    def vectors(
+        self, leg: VectorLeg, rows: Any = None, *, unasked: bool = False
+    ) -> tuple[Any, Any]:
         """The rows that pass and have a vector to compare, and these as a matrix.
 
-        Of all rows, or of ``rows``.
+        Of all rows, or of ``rows``; these ``unasked`` whether they pass.
         """
         if rows is not None and not rows.size:
             return rows, numpy.empty((0, leg.vector.width), "f4")
-        text, values = self._vector_statement(leg, among=rows is not None)
+        text, values = self._vector_statement(leg, among=rows is not None, unasked=unasked)
         if rows is not None:
             values = [apsw.carray(numpy.sort(rows).astype("i8")), *values]
         size = len(leg.vector.data)
@@ -95,9 +100,11 @@ class Narrowing:
         numbers = numpy.fromiter((one[0] for one in found), "i8", len(found))
         return numbers, numpy.frombuffer(data, "<f4").reshape(len(found), leg.vector.width)
 
-    def _vector_statement(self, leg: VectorLeg, *, among: bool) -> tuple[str, list[Any]]:
+    def _vector_statement(
+        self, leg: VectorLeg, *, among: bool, unasked: bool
+    ) -> tuple[str, list[Any]]:
         table, space = vector_table(self.collection, leg.field), leg.vector.space
-        if self.all:
+        if self.all or unasked:
             joined = f"carray(?) AS c CROSS JOIN {table} AS v ON v._row = c.value"
             source = joined if among else f"{table} AS v"
             text = f"SELECT v._row, v.data FROM {source} WHERE v.tenant = ? AND v.space = ?"

@@ -58,6 +58,10 @@ class VectorSearch:
             return self._ranked(rows, matrix, query, k, exact=True)
         sieve = _Sieve(self._index, self.picture, query, self._within.hints)
         wanted = _COMPARED + math.ceil(_COMPARED_PER_HIT * k)
+        if self._within.is_hinted and sieve.is_masked:
+            found = self._masked(leg, query, k, sieve, wanted)
+            if found is not None:
+                return found
         if sieve.count <= max(wanted, _FEW):
             return self._compared(leg, query, k, sieve.everything())
         return self._sieved(leg, query, k, sieve, wanted)
@@ -67,6 +71,18 @@ class VectorSearch:
         if self.picture is not None:
             return self.picture.is_due(limits)
         return limits.are_reached(self._read, 0, 0)
+
+    def _masked(
+        self, leg: VectorLeg, query: Any, k: int, sieve: _Sieve, wanted: int
+    ) -> Found | None:
+        """Where copies of fields have said who passes, the rows need asking for the best alone.
+
+        None where one of these does not pass after all: hashes of values have clashed.
+        """
+        packed = sieve.closest(max(wanted, _FEW if sieve.count <= _FEW else 0))
+        rows, matrix = self._within.vectors(leg, packed, unasked=True)
+        found = self._ranked(rows, matrix, query, k, exact=packed.size >= sieve.packed)
+        return found if self._within.passing(found.rows).size == found.rows.size else None
 
     def _sieved(self, leg: VectorLeg, query: Any, k: int, sieve: _Sieve, wanted: int) -> Found:
         """Look candidates up from the closest on, until enough of them have passed the filter."""
@@ -123,8 +139,11 @@ class _Sieve:
             codes.Packed(index.loader(segment.id), query.size) for segment in picture.segments
         ]
         distances = [numpy.empty(0, "u2")]
+        self.is_masked = bool(hints) and not picture.tail
+        """Whether copies of fields have said of every row whether it passes."""
         for segment, packed in zip(picture.segments, self._packed, strict=True):
             mask = columns.allowed(index.loader(segment.id), hints)
+            self.is_masked &= mask is not None
             distance = self._distances(packed, mask)
             distance[picture.dead(segment, packed.rows)] = self._void
             distances.append(distance)
