@@ -16,6 +16,7 @@ from holdfast.cli.knowledge import knowledge
 from holdfast.cli.kv import kv
 from holdfast.cli.memory import memory
 from holdfast.cli.recall import recall, remember
+from holdfast.cli.setup import setup
 from holdfast.cli.task import task
 from holdfast.cli.transfer import export_store, import_store
 from holdfast.cli.upkeep import backup, restore
@@ -63,6 +64,7 @@ COMMANDS = (
     recall,
     remember,
     restore,
+    setup,
     task,
 )
 for command in COMMANDS:

@@ -11,18 +11,20 @@ import click
 from holdfast.cli import output
 from holdfast.cli.command import Leaf, settings
 from holdfast.core.driver import Report
-from holdfast.core.errors import Corrupt, HoldfastError, NotFound
+from holdfast.core.errors import Corrupt, HoldfastError, Invalid, NotFound
 from holdfast.core.visible import visible
 
 
 @click.command(cls=Leaf, short_help="Look at the installation and at a store.")
-@click.argument("path", required=False)
-def doctor(path: str | None) -> int:
+@click.argument("path", required=False, metavar="[PATH|URL]")
+@click.option("--role", metavar="NAME", help="On PostgreSQL: look at this role, not at the URL's.")
+def doctor(path: str | None, role: str | None) -> int:
     """Look at the installation and at the store in PATH, and say what to do.
 
     A damaged file is only read: the records that can still be read are counted. A sound one is
-    opened as by any command, so an older edition is brought up to date. The exit status is 1 when
-    something is wrong.
+    opened as by any command, so an older edition is brought up to date. On PostgreSQL nothing is
+    changed; connect as the application does, since what is looked at is also what that role could
+    do. The exit status is 1 when something is wrong.
     """
     held = settings()
     if path is not None:
@@ -32,19 +34,31 @@ def doctor(path: str | None) -> int:
         raise NotFound(f"There is no file at {target}.")
     found: dict[str, Any] = {"versions": versions(), "sqlite_copies": sqlite_copies()}
     advice: list[str] = []
-    if target is None:
+    if target is None and is_postgres(held.store):
+        from holdfast.cli.doctor_postgres import examined
+
+        found |= examined(held.store, role, advice)
+    elif role is not None:
+        raise Invalid("role", expected="a postgresql:// URL beside it", got="another store")
+    elif target is None:
         advice.append("The store is no file; nothing to look at.")
     elif not os.path.exists(target):
         advice.append(f"There is no store at {target} yet: holdfast remember TEXT makes one.")
     else:
         found |= {"file": file_facts(target), **_examined(target, advice)}
-    ok = bool(found.get("integrity", {}).get("ok", True))
+    ok = bool(found.get("integrity", {}).get("ok", True)) and not found.get("problems")
     report = {"ok": ok, **found, "advice": advice or ["Nothing is wrong."]}
     if held.form in ("json", "jsonl"):
         output.emit(report)
     else:
         _print(report)
     return 0 if ok else 1
+
+
+def is_postgres(store: str) -> bool:
+    """Whether a store's URL is one of a PostgreSQL."""
+    scheme = store.partition(":")[0].partition("+")[0]
+    return ":" in store and scheme in ("postgresql", "postgres", "supabase")
 
 
 def versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 
-from holdfast.backends.postgres import backup, maintenance, roles
+from holdfast.backends.postgres import backup, diagnosis, maintenance, roles
 from holdfast.backends.postgres.dialect import PostgresDialect
 from holdfast.backends.postgres.errors import ENGINE_ERRORS, lost, mapped
 from holdfast.backends.postgres.options import parse
@@ -238,6 +238,13 @@ class PostgresDriver(Driver):
         The connection is the owner's. Corrupt where a file is not as it was written.
         """
         return backup.restore(self._desk(), source)
+
+    def diagnose(self, *, role: str | None = None) -> diagnosis.Diagnosis:
+        """What is right and what is wrong with the store, which is set up.
+
+        Of roles the connection's is looked at, or ``role`` if given.
+        """
+        return diagnosis.diagnose(self._desk(), role)
 
     # --- reading
 

@@ -62,6 +62,22 @@ def unique_name(collection: Collection, unique: str) -> str:
     return short(f"{collection.name}__unique_{unique}")
 
 
+def index_name(collection: Collection, number: int) -> str:
+    """The name of the index that is declared in this place."""
+    fields = "_".join(collection.indexes[number].fields)
+    return short(f"{collection.name}__index_{number}_{fields}")
+
+
+def index_names(collection: Collection) -> list[str]:
+    """The names of all indexes that a collection's table has."""
+    declared = enumerate(collection.indexes)
+    return [
+        key_name(collection),
+        *(unique_name(collection, unique.name) for unique in collection.unique),
+        *(index_name(collection, n) for n, i in declared if i.fields != collection.key),
+    ]
+
+
 def reference_name(collection: Collection, field: str) -> str:
     """The name of a reference's foreign key."""
     return short(f"{collection.name}__refers_{field}")
@@ -220,7 +236,7 @@ class Schema:
         for number, index in enumerate(collection.indexes):
             if index.fields == collection.key:
                 continue
-            name = short(f"{collection.name}__index_{number}_{'_'.join(index.fields)}")
+            name = index_name(collection, number)
             texts.append(self._index(collection, name, index.fields, index.where, ""))
         return texts
 
