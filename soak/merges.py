@@ -42,7 +42,8 @@ def run(kills: int, *, seed: int = 1, tick: Tick = ignore) -> Result:
     result = Result(campaign="merges", trial="kill -9 during a merge", trials=kills, seed=seed)
     early = Saboteur(name="a merge counts before it is whole", trials=max(5, kills // 10))
     with timed(result), folder(in_memory=True) as place, zygote() as parent:
-        path, hits, number = "", 0, 0
+        hits = number = 0
+        path = str(place / "0.db")
         while hits < kills and number < TRIES * kills:
             path = str(place / f"{number // CYCLES_PER_FILE}.db")
             chance = chances(seed, "merges", number)
