@@ -24,6 +24,7 @@ from bench import peers, postgres, report, start
 from bench.measure import Sheet, measure
 from bench.reads import Reads
 from bench.search.hybrid import HybridSheet
+from bench.search.talk import TalkSheet
 from bench.search.texts import TextSheet
 from bench.search.vectors import VectorSheet
 from bench.single import Single
@@ -42,6 +43,7 @@ SHEETS: Final[dict[str, Make]] = {
     "postgres-shapes": lambda quick: postgres.sheet(1 if quick else 3, quick=quick),
     "start": lambda quick: start.sheet(1 if quick else 5),
     "systems": lambda quick: Systems(quick=quick).sheet(1 if quick else 2),
+    "search-talk-1k": lambda quick: TalkSheet(quick=quick).sheet(1 if quick else 3),
     "search-vectors-10k": lambda quick: VectorSheet(10_000, quick=quick).sheet(),
     "search-vectors-100k": lambda quick: VectorSheet(100_000, quick=quick).sheet(),
     "search-text-100k": lambda quick: TextSheet(100_000, quick=quick).sheet(),
