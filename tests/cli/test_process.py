@@ -112,8 +112,7 @@ def test_ctrl_c_ends_it_with_130(tmp_path: Path) -> None:
         _wait_until_it_reads(waiting.pid)
         waiting.send_signal(signal.SIGINT)
         _, told = waiting.communicate(timeout=60)
-    assert waiting.returncode == 130
-    assert told.strip() == b"Interrupted."
+    assert (waiting.returncode, told.strip()) == (130, b"Interrupted.")
 
 
 def test_a_terminal_gets_a_table_and_no_escape_from_stored_text(shell: Shell) -> None:
