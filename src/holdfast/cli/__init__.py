@@ -14,6 +14,7 @@ from holdfast.cli.doctor import doctor
 from holdfast.cli.ingest import ingest
 from holdfast.cli.knowledge import knowledge
 from holdfast.cli.kv import kv
+from holdfast.cli.maintain import maintain
 from holdfast.cli.memory import memory
 from holdfast.cli.recall import recall, remember
 from holdfast.cli.setup import setup
@@ -60,6 +61,7 @@ COMMANDS = (
     ingest,
     knowledge,
     kv,
+    maintain,
     memory,
     recall,
     remember,

@@ -8,6 +8,7 @@ import click
 
 from holdfast.cli import output
 from holdfast.cli.command import Leaf, confirm, opened, settings
+from holdfast.cli.doctor import is_postgres
 from holdfast.cli.progress import watched
 from holdfast.core.errors import Unsupported
 
@@ -18,10 +19,17 @@ REPORT = ("target", "bytes", "sha256")
 @click.argument("target")
 @click.option("--dry-run", is_flag=True, help="Say what would be copied, and do nothing.")
 def backup(target: str, dry_run: bool) -> None:
-    """Copy the store to the new file TARGET while others write, and print its checksum."""
+    """Copy the store to TARGET while others write, and print its checksum.
+
+    TARGET is new: a file for a store in a file, and for one in PostgreSQL a folder with a file for
+    each table and a manifest of their checksums.
+    """
     path = settings().path
+    if path is None and not is_postgres(settings().store):
+        raise Unsupported("Only a store in a file or in PostgreSQL is backed up by this command.")
     if path is None:
-        raise Unsupported("Only a store in a file is backed up by this command.")
+        _backup_folder(target, dry_run=dry_run)
+        return
     with opened() as storage:
         size = os.path.getsize(path)
         if dry_run:
@@ -33,13 +41,18 @@ def backup(target: str, dry_run: bool) -> None:
 
 @click.command(cls=Leaf, short_help="Make a store from a backup.")
 @click.argument("source")
-@click.argument("target")
+@click.argument("target", metavar="PATH|URL")
 @click.option("--dry-run", is_flag=True, help="Say what would be made, and do nothing.")
 def restore(source: str, target: str, dry_run: bool) -> None:
-    """Make a store at the new path TARGET from the backup SOURCE, after checking every page.
+    """Make a store at a new path, or at a PostgreSQL URL, from the backup SOURCE.
 
-    Nothing is ever overwritten: choose a new path, look at it, then move it.
+    All of SOURCE is checked first. Nothing is ever overwritten: choose a new path, look at it,
+    then move it. In PostgreSQL the schema must hold no records; the role in URL will own the
+    tables, and `holdfast setup postgres` then lets the application use them.
     """
+    if is_postgres(target):
+        _restore_folder(source, target, dry_run=dry_run)
+        return
     from holdfast.backends.sqlite import maintenance
 
     if dry_run:
@@ -50,6 +63,36 @@ def restore(source: str, target: str, dry_run: bool) -> None:
         "restore", f"{target}.partial", size, lambda: maintenance.restore(source, target)
     )
     output.one(_told(target, report.counts["bytes"], report.findings), REPORT)
+
+
+def _backup_folder(target: str, *, dry_run: bool) -> None:
+    if dry_run:
+        confirm(f"copy every table to {target}", yes=False, dry_run=True)
+        return
+    with opened() as storage:
+        report = storage.backup(target)
+    output.one(_told(target, _size(target), report.findings), REPORT)
+
+
+def _restore_folder(source: str, target: str, *, dry_run: bool) -> None:
+    from holdfast.backends.postgres import PostgresDriver, backup
+    from holdfast.storage import all_collections
+
+    if dry_run:
+        rows = sum(table.rows for table in backup.check(source).tables)
+        confirm(f"restore {rows} rows from {source}", yes=False, dry_run=True)
+        return
+    driver = PostgresDriver(target)
+    try:
+        report = driver.restore(source, all_collections())
+    finally:
+        driver.close()
+    held = {name: count for name, count in report.counts.items() if count}
+    output.one({"source": os.path.abspath(source), "rows": held}, ("source", "rows"))
+
+
+def _size(folder: str) -> int:
+    return sum(entry.stat().st_size for entry in os.scandir(folder))
 
 
 def _told(target: str, size: int, findings: list[str]) -> dict[str, object]:

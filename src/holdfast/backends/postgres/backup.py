@@ -1,20 +1,33 @@
-"""A backup is a folder: one file of COPY per table, and a manifest with their checksums."""
+"""A backup is a folder: one file of COPY per table, and a manifest with their checksums.
+
+What the store says of itself is copied too, for whoever reads it, and not restored: a restored
+store is set up like any other, and must have the editions that the backup had.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import psycopg
 
 from holdfast.backends.postgres.errors import mapped
+from holdfast.backends.postgres.roles import RECORDS
 from holdfast.backends.postgres.wire import MARK
 from holdfast.backends.sql.dialect import quoted
 from holdfast.core.driver import Report
-from holdfast.core.errors import Conflict, Corrupt, HoldfastError, Invalid, NotFound
+from holdfast.core.errors import (
+    Conflict,
+    Corrupt,
+    HoldfastError,
+    Invalid,
+    NotFound,
+    Unsupported,
+)
 
 if TYPE_CHECKING:
     from holdfast.backends.postgres.maintenance import Desk
@@ -22,6 +35,8 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
+_ENGINE: Final = "holdfast_"
+"""How the names of the engine's own tables begin."""
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -34,11 +49,18 @@ class Table(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a backup holds; ``position`` is the last one of the journal."""
+    """What a backup holds; ``position`` is the last one of the journal.
+
+    ``editions`` are those of the collections, ``vectors`` says whether pgvector kept the vectors,
+    and ``written_by`` is the version of holdfast.
+    """
 
     format: int
     position: int
     tables: list[Table]
+    editions: dict[str, int] = {}
+    vectors: bool = True
+    written_by: str = ""
 
 
 def backup(desk: Desk, target: str) -> Report:
@@ -89,8 +111,19 @@ def _copy_out(desk: Desk, wire: Wire, folder: str) -> Manifest:
     sequence = f"{desk.table('holdfast_journal')}_position_seq"
     text = f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}"
     found = connection.execute(text.encode()).fetchone()
+    editions, vectors = _described(desk, connection)
     connection.execute("COMMIT")
-    return Manifest(FORMAT, found[0] if found else 0, tables)
+    position = found[0] if found else 0
+    return Manifest(FORMAT, position, tables, editions, vectors, version("holdfast"))
+
+
+def _described(desk: Desk, connection: psycopg.Connection[Any]) -> tuple[dict[str, int], bool]:
+    """The editions of a store's collections, and whether its vectors are pgvector's."""
+    text = f"SELECT name, version FROM {desk.table('holdfast_collections')} ORDER BY 1"
+    editions = dict(connection.execute(text.encode()).fetchall())
+    text = f"SELECT vectors <> '' FROM {desk.table('holdfast_store')}"
+    [vectors] = connection.execute(text.encode()).fetchone() or (False,)
+    return editions, vectors
 
 
 def _tables(wire: Wire, schema: str) -> dict[str, list[str]]:
@@ -121,11 +154,26 @@ def _tables(wire: Wire, schema: str) -> dict[str, list[str]]:
     return ordered
 
 
+def require_empty(desk: Desk) -> None:
+    """Conflict where the schema holds records; before a setup, which must not touch them."""
+    with desk.pool.wire() as wire:
+        connection = wire.connection
+        try:
+            with connection.transaction():
+                connection.execute("SELECT set_config('holdfast.every_tenant', 'on', true)")
+                for name in _tables(wire, desk.pool.target.options.schema):
+                    if not name.startswith(_ENGINE):
+                        _refuse_records(connection, desk.table(quoted(name)))
+        except psycopg.Error as error:
+            raise mapped(error) from error
+
+
 def restore(desk: Desk, source: str) -> Report:
     """Fill a store that was set up and is empty from a backup, after checking all of it."""
     manifest = check(source)
     wire = desk.pool.connect()
     try:
+        _require_same(desk, wire.connection, manifest)
         _copy_in(desk, wire, source, manifest)
     except psycopg.Error as error:
         raise mapped(error) from error
@@ -157,6 +205,25 @@ def check(source: str) -> Manifest:
     return manifest
 
 
+def _require_same(desk: Desk, connection: psycopg.Connection[Any], manifest: Manifest) -> None:
+    """Refuse a store of other editions than the backup, or one that keeps vectors otherwise."""
+    editions, vectors = _described(desk, connection)
+    for name, edition in manifest.editions.items():
+        if editions.get(name) != edition:
+            raise Unsupported(
+                f"The backup has edition {edition} of {name}, and this version of holdfast has"
+                f" {editions.get(name, 'none')}.",
+                hint=f"Restore with holdfast {manifest.written_by}, then upgrade.",
+            )
+    if vectors != manifest.vectors:
+        raise Unsupported(
+            "The backup's vectors are pgvector's, and this database has none."
+            if manifest.vectors
+            else "The backup's vectors were kept without pgvector; this store keeps them by it.",
+            hint="Restore into a database that has what the backup's had.",
+        )
+
+
 def _copy_in(desk: Desk, wire: Wire, source: str, manifest: Manifest) -> None:
     connection = wire.connection
     held = _tables(wire, desk.pool.target.options.schema)
@@ -167,37 +234,42 @@ def _copy_in(desk: Desk, wire: Wire, source: str, manifest: Manifest) -> None:
             "target", expected="a store of the backup's edition", got=f"one without {missing[0]}"
         )
     connection.execute("BEGIN")
-    for name in (name for name in held if name in by_name):
+    for name in (name for name in held if name in by_name and name not in RECORDS):
         _fill(connection, desk.table(quoted(name)), by_name[name], os.path.join(source, name))
     sequence = f"{desk.table('holdfast_journal')}_position_seq"
     if manifest.position:
         connection.execute(f"SELECT setval('{sequence}', {manifest.position})".encode())
-    migrations = desk.table("holdfast_migrations")
-    counter = f"pg_get_serial_sequence('{migrations}', 'id')"
-    text = f"SELECT setval({counter}, greatest(max(id), 1)) FROM {migrations}"
-    connection.execute(text.encode())
     connection.execute("COMMIT")
 
 
 def _fill(connection: psycopg.Connection[Any], table: str, held: Table, path: str) -> None:
-    """Replace what setup wrote by what the backup has; a table with records is refused."""
-    bare = held.name.startswith("holdfast_")
+    """Fill a table from its file, read once more as it was written; one with records is refused."""
+    bare = held.name.startswith(_ENGINE)
     # The owner is bound by row security as well, and COPY cannot be: lifted within this commit.
     connection.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY".encode())
     if bare:
         connection.execute(f"DELETE FROM {table}".encode())
-    elif connection.execute(f"SELECT FROM {table} LIMIT 1".encode()).fetchone():
-        raise Conflict("The store is not empty.", hint="Restore into a new schema or database.")
+    else:
+        _refuse_records(connection, table)
+    digest = hashlib.sha256()
     listed = ", ".join(map(quoted, held.columns))
     with open(path, "rb") as file, connection.cursor() as cursor:
         copy = f"COPY {table} ({listed}) FROM STDIN".encode()
         with cursor.copy(copy) as sink:
             while block := file.read(1 << 16):
+                digest.update(block)
                 sink.write(block)
+        if digest.hexdigest() != held.sha256 or cursor.rowcount != held.rows:
+            raise Corrupt(f"The backup's file of {held.name} changed while it was read.")
     text = "SELECT relrowsecurity FROM pg_class WHERE oid = %s::regclass"
     found = connection.execute(text, (table,)).fetchone()
     if found and found[0]:
         connection.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY".encode())
+
+
+def _refuse_records(connection: psycopg.Connection[Any], table: str) -> None:
+    if connection.execute(f"SELECT 1 FROM {table} LIMIT 1".encode()).fetchone():
+        raise Conflict("The store is not empty.", hint="Restore into a new schema or database.")
 
 
 def _write(path: str, body: bytes) -> None:

@@ -232,11 +232,15 @@ class PostgresDriver(Driver):
         """
         roles.grant(self._desk(), role, access)
 
-    def restore(self, source: str) -> Report:
-        """Fill this store, set up and still empty, from the backup in the folder ``source``.
+    def restore(self, source: str, collections: Sequence[Collection]) -> Report:
+        """Set this store up and fill it from the backup in the folder ``source``, or do nothing.
 
-        The connection is the owner's. Corrupt where a file is not as it was written.
+        The connection is that of the owner to be. Corrupt where a file is not as it was written,
+        Conflict where there are records already, Unsupported for a backup of other editions.
         """
+        backup.check(source)
+        backup.require_empty(self._desk())
+        self.setup(collections)
         return backup.restore(self._desk(), source)
 
     def diagnose(self, *, role: str | None = None) -> diagnosis.Diagnosis:

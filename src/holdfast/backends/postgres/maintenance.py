@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 import numpy
 
+from holdfast.backends.postgres.diagnosis import orphans
 from holdfast.backends.postgres.dialect import PostgresDialect
 from holdfast.backends.postgres.errors import mapped
 from holdfast.backends.postgres.functions import lock_number
@@ -210,12 +211,12 @@ def vacuum(desk: Desk) -> Report:
 
 
 def reindex(desk: Desk) -> Report:
-    """Build every index anew from its table."""
-    return _tables(desk, "reindex", "REINDEX TABLE", together=False)
+    """Build every index anew from its table, beside other writers."""
+    return _tables(desk, "reindex", "REINDEX TABLE CONCURRENTLY", together=False)
 
 
 def _tables(desk: Desk, task: Task, word: str, *, together: bool = True) -> Report:
-    """Run a statement on the tables that this role may maintain; the others are counted."""
+    """Run a statement on the tables that this role may maintain; the others are told."""
     text = (
         "SELECT c.relname::text, pg_has_role(c.relowner, 'USAGE') OR CASE"
         " WHEN current_setting('server_version_num')::int >= 170000"
@@ -228,7 +229,11 @@ def _tables(desk: Desk, task: Task, word: str, *, together: bool = True) -> Repo
         names = [desk.table(quoted(name)) for name, allowed in rows if allowed]
         for listed in [", ".join(names)] if together and names else names:
             wire.script(f"{word} {listed}")
-    return Report(task, True, {"tables": len(names), "skipped": len(rows) - len(names)})
+    skipped = len(rows) - len(names)
+    findings = []
+    if skipped:
+        findings.append(f"{skipped} tables belong to another role: connect as the store's owner.")
+    return Report(task, not skipped, {"tables": len(names), "skipped": skipped}, findings)
 
 
 def integrity(desk: Desk) -> Report:
@@ -239,6 +244,11 @@ def integrity(desk: Desk) -> Report:
         wire.run([("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ()), (_EVERY_TENANT, ())])
         for collection in desk.planner.collections.values():
             counts[collection.name] = _check_rows(desk, wire, collection, findings)
+        findings.extend(
+            f"{name}: {count} rows belong to no record"
+            for name, count in orphans(desk, wire).items()
+            if count
+        )
         wire.run([("COMMIT", ())])
     return Report("integrity", not findings, counts, findings)
 
