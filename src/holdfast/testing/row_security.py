@@ -34,7 +34,8 @@ SELECT i.relname, t.relname, pg_catalog.pg_get_indexdef(x.indexrelid, 1, true)
 FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
 JOIN pg_catalog.pg_class t ON t.oid = x.indrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
-WHERE n.nspname = %(schema)s ORDER BY 1
+JOIN pg_catalog.pg_am m ON m.oid = i.relam
+WHERE n.nspname = %(schema)s AND m.amname <> 'hnsw' ORDER BY 1
 """
 _OWNED: Final = """
 SELECT 'table ' || relname FROM pg_catalog.pg_class WHERE pg_get_userbyid(relowner) = %(role)s

@@ -12,9 +12,10 @@ from holdfast.backends.postgres import backup, diagnosis, maintenance, roles
 from holdfast.backends.postgres.dialect import PostgresDialect
 from holdfast.backends.postgres.errors import ENGINE_ERRORS, lost, mapped
 from holdfast.backends.postgres.options import parse
+from holdfast.backends.postgres.packer import Packer
 from holdfast.backends.postgres.pool import Pool
 from holdfast.backends.postgres.schema import Schema, Stored
-from holdfast.backends.postgres.search import RowSearch, attach_vectors, read_vectors
+from holdfast.backends.postgres.search import Engine, RowSearch, attach_vectors, read_vectors
 from holdfast.backends.postgres.steps import Compiler
 from holdfast.backends.postgres.transactions import Operation, Transactions
 from holdfast.backends.postgres.wire import MARK, Command, ConnectionLost, StatementFailed, Wire
@@ -85,6 +86,9 @@ class PostgresDriver(Driver):
         self._dialect = PostgresDialect(self._target.options.schema)
         self._planner = Planner(self._dialect)
         self._compiler = Compiler(self._planner, self._dialect)
+        chosen = self._target.options
+        self._packer = Packer(self._pool, self._dialect, chosen.tail_rows)
+        self._engine = Engine(self._planner, self._dialect, self._packer, chosen)
         settings = self._settings()
         asynchronous = ", set_config('synchronous_commit', 'off', true)"
         self._transactions = Transactions(
@@ -105,7 +109,7 @@ class PostgresDriver(Driver):
             if not create:
                 raise not_set_up()
             stored = self._transactions.repeated(lambda wire: self._upgrade(wire, schema))
-        self._compiler.vectors = stored.vectors
+        self._compiler.vectors = self._engine.vectors = stored.vectors
         self.capabilities = _OFFERED if stored.vectors else _WITHOUT_VECTORS
         for collection in collections:
             self._planner.declare(collection)
@@ -179,14 +183,9 @@ class PostgresDriver(Driver):
 
         def work(wire: Wire) -> Hits:
             inside = wire.is_in_transaction()
-            rows = RowSearch(wire, self._planner, self._dialect, tenant)
+            rows = RowSearch(wire, self._engine, tenant)
             try:
-                return rows.run(
-                    search,
-                    opening[inside:],
-                    () if inside else (("COMMIT", ()),),
-                    self._compiler.vectors,
-                )
+                return rows.run(search, opening[inside:], () if inside else (("COMMIT", ()),))
             except StatementFailed:
                 if not inside:
                     wire.run([("ROLLBACK", ())])
@@ -215,6 +214,7 @@ class PostgresDriver(Driver):
         return maintenance.health(self._desk(), self.name, self._durability)
 
     def close(self) -> None:
+        self._packer.close()
         self._pool.close()
 
     def native(self) -> psycopg.Connection:
@@ -310,7 +310,7 @@ class PostgresDriver(Driver):
             self._planner,
             self._dialect,
             self._clock,
-            bool(self._compiler.vectors),
+            self._engine,
         )
 
     def _upgrade(self, wire: Wire, schema: Schema) -> Stored:

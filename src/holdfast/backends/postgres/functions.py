@@ -12,11 +12,30 @@ from typing import Final
 from holdfast.backends.postgres.errors import CONFLICT, NOT_FOUND, TOO_LARGE
 from holdfast.core.values import JSON_SIZE_LIMIT, LIST_LIMIT
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Rises when the engine's own tables or functions change."""
 
+INDEX_TABLES: Final = ("holdfast_segments", "holdfast_segment_parts", "holdfast_voids")
+"""Packed text: segments, their parts, and the stamps whose copies in segments count no more."""
 TENANT_TABLES: Final = ("holdfast_sequences", "holdfast_operations", "holdfast_journal")
-"""The engine's own tables that hold what belongs to a tenant."""
+"""The engine's own tables that hold what belongs to a tenant, beside those of packed text."""
+
+SEGMENTS: Final = """
+CREATE TABLE {s}.holdfast_segments (
+    tenant text COLLATE "C" NOT NULL, source text COLLATE "C" NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY, high bigint NOT NULL, rows bigint NOT NULL,
+    postings bigint NOT NULL, PRIMARY KEY (tenant, source, id)
+);
+CREATE TABLE {s}.holdfast_segment_parts (
+    tenant text COLLATE "C" NOT NULL, segment bigint NOT NULL, name text COLLATE "C" NOT NULL,
+    data bytea NOT NULL, PRIMARY KEY (tenant, segment, name)
+);
+ALTER TABLE {s}.holdfast_segment_parts ALTER data SET STORAGE EXTERNAL;
+CREATE TABLE {s}.holdfast_voids (
+    tenant text COLLATE "C" NOT NULL, source text COLLATE "C" NOT NULL, stamp bigint NOT NULL,
+    PRIMARY KEY (tenant, source, stamp)
+);
+"""
 
 ENGINE: Final = """
 CREATE TABLE {s}.holdfast_store (format int NOT NULL, vectors text NOT NULL);
@@ -148,6 +167,13 @@ def engine_script(schema: str, quoted_schema: str) -> str:
         list_limit=LIST_LIMIT,
         json_limit=JSON_SIZE_LIMIT,
     ) + "".join(row_security(f"{quoted_schema}.{table}") for table in TENANT_TABLES)
+
+
+def segment_script(quoted_schema: str) -> str:
+    """The tables of packed text; they came with format 2."""
+    return SEGMENTS.format(s=quoted_schema) + "".join(
+        row_security(f"{quoted_schema}.{table}") for table in INDEX_TABLES
+    )
 
 
 def row_security(table: str) -> str:

@@ -10,13 +10,14 @@ from typing import Any, Final
 import msgspec
 import numpy
 
+from holdfast.backends.postgres import graphs
 from holdfast.backends.postgres.diagnosis import orphans
 from holdfast.backends.postgres.dialect import PostgresDialect
 from holdfast.backends.postgres.errors import mapped
 from holdfast.backends.postgres.functions import lock_number
 from holdfast.backends.postgres.pool import Pool
-from holdfast.backends.postgres.schema import terms_table
-from holdfast.backends.postgres.search import store_terms
+from holdfast.backends.postgres.schema import packed_table, terms_table
+from holdfast.backends.postgres.search import Engine, store_terms
 from holdfast.backends.postgres.transactions import Operation, Transactions
 from holdfast.backends.postgres.wire import MARK, ConnectionLost, StatementFailed, Wire
 from holdfast.backends.sql.dialect import quoted
@@ -34,6 +35,15 @@ from holdfast.core.values import Kind, Vector
 
 OPERATION_DAYS: Final = 7
 """How long operation ids are remembered."""
+SEARCH_EXTENSIONS: Final = (
+    "pg_search",
+    "pg_textsearch",
+    "pg_tokenizer",
+    "vchord",
+    "vchord_bm25",
+    "vectorscale",
+)
+"""Other indexes for vectors and BM25: named in the facts of health, and not used."""
 HEALTH_SECONDS: Final = 3.0
 """How long health waits for the server."""
 
@@ -43,14 +53,14 @@ _ONE_TENANT: Final = f"SELECT set_config('holdfast.tenant', {MARK}, true)"
 
 @dataclass(frozen=True)
 class Desk:
-    """What maintenance works with; ``native`` says that vectors are pgvector's."""
+    """What maintenance works with."""
 
     pool: Pool
     transactions: Transactions
     planner: Planner
     dialect: PostgresDialect
     clock: Clock
-    native: bool
+    engine: Engine
 
     def table(self, name: str) -> str:
         """One of the engine's own tables."""
@@ -211,8 +221,34 @@ def vacuum(desk: Desk) -> Report:
 
 
 def reindex(desk: Desk) -> Report:
-    """Build every index anew from its table, beside other writers."""
-    return _tables(desk, "reindex", "REINDEX TABLE CONCURRENTLY", together=False)
+    """Pack fresh texts and build the graphs that are due; then every index anew from its table."""
+    counts = {"packed": _pack(desk)}
+    if desk.engine.vectors:
+        counts |= graphs.build(desk, desk.engine.vectors, desk.engine.options.graph_rows)
+    report = _tables(desk, "reindex", "REINDEX TABLE CONCURRENTLY", together=False)
+    return msgspec.structs.replace(report, counts={**report.counts, **counts})
+
+
+def _pack(desk: Desk) -> int:
+    """Pack the fresh texts of every tenant that has many; how often that was."""
+    count = 0
+    for collection in desk.planner.collections.values():
+        if not collection.full_text:
+            continue
+        table = terms_table(desk.dialect, collection)
+        text = f"SELECT tenant FROM {table} GROUP BY 1 HAVING count(*) >= {MARK} ORDER BY 1"
+        limit = desk.engine.packer.tail_rows
+        with desk.pool.wire() as wire:
+            rows = wire.rows(wire.run([(_EVERY_TENANT, ()), (text, [limit])])[1])
+        packed = sum(desk.engine.packer.run(collection, tenant) for (tenant,) in rows)
+        if packed:
+            with desk.pool.wire() as wire:
+                allowed = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = "
+                asked = (f"{allowed}to_regclass({MARK})", [table])
+                if wire.rows(wire.run([asked])[0])[0][0]:
+                    wire.script(f"VACUUM {table}")  # gives back the room that the texts took
+        count += packed
+    return count
 
 
 def _tables(desk: Desk, task: Task, word: str, *, together: bool = True) -> Report:
@@ -257,11 +293,16 @@ def _check_rows(desk: Desk, wire: Wire, collection: Collection, findings: list[s
     columns = desk.planner.columns(collection.name)
     table = desk.dialect.table(collection)
     text = f"SELECT {columns.listed} FROM {table} AS t0"
-    if collection.full_text:
-        same = " AND ".join(f"k.{n} = t0.{n}" for n in ("tenant", *map(quoted, collection.key)))
+    texts = _Texts(desk, wire, collection) if collection.full_text else None
+    if texts is not None:
+        same, packed = (
+            " AND ".join(f"{a}.{n} = t0.{n}" for n in ("tenant", *map(quoted, collection.key)))
+            for a in ("k", "p")
+        )
         text = (
-            f"SELECT {columns.listed}, k.length, k.terms, k.counts FROM {table} AS t0"
-            f" LEFT JOIN {terms_table(desk.dialect, collection)} AS k ON {same}"
+            f"SELECT {columns.listed}, t0.tenant, p.stamp, k.length, k.terms, k.counts FROM {table}"
+            f" AS t0 LEFT JOIN {terms_table(desk.dialect, collection)} AS k ON {same} LEFT JOIN"
+            f" {packed_table(desk.dialect, collection)} AS p ON {packed} ORDER BY t0.tenant"
         )
     wire.run([(f"DECLARE holdfast_rows NO SCROLL CURSOR FOR {text}", ())])
     count = 0
@@ -273,7 +314,7 @@ def _check_rows(desk: Desk, wire: Wire, collection: Collection, findings: list[s
             findings.append(f"{collection.name}: {error.message}")
             rows = []
         for row in rows:
-            _check_row(collection, columns.decode, row, findings)
+            _check_row(collection, columns.decode, row, texts, findings)
         count += result.ntuples
         if not result.ntuples:
             break
@@ -281,19 +322,46 @@ def _check_rows(desk: Desk, wire: Wire, collection: Collection, findings: list[s
     return count
 
 
+class _Texts:
+    """What the index holds of records that are read in the order of their tenants."""
+
+    def __init__(self, desk: Desk, wire: Wire, collection: Collection) -> None:
+        self._place = wire, desk.dialect, collection
+        self._tenant = ""
+        self._held: Any = None
+
+    def is_as(self, packed: tuple[int, bytes, bytes] | None, row: tuple[Any, ...]) -> bool:
+        """Whether the index holds just this of the record in ``row``: fresh, or in a segment."""
+        from holdfast.backends.postgres.packing import Held, unpacked
+
+        tenant, stamp, length, hashes, counts = row[-5:]
+        found = None if length is None else unpacked(length, hashes, counts)
+        if stamp is not None:
+            if self._held is None or self._tenant != tenant:
+                self._held, self._tenant = Held(*self._place, tenant), tenant
+            if found is not None:
+                return False
+            found = self._held.get(stamp)
+            if found is None:
+                return False
+        return found == (None if packed is None else unpacked(*packed))
+
+
 def _check_row(
-    collection: Collection, decode: Any, row: tuple[Any, ...], findings: list[str]
+    collection: Collection,
+    decode: Any,
+    row: tuple[Any, ...],
+    texts: _Texts | None,
+    findings: list[str],
 ) -> None:
     try:
         record = decoded(collection, decode, row)
     except Corrupt as error:
         findings.append(error.message)
         return
-    if collection.full_text:
-        held = None if row[-3] is None else row[-3:]
-        if held != pack(collection, record):
-            key = collection.key_of(record)
-            findings.append(f"{collection.name}: the text index differs from record {key}")
+    if texts is not None and not texts.is_as(pack(collection, record), row):
+        key = collection.key_of(record)
+        findings.append(f"{collection.name}: the text index differs from record {key}")
 
 
 def derive_terms(desk: Desk, wire: Wire, collection: Collection) -> None:
@@ -319,16 +387,21 @@ def health(desk: Desk, name: str, durability: str) -> Health:
     }
     text = (
         "SELECT current_setting('server_version'), current_setting('synchronous_commit'),"
-        " pg_is_in_recovery(), (SELECT extversion FROM pg_extension WHERE extname = 'vector')"
+        " pg_is_in_recovery(), (SELECT extversion FROM pg_extension WHERE extname = 'vector'),"
+        " (SELECT array_agg(extname::text || ' ' || extversion ORDER BY extname) FROM pg_extension"
+        f" WHERE extname = ANY({MARK}))"
     )
     try:
         with desk.pool.wire() as wire:
-            row = wire.rows(wire.run([(text, ())], seconds=HEALTH_SECONDS)[0])[0]
+            asked = (text, [list(SEARCH_EXTENSIONS)])
+            row = wire.rows(wire.run([asked], seconds=HEALTH_SECONDS)[0])[0]
     except (HoldfastError, ConnectionLost, StatementFailed) as error:
         return Health(False, name, mapped(error).message, facts)
-    version, synchronous, replica, extension = row
+    version, synchronous, replica, extension, others = row
     facts |= {"postgresql": version, "synchronous_commit": synchronous, "replica": replica}
     facts["pgvector"] = extension or "none"
+    facts["search_extensions"] = ", ".join(others or ()) or "none"
+    facts["packing_error"] = desk.engine.packer.last_error
     return Health(True, name, facts=facts)
 
 

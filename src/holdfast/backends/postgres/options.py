@@ -12,6 +12,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from holdfast.backends.postgres import supabase
+from holdfast.backends.segments.cache import CACHE_LIMIT_BYTES
 from holdfast.core.errors import Invalid
 
 SCHEMES: Final = ("postgresql", "postgres", "postgresql+psycopg", "postgresql+asyncpg")
@@ -33,6 +34,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     ``prepare`` off is for a transaction pooler that cannot keep prepared statements. A timeout of
     0 means none of ours: the server's own setting holds.
+
+    ``search_cache_bytes`` bounds what searches hold in memory. A tenant's texts are packed when
+    ``tail_rows`` of them are fresh; ``maintain("reindex")`` builds a graph (HNSW) for a space of
+    which a tenant has ``graph_rows`` vectors, and ``ef_search`` is how wide searches go in it.
     """
 
     schema: str = "holdfast"
@@ -42,6 +47,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     statement_timeout_seconds: float = 0.0
     lock_timeout_seconds: float = 0.0
     prepare: bool = True
+    search_cache_bytes: int = CACHE_LIMIT_BYTES
+    tail_rows: int = 2_000
+    graph_rows: int = 5_000
+    ef_search: int = 100
 
     def __post_init__(self) -> None:
         if not _SCHEMA.fullmatch(self.schema):
@@ -49,12 +58,22 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             raise Invalid("schema", expected=expected, got=repr(self.schema))
         if not 1 <= self.pool_size <= 1000:
             raise Invalid("pool_size", expected="a number from 1 to 1000", got=str(self.pool_size))
+        for name, (low, high) in _WHOLE.items():
+            if not low <= getattr(self, name) <= high:
+                expected = f"a whole number from {low} to {high}"
+                raise Invalid(name, expected=expected, got=repr(getattr(self, name)))
         for name in _SECONDS:
             value = getattr(self, name)
             if not 0 <= value <= 86_400:
                 raise Invalid(name, expected="seconds from 0 to 86400", got=repr(value))
 
 
+_WHOLE: Final = {
+    "search_cache_bytes": (0, 1 << 40),
+    "tail_rows": (1, 65_536),
+    "graph_rows": (1, 1_000_000_000),
+    "ef_search": (1, 1_000),
+}
 _SECONDS: Final = tuple(name for name in Options.__struct_fields__ if name.endswith("_seconds"))
 ALLOWED: Final = Options.__struct_fields__
 

@@ -13,7 +13,13 @@ import msgspec
 from holdfast.backends.postgres import supabase
 from holdfast.backends.postgres.dialect import TYPES, PostgresDialect, encode_json, literal
 from holdfast.backends.postgres.errors import mapped
-from holdfast.backends.postgres.functions import FORMAT, engine_script, lock_number, row_security
+from holdfast.backends.postgres.functions import (
+    FORMAT,
+    engine_script,
+    lock_number,
+    row_security,
+    segment_script,
+)
 from holdfast.backends.postgres.wire import MARK, StatementFailed, Wire
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.editions import check_alterable, needs_upgrade, shape_of
@@ -132,7 +138,8 @@ class Schema:
             return False
         held = stored.collections
         upgrades = [needs_upgrade(c, held[c.name]) for c in self._collections if c.name in held]
-        return stored.guarded and len(upgrades) == len(self._collections) and not any(upgrades)
+        known = len(upgrades) == len(self._collections)
+        return stored.guarded and stored.format == FORMAT and known and not any(upgrades)
 
     def upgrade(self, wire: Wire, now: datetime) -> tuple[Stored, list[Collection]]:
         """Create and alter what is missing, inside the caller's transaction.
@@ -141,7 +148,7 @@ class Schema:
         """
         self._wait_for_others(wire)
         stored = self._engine_tables(wire)
-        script: list[str] = []
+        script = self._to_format_2(stored) if stored.format < FORMAT else []
         derive: list[Collection] = []
         fresh: list[Collection] = []
         for collection in self._collections:
@@ -193,10 +200,30 @@ class Schema:
         wire.script("ROLLBACK TO holdfast_look")
         s = self._dialect.schema
         script = f"CREATE SCHEMA IF NOT EXISTS {s};" + engine_script(self._schema, s)
+        script += segment_script(s)
         self._run(wire, script)
         vectors = _vector_schema(wire)
         self._run(wire, f"INSERT INTO {s}.holdfast_store VALUES ({FORMAT}, {literal(vectors)})")
         return Stored(FORMAT, vectors, vectors, {})
+
+    def _to_format_2(self, stored: Stored) -> list[str]:
+        """Stamp the texts that are there, so that they can be packed, and mark what is extreme."""
+        s = self._dialect.schema
+        parts = [segment_script(s), f"UPDATE {s}.holdfast_store SET format = {FORMAT};"]
+        for collection in self._collections:
+            old = stored.collections.get(collection.name)
+            if old is None:
+                continue
+            if old["shape"]["full_text"]:
+                table = terms_table(self._dialect, collection)
+                parts.append(
+                    f"ALTER TABLE {table} ADD COLUMN stamp bigint GENERATED ALWAYS AS IDENTITY;"
+                )
+                parts.append(self._create_packed(collection))
+            held = [name for name in collection.vectors if name in old["shape"]["vectors"]]
+            parts.extend(self._index_extremes(collection, name) for name in held)
+            parts.append(self._follow_deletes(collection))
+        return parts
 
     def _run(self, wire: Wire, script: str) -> None:
         if not script.strip():
@@ -275,7 +302,22 @@ class Schema:
         return (
             f'CREATE TABLE {table} (tenant text COLLATE "C" NOT NULL,'
             f" {self._key_columns(collection)}, length bigint NOT NULL, terms bytea NOT NULL,"
-            f" counts bytea NOT NULL, PRIMARY KEY ({key}));{row_security(table)}"
+            " counts bytea NOT NULL, stamp bigint GENERATED ALWAYS AS IDENTITY,"
+            f" PRIMARY KEY ({key}));{row_security(table)}{self._create_packed(collection)}"
+        )
+
+    def _create_packed(self, collection: Collection) -> str:
+        """Which records' texts are in segments, under which stamps."""
+        key = ", ".join(("tenant", *map(quoted, collection.key)))
+        table = packed_table(self._dialect, collection)
+        tail = terms_table(self._dialect, collection)
+        fresh, held = (short(f"{collection.name}__{name}_stamp") for name in ("terms", "packed"))
+        return (
+            f'CREATE TABLE {table} (tenant text COLLATE "C" NOT NULL,'
+            f" {self._key_columns(collection)}, stamp bigint NOT NULL,"
+            f" PRIMARY KEY ({key}));{row_security(table)}"
+            f"CREATE INDEX {quoted(fresh)} ON {tail} (tenant, stamp);"
+            f"CREATE INDEX {quoted(held)} ON {table} (tenant, stamp);"
         )
 
     def _create_vectors(self, collection: Collection, field: str, vectors: str) -> str:
@@ -288,7 +330,14 @@ class Schema:
             f' {self._key_columns(collection)}, space text COLLATE "C" NOT NULL,'
             f" extreme boolean NOT NULL, data {kind} NOT NULL, PRIMARY KEY ({key}));"
             f"CREATE INDEX {quoted(name)} ON {table} (tenant, space);{row_security(table)}"
+            f"{self._index_extremes(collection, field)}"
         )
+
+    def _index_extremes(self, collection: Collection, field: str) -> str:
+        """Of the few vectors whose squares leave float32, which no graph holds."""
+        name = short(f"{collection.name}__{field}_extreme")
+        table = vector_table(self._dialect, collection, field)
+        return f"CREATE INDEX {quoted(name)} ON {table} (tenant, space) WHERE extreme;"
 
     def _follow_deletes(self, collection: Collection) -> str:
         """What is derived from a row goes with it, also when another program deletes the row."""
@@ -298,6 +347,8 @@ class Schema:
             return ""
         same = " AND ".join(f"{n} = OLD.{n}" for n in ("tenant", *map(quoted, collection.key)))
         deletes = " ".join(f"DELETE FROM {table} WHERE {same};" for table in tables)
+        if collection.full_text:
+            deletes += f" {void(self._dialect, collection, same, 'OLD.tenant')};"
         name = f"{self._dialect.schema}.{quoted(short(f'{collection.name}__gone'))}"
         return (
             f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS"
@@ -427,6 +478,24 @@ END $body$;
 def terms_table(dialect: PostgresDialect, collection: Collection) -> str:
     """The table of a collection's analysed text."""
     return f"{dialect.schema}.{quoted(short(f'{collection.name}__terms'))}"
+
+
+def packed_table(dialect: PostgresDialect, collection: Collection) -> str:
+    """The table of the records whose text is in segments."""
+    return f"{dialect.schema}.{quoted(short(f'{collection.name}__packed'))}"
+
+
+def void(dialect: PostgresDialect, collection: Collection, same: str, tenant: str) -> str:
+    """A statement after which the copies in segments of the record ``same`` names count no more.
+
+    It comes after what changes the record's fresh text: whoever packs that has then either ended,
+    and is seen here, or finds the text's stamp changed.
+    """
+    return (
+        f"WITH gone AS (DELETE FROM {packed_table(dialect, collection)} WHERE {same}"
+        f" RETURNING stamp) INSERT INTO {dialect.schema}.holdfast_voids (tenant, source, stamp)"
+        f" SELECT {tenant}, {literal(collection.name)}, stamp FROM gone"
+    )
 
 
 def vector_table(dialect: PostgresDialect, collection: Collection, field: str) -> str:

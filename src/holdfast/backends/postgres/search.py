@@ -1,33 +1,40 @@
-"""What is derived from records for search, and search over one tenant's rows: both legs exact.
+"""What is derived from records for search, and one search: both legs under one filter.
 
-First form. Terms are packed arrays in a narrow table, scored with numpy as on SQLite; vectors are
-pgvector's, scanned within the tenant, and the nearest are scored anew in double precision.
+Texts are BM25 over packed segments and what is fresh (`text_search`), vectors an exact scan or
+candidates of a graph (`vector_search`); scores are those of the contract, bit for bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.backends.postgres.dialect import PostgresDialect
-from holdfast.backends.postgres.schema import terms_table, vector_table
+from holdfast.backends.postgres.options import Options
+from holdfast.backends.postgres.packer import Packer
+from holdfast.backends.postgres.schema import packed_table, terms_table, vector_table, void
 from holdfast.backends.postgres.wire import MARK, Command, Wire
+from holdfast.backends.segments.cache import Cache
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sql.rows import decoded_all
-from holdfast.backends.sql.terms import best, bm25_scores, pack
+from holdfast.backends.sql.terms import pack
 from holdfast.core.collection import Collection
-from holdfast.core.filter import EVERYTHING, Filter, Record
-from holdfast.core.search import Hit, Hits, Search, TextLeg, VectorLeg
+from holdfast.core.errors import Corrupt
+from holdfast.core.filter import Record
+from holdfast.core.search import Hit, Hits, Search
 from holdfast.core.values import Vector
+
+if TYPE_CHECKING:
+    from holdfast.backends.postgres.text_search import TextSearch
+    from holdfast.backends.postgres.vector_search import VectorSearch
 
 Key = tuple[Any, ...]
 Scored = list[tuple[Key, float]]
 
-_ROUNDING: Final = 1e-4
-"""How far a float32 distance may be from the exact one; candidates are kept this far below."""
-_TINY, _HUGE = 1e-15, 1e15
-"""Outside of these magnitudes float32 squares under- or overflow: always a candidate."""
+_HINTS_BYTES: Final = 4 * 1024 * 1024
+_ATTEMPTS: Final = 4
 
 
 # --- writing
@@ -43,10 +50,13 @@ def store_terms(
 ) -> list[Command]:
     """Keep a record's analysed text beside it; ``place`` is its tenant and key."""
     packed = pack(collection, texts)
-    table = terms_table(dialect, collection)
+    table, same = terms_table(dialect, collection), _same(collection)
+    voided = [] if fresh else [(void(dialect, collection, same, MARK), [*place, place[0]])]
     if packed is None:
-        return [] if fresh else [(f"DELETE FROM {table} WHERE {_same(collection)}", place)]
-    return [_upsert(table, collection, ("length", "terms", "counts"), [*place, *packed])]
+        return [] if fresh else [(f"DELETE FROM {table} WHERE {same}", place), *voided]
+    names = ("length", "terms", "counts")
+    written = _upsert(table, collection, names, [*place, *packed], ", stamp = DEFAULT")
+    return [written, *voided]
 
 
 def store_vector(
@@ -63,7 +73,9 @@ def store_vector(
     table = vector_table(dialect, collection, name)
     if vector is None:
         return [] if fresh else [(f"DELETE FROM {table} WHERE {_same(collection)}", place)]
-    data, extreme = (packed_vector(vector.data)) if native else (vector.data, False)
+    from holdfast.backends.postgres.vector_search import packed_vector  # which loads numpy
+
+    data, extreme = packed_vector(vector.data) if native else (vector.data, False)
     values = [*place, vector.space, extreme, data]
     return [_upsert(table, collection, ("space", "extreme", "data"), values)]
 
@@ -73,27 +85,20 @@ def _same(collection: Collection) -> str:
 
 
 def _upsert(
-    table: str, collection: Collection, names: tuple[str, ...], values: list[Any]
+    table: str,
+    collection: Collection,
+    names: tuple[str, ...],
+    values: list[Any],
+    more: str = "",
 ) -> Command:
     key = ", ".join(("tenant", *map(quoted, collection.key)))
     marks = ", ".join(MARK for _ in values)
     sets = ", ".join(f"{name} = excluded.{name}" for name in names)
     text = (
         f"INSERT INTO {table} ({key}, {', '.join(names)}) VALUES ({marks})"
-        f" ON CONFLICT ({key}) DO UPDATE SET {sets}"
+        f" ON CONFLICT ({key}) DO UPDATE SET {sets}{more}"
     )
     return text, values
-
-
-def packed_vector(data: bytes) -> tuple[bytes, bool]:
-    """A vector in pgvector's binary form, and whether its magnitudes are extreme."""
-    import numpy
-
-    numbers = numpy.frombuffer(data, "<f4")
-    sizes = numpy.abs(numbers[numbers != 0])
-    extreme = bool(sizes.min() < _TINY or sizes.max() > _HUGE)
-    head = len(numbers).to_bytes(2, "big") + bytes(2)
-    return head + numbers.astype(">f4").tobytes(), extreme
 
 
 def unpacked_vector(space: str, data: bytes, *, native: bool) -> Vector:
@@ -108,129 +113,139 @@ def unpacked_vector(space: str, data: bytes, *, native: bool) -> Vector:
 # --- reading
 
 
+@dataclass
+class Engine:
+    """What searches of a driver share; ``vectors`` is the schema of pgvector's types."""
+
+    planner: Planner
+    dialect: PostgresDialect
+    packer: Packer
+    options: Options
+    vectors: str = ""
+
+    def __post_init__(self) -> None:
+        self.cache = Cache(self.options.search_cache_bytes)
+        self.hints = Cache(_HINTS_BYTES)
+
+
 class RowSearch:
     """Runs one search on one connection, inside one read transaction."""
 
-    def __init__(self, wire: Wire, planner: Planner, dialect: PostgresDialect, tenant: str) -> None:
+    def __init__(self, wire: Wire, engine: Engine, tenant: str) -> None:
         self._wire = wire
-        self._planner = planner
-        self._dialect = dialect
+        self._engine = engine
+        self._planner, self._dialect = engine.planner, engine.dialect
         self._tenant = tenant
 
-    def run(
-        self,
-        search: Search,
-        opening: Sequence[Command],
-        closing: Sequence[Command],
-        vectors: str,
-    ) -> Hits:
-        """Both legs, and the records that they found; two round trips."""
+    def run(self, search: Search, opening: Sequence[Command], closing: Sequence[Command]) -> Hits:
+        """Both legs, and the records that they found; two round trips where little is packed."""
+        from holdfast.backends.postgres.text_search import PartMissing  # which loads numpy
+
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._run(search, opening, closing)
+            except PartMissing:
+                if closing:  # in a snapshot of its own, so it is not there at all
+                    self._wire.run([("ROLLBACK", ())])
+                    break
+        raise Corrupt(
+            "A part of the search index is missing.",
+            hint='`maintain("reindex")` builds it anew from the records.',
+        )
+
+    def _run(self, search: Search, opening: Sequence[Command], closing: Sequence[Command]) -> Hits:
         collection = self._planner.collections[search.collection]
-        where = search.filter
+        text, vector = self._legs(collection, search)
         commands = list(opening)
-        text, vector = search.text, search.vector
-        if text is not None and text.terms and search.k:
-            commands.append(self._terms(collection, where))
-        else:
-            text = None
-        if vector is not None and search.k:
-            commands.append(self._near(collection, where, vector, search.k, vectors))
-        else:
-            vector = None
+        if text is not None:
+            commands.append(text.command())
+        options = self._engine.options
+        walked = vector is not None and vector.is_known_big(self._engine.hints)
+        if vector is not None:
+            scan = vector.scan(options.graph_rows)
+            commands += vector.walk(options.ef_search) if walked else [scan]
         results = self._wire.run(commands)[len(opening) :]
-        found = [self._wire.rows(result) for result in results]
-        by_text = self._text(collection, found.pop(0), text, search.k) if text else []
-        by_vector = self._vector(found.pop(0), vector, search.minimum) if vector else []
-        found_keys = [key for key, _ in (*by_text, *by_vector)]
-        records = self._records(collection, found_keys, search.fields, closing)
-        text_hits, vector_hits = (_hits(leg, records, search.k) for leg in (by_text, by_vector))
-        kept = {hit.key: records[hit.key] for hit in (*text_hits, *vector_hits)}
-        return Hits(text_hits, vector_hits, kept)
+        by_text: list[tuple[int, float]] = []
+        if text is not None and search.text is not None:
+            text.take(self._wire.rows(results[0])[0], self._wire)
+            by_text = text.best(search.text, search.k)
+            self._engine.packer.found(collection, self._tenant, text.fresh, text.voids, text.packed)
+        by_vector: Scored = []
+        if vector is not None:
+            rows = self._wire.rows(results[-1])
+            if walked and is_short(rows, search.k):
+                walked = False
+                rows = self._wire.rows(self._wire.run([vector.scan(options.graph_rows)])[0])
+            rows = rows if walked else vector.learn(rows, self._engine.hints)
+            by_vector = vector.scored(rows, search.minimum)
+        return self._found(collection, search, by_text, by_vector, closing, exact=not walked)
 
-    def _terms(self, collection: Collection, where: Filter) -> Command:
-        table = terms_table(self._dialect, collection)
-        keys = _listed(collection, "k")
-        if where == EVERYTHING:
-            text = (
-                f"SELECT NULL, k.length, k.terms, k.counts, TRUE, {keys}"
-                f" FROM {table} AS k WHERE k.tenant = {MARK}"
-            )
-            return text, [self._tenant]
-        shape, values = self._planner.where(self._tenant, collection, where)
-        # The filter is a column and not a condition: what it leaves out still counts and weighs.
-        text = (
-            f"SELECT NULL, k.length, k.terms, k.counts, e.found IS NOT NULL, {keys} FROM {table}"
-            f" AS k LEFT JOIN (SELECT TRUE AS found, {_listed(collection, 't0')}"
-            f" FROM {self._dialect.table(collection)} AS t0"
-            f" WHERE {self._planner.condition(shape)}) AS e ON {_joined(collection, 'e', 'k')}"
-            f" WHERE k.tenant = {MARK}"
-        )
-        return text, [*values, self._tenant]
+    def _legs(
+        self, collection: Collection, search: Search
+    ) -> tuple[TextSearch | None, VectorSearch | None]:
+        from holdfast.backends.postgres.text_search import TextSearch
+        from holdfast.backends.postgres.vector_search import VectorSearch
 
-    def _text(
-        self, collection: Collection, rows: list[tuple[Any, ...]], leg: TextLeg, k: int
-    ) -> Scored:
-        if not rows:
-            return []
-        import numpy
+        place = (self._dialect, self._planner, self._tenant, collection, search.filter)
+        text, vector = None, None
+        if search.text is not None and search.text.terms and search.k:
+            text = TextSearch(*place, self._engine.cache)
+        if search.vector is not None and search.k:
+            vector = VectorSearch(*place, search.vector, search.k, self._engine.vectors)
+        return text, vector
 
-        scores, eligible = bm25_scores(rows, leg)
-        eligible &= numpy.fromiter((row[4] for row in rows), "?", len(rows))
-        return [(rows[i][5:], float(scores[i])) for i in best(scores, eligible, k)]
-
-    def _near(
-        self, collection: Collection, where: Filter, leg: VectorLeg, k: int, vectors: str
-    ) -> Command:
-        table = vector_table(self._dialect, collection, leg.field)
-        ns = quoted(vectors)
-        shape, values = self._planner.where(self._tenant, collection, where)
-        filtered = ""
-        if where != EVERYTHING:
-            filtered = (
-                f" JOIN {self._dialect.table(collection)} AS t0 ON t0.tenant = v.tenant AND"
-                f" {_joined(collection, 't0', 'v')} AND {self._planner.condition(shape)}"
-            )
-        else:
-            values = []
-        text = (
-            f"WITH near AS MATERIALIZED (SELECT v.data, v.extreme, {_listed(collection, 'v')},"
-            f" v.data OPERATOR({ns}.<=>) {MARK}::{ns}.vector AS far FROM {table} AS v{filtered}"
-            f" WHERE v.tenant = {MARK} AND v.space = {MARK}"
-            f" AND {ns}.vector_dims(v.data) = {MARK})"
-            f" SELECT data, {_listed(collection, 'near')} FROM near"
-            " WHERE extreme OR far = 'NaN' OR far <= (SELECT max(far) FROM"
-            " (SELECT far FROM near WHERE NOT extreme AND far <> 'NaN' ORDER BY far"
-            f" LIMIT {MARK}) AS first) + {_ROUNDING}"
-        )
-        packed = _query_vector(leg.vector.data)
-        bound = [packed, *values, self._tenant, leg.vector.space, leg.vector.width, k]
-        return text, bound
-
-    def _vector(self, rows: list[tuple[Any, ...]], leg: VectorLeg, minimum: float | None) -> Scored:
-        if not rows:
-            return []
-        import numpy
-
-        from holdfast.core.ranking import exact_cosines
-
-        joined = b"".join(row[0][4:] for row in rows)
-        matrix = numpy.frombuffer(joined, ">f4").reshape(len(rows), -1)
-        scores = exact_cosines(matrix, numpy.frombuffer(leg.vector.data, "<f4"))
-        kept = zip(rows, scores, strict=True)
-        return [(row[1:], float(s)) for row, s in kept if minimum is None or s >= minimum]
-
-    def _records(
+    def _found(
         self,
         collection: Collection,
-        keys: list[Key],
-        fields: tuple[str, ...] | None,
+        search: Search,
+        by_text: list[tuple[int, float]],
+        by_vector: Scored,
         closing: Sequence[Command],
-    ) -> dict[Key, Record]:
-        if not keys:
-            if closing:
-                self._wire.run(closing)
-            return {}
-        columns = self._planner.columns(collection.name, fields)
+        *,
+        exact: bool,
+    ) -> Hits:
+        """The hits with their records, in one round trip."""
+        columns = self._planner.columns(collection.name, search.fields)
+        asked: list[Command] = []
+        if by_text:
+            asked.append(self._by_stamps(collection, columns.listed, [s for s, _ in by_text]))
+        if by_vector:
+            asked.append(self._by_keys(collection, columns.listed, [key for key, _ in by_vector]))
+        results = self._wire.run([*asked, *closing]) if asked or closing else []
+        read: list[Record] = []
+        stamped: dict[int, Key] = {}
+        for number in range(len(asked)):
+            rows = self._wire.rows(results[number])
+            records = decoded_all(collection, columns, rows)
+            read += records
+            if by_text and not number:
+                keys = map(collection.key_of, records)
+                stamped = {row[-1]: key for row, key in zip(rows, keys, strict=True)}
+        records_by_key = {collection.key_of(record): record for record in read}
+        scored = [(stamped[stamp], score) for stamp, score in by_text if stamp in stamped]
+        text_hits = _hits(scored, records_by_key, search.k)
+        vector_hits = _hits(by_vector, records_by_key, search.k)
+        kept = {hit.key: records_by_key[hit.key] for hit in (*text_hits, *vector_hits)}
+        return Hits(text_hits, vector_hits, kept, exact)
+
+    def _by_stamps(self, collection: Collection, columns: str, stamps: list[int]) -> Command:
+        keys = ", ".join(map(quoted, collection.key))
+        held = " UNION ALL ".join(
+            f"SELECT {keys}, stamp FROM {table} WHERE tenant = {MARK}"
+            f" AND stamp = ANY({MARK}::bigint[])"
+            for table in (
+                terms_table(self._dialect, collection),
+                packed_table(self._dialect, collection),
+            )
+        )
+        text = (
+            f"SELECT {columns}, p.stamp FROM ({held}) AS p"
+            f" JOIN {self._dialect.table(collection)} AS t0 ON t0.tenant = {MARK}"
+            f" AND {_joined(collection, 't0', 'p')}"
+        )
+        return text, [self._tenant, stamps, self._tenant, stamps, self._tenant]
+
+    def _by_keys(self, collection: Collection, columns: str, keys: list[Key]) -> Command:
         names = [f"t0.{quoted(name)}" for name in collection.key]
         if len(names) == 1:
             where, values = f"{names[0]} = ANY({MARK})", [[key[0] for key in keys]]
@@ -240,13 +255,10 @@ class RowSearch:
             where = f"({', '.join(names)}) IN (SELECT * FROM unnest({arrays}))"
             values = [list(column) for column in zip(*keys, strict=True)]
         text = (
-            f"SELECT {columns.listed} FROM {self._dialect.table(collection)} AS t0"
+            f"SELECT {columns} FROM {self._dialect.table(collection)} AS t0"
             f" WHERE t0.tenant = {MARK} AND {where}"
         )
-        asked = (text, [self._tenant, *values])
-        rows = self._wire.rows(self._wire.run([asked, *closing])[0])
-        records = decoded_all(collection, columns, rows)
-        return {collection.key_of(record): record for record in records}
+        return text, [self._tenant, *values]
 
 
 _CASTS: Final = {
@@ -255,17 +267,9 @@ _CASTS: Final = {
 }  # fmt: skip
 
 
-def _query_vector(data: bytes) -> bytes:
-    """The query at a plain length: a cosine does not depend on it, and float32 squares do."""
-    import numpy
-
-    numbers = numpy.frombuffer(data, "<f4").astype("<f8")
-    numbers /= numpy.sqrt((numbers * numbers).sum())
-    return packed_vector(numbers.astype("<f4").tobytes())[0]
-
-
-def _listed(collection: Collection, alias: str) -> str:
-    return ", ".join(f"{alias}.{quoted(name)}" for name in collection.key)
+def is_short(rows: Sequence[Any], k: int) -> bool:
+    """Whether a graph gave up before k; a scan says whether there are more."""
+    return len(rows) < k
 
 
 def _joined(collection: Collection, one: str, other: str) -> str:

@@ -127,6 +127,16 @@ class Loose:
         self._counts = numpy.frombuffer(b"".join(text[3] for text in texts), "<u4")
         self._owners = numpy.repeat(numpy.arange(count, dtype="u4"), sizes)
 
+    @classmethod
+    def joined(cls, rows: Any, lengths: Any, sizes: Any, hashes: bytes, counts: bytes) -> Loose:
+        """The same of arrays that are joined already; ``sizes`` are postings of each row."""
+        loose = cls(())
+        loose.rows, loose.lengths = rows, lengths
+        loose._hashes = numpy.frombuffer(hashes, "<u8")
+        loose._counts = numpy.frombuffer(counts, "<u4")
+        loose._owners = numpy.repeat(numpy.arange(rows.size, dtype="u4"), sizes)
+        return loose
+
     @property
     def nbytes(self) -> int:
         """What it takes in memory."""
