@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,15 @@ def test_a_closed_standard_input_is_refused(args: tuple[str, ...], tmp_path: Pat
     assert "standard input, got a closed one" in done.stderr
 
 
+@pytest.fixture
+def heeded_interrupts() -> Iterator[None]:
+    """A run in the background of a shell ignores interrupts, and so would what it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded_interrupts")
 def test_ctrl_c_ends_it_with_130(tmp_path: Path) -> None:
     with subprocess.Popen(
         [*COMMAND, "remember", "-"],
