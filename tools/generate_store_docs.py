@@ -10,13 +10,16 @@ it is written by hand and kept. A store without a page fails the check.
 from __future__ import annotations
 
 import inspect
+import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
+from holdfast import stores
 from holdfast.stores import STORES
 from holdfast.stores.store import Store
 
@@ -48,9 +51,18 @@ def _parts(path: str, kind: type[Store]) -> Iterator[tuple[str, type[Store]]]:
     for name, member in _members(kind):
         if isinstance(member, property | cached_property):
             getter = member.fget if isinstance(member, property) else member.func
-            facet = get_type_hints(getter).get("return")
-            if isinstance(facet, type) and issubclass(facet, Store):
+            facet = _kinds().get(getter.__annotations__["return"])
+            if facet is not None:
                 yield from _parts(f"{path}.{name}", facet)
+
+
+@cache
+def _kinds() -> dict[str, type[Store]]:
+    """Every store and facet by its name; facets are imported when used, so here all are."""
+    modules = pkgutil.walk_packages(stores.__path__, f"{stores.__name__}.")
+    found = [vars(import_module(module.name)).values() for module in modules]
+    kinds = {kind for values in found for kind in values if isinstance(kind, type)}
+    return {kind.__name__: kind for kind in kinds if issubclass(kind, Store)}
 
 
 def _table(path: str, kind: type[Store]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -20,27 +20,26 @@ from holdfast.journal.follow import Follower, Following
 from holdfast.layers.check import Checked
 from holdfast.layers.unit import UnitOfWork
 from holdfast.stores import STORES
-from holdfast.stores.audit.audit import Audit
-from holdfast.stores.conversations.conversations import Conversations
-from holdfast.stores.knowledge.knowledge import Knowledge
-from holdfast.stores.kv import KeyValue
-from holdfast.stores.memory.memories import Memories
-from holdfast.stores.rooms import Rooms
-from holdfast.stores.sessions.sessions import Sessions
 from holdfast.stores.store import FACTS, Store
-from holdfast.stores.tasks.projects import Projects
-from holdfast.stores.tasks.tasks import Tasks
-from holdfast.stores.tool_events import ToolEvents
+
+if TYPE_CHECKING:
+    from holdfast.stores.audit.audit import Audit
+    from holdfast.stores.conversations.conversations import Conversations
+    from holdfast.stores.knowledge.knowledge import Knowledge
+    from holdfast.stores.kv import KeyValue
+    from holdfast.stores.memory.memories import Memories
+    from holdfast.stores.rooms import Rooms
+    from holdfast.stores.sessions.sessions import Sessions
+    from holdfast.stores.tasks.projects import Projects
+    from holdfast.stores.tasks.tasks import Tasks
+    from holdfast.stores.tool_events import ToolEvents
 
 StoreType = TypeVar("StoreType", bound=Store)
 
 
 def all_collections() -> tuple[Collection, ...]:
     """Every collection of the built-in stores."""
-    found = {FACTS.name: FACTS}
-    for store in STORES.values():
-        found.update({c.name: c for c in store.collections})
-    return tuple(found.values())
+    return FACTS, *STORES.collections().values()
 
 
 class Storage:
@@ -57,51 +56,71 @@ class Storage:
     @cached_property
     def audit(self) -> Audit:
         """An append-only log that shows tampering."""
+        from holdfast.stores.audit.audit import Audit
+
         return self.store(Audit)
 
     @cached_property
     def conversations(self) -> Conversations:
         """Threads of messages and who takes part in them."""
+        from holdfast.stores.conversations.conversations import Conversations
+
         return self.store(Conversations)
 
     @cached_property
     def knowledge(self) -> Knowledge:
         """Documents, found by their chunks, by whom they admit."""
+        from holdfast.stores.knowledge.knowledge import Knowledge
+
         return self.store(Knowledge)
 
     @cached_property
     def kv(self) -> KeyValue:
         """Named JSON values."""
+        from holdfast.stores.kv import KeyValue
+
         return self.store(KeyValue)
 
     @cached_property
     def rooms(self) -> Rooms:
         """Places that hold conversations and actors."""
+        from holdfast.stores.rooms import Rooms
+
         return self.store(Rooms)
 
     @cached_property
     def projects(self) -> Projects:
         """Named sets of tasks."""
+        from holdfast.stores.tasks.projects import Projects
+
         return self.store(Projects)
 
     @cached_property
     def tasks(self) -> Tasks:
         """Work that is posted, claimed under a lease, and finished."""
+        from holdfast.stores.tasks.tasks import Tasks
+
         return self.store(Tasks)
 
     @cached_property
     def memory(self) -> Memories:
         """What was remembered, recalled by meaning and by words."""
+        from holdfast.stores.memory.memories import Memories
+
         return self.store(Memories)
 
     @cached_property
     def sessions(self) -> Sessions:
         """Runs of an agent: state, counters, labels, descent, the canonical session."""
+        from holdfast.stores.sessions.sessions import Sessions
+
         return self.store(Sessions)
 
     @cached_property
     def tool_events(self) -> ToolEvents:
         """What an agent's tools were given and gave back."""
+        from holdfast.stores.tool_events import ToolEvents
+
         return self.store(ToolEvents)
 
     @property
@@ -114,7 +133,7 @@ class Storage:
 
         The first use of a foreign store sets up its collections.
         """
-        if kind not in STORES.values():
+        if not STORES.has(kind):
             self._driver.setup(kind.collections)
         return kind(self._driver, self._scope, self._runtime)
 

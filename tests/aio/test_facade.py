@@ -26,6 +26,7 @@ FACADES: dict[type, type] = {
     for name in aio.__all__
     if isinstance(facade := getattr(aio, name), type)
 }
+BY_NAME = {plain.__name__: plain for plain in FACADES}
 ITERATORS = (Iterator, Iterable, Generator)
 PUBLIC = [
     pytest.param(plain, name, id=f"{plain.__name__}.{name}")
@@ -100,7 +101,8 @@ def test_every_public_name_is_there_with_the_same_signature(plain: type, name: s
         return
     assert _shape(ours) == _shape(theirs)
     assert inspect.cleandoc(ours.__doc__ or "") == inspect.cleandoc(theirs.__doc__ or "")
-    mine, hints = typing.get_type_hints(ours), typing.get_type_hints(theirs)
+    mine = typing.get_type_hints(ours)
+    hints = typing.get_type_hints(theirs, localns=BY_NAME)  # which imports stores when used
     returned = hints.pop("return")
     ours_returned = mine.pop("return")
     assert mine == hints

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import sys
@@ -81,7 +80,9 @@ class CountingIds:
         return f"{self._prefix}-{next(self._numbers):06d}"
 
     def secret(self) -> str:
-        return hashlib.sha256(self.new().encode()).hexdigest()
+        from hashlib import sha256  # 3 ms that no other process need spend
+
+        return sha256(self.new().encode()).hexdigest()
 
 
 def monotonic() -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Final, Literal
 
 import msgspec
@@ -167,8 +168,12 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
         ``str`` is text, ``dict`` and ``Any`` json, ``list[str]`` a text list, ``X | None``
         nullable. The struct must have ``revision: int``; ``declared`` are Collection's arguments.
         """
+        hints = _hints(struct)
+        defaults = _defaults(struct)
         fields = tuple(
-            _field(f) for f in msgspec.structs.fields(struct) if f.encode_name != REVISION
+            _field(name, hints[name], defaults.get(name))
+            for name in struct.__struct_fields__
+            if name != REVISION
         )
         return Collection(name=name, fields=fields, **declared)
 
@@ -268,8 +273,47 @@ def _is_plain_key(value: object) -> bool:
     )
 
 
-def _field(declared: msgspec.structs.FieldInfo) -> Field:
-    hint, nullable = declared.type, False
+def _hints(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    """The types of a struct's fields, as `typing.get_type_hints` gives them, but sooner.
+
+    Opening a store reads some 500 annotations, and nearly all of them are among twenty texts.
+    """
+    hints: dict[str, Any] = {}
+    for owner in reversed(struct.__mro__):
+        written = getattr(owner, "__annotations__", {})
+        known = _meanings(owner.__module__)
+        new = {hint: hint for hint in written.values() if type(hint) is str and hint not in known}
+        if new:
+            names = vars(sys.modules[owner.__module__])
+            texts = types.SimpleNamespace(__annotations__=new)
+            known |= typing.get_type_hints(texts, globalns=names)
+        hints |= {name: known.get(hint, hint) for name, hint in written.items()}
+    return hints
+
+
+@cache
+def _meanings(_module: str) -> dict[Any, Any]:
+    """What the annotations of a module mean, by their texts, as far as they were read."""
+    return {}
+
+
+def _defaults(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    """The defaults of a struct's last fields; a mutable one is made by a factory."""
+    given = struct.__struct_defaults__
+    names = struct.__struct_fields__[len(struct.__struct_fields__) - len(given) :]
+    made = (
+        (name, getattr(default, "factory", default))
+        for name, default in zip(names, given, strict=True)
+    )
+    return {
+        name: default() if callable(default) else default
+        for name, default in made
+        if default is not msgspec.NODEFAULT
+    }
+
+
+def _field(name: str, hint: Any, default: Any) -> Field:
+    nullable = False
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         parts = [part for part in typing.get_args(hint) if part is not type(None)]
         nullable = len(parts) < len(typing.get_args(hint))
@@ -280,8 +324,4 @@ def _field(declared: msgspec.structs.FieldInfo) -> Field:
     elif origin is dict:
         hint = dict
     kind: Kind = "texts" if origin in (list, tuple) else _KINDS[hint]
-    default = declared.default
-    if default is msgspec.NODEFAULT:
-        factory = declared.default_factory
-        default = None if factory is msgspec.NODEFAULT else factory()
-    return Field(declared.name, kind, nullable or hint is Any, default)
+    return Field(name, kind, nullable or hint is Any, default)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from enum import Enum
 from typing import Final
 
@@ -64,7 +63,9 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
             return op_id
         check_text("op_id", op_id, NAME_LIMIT)
         parts = (self.agent, self.user, self.namespace, op_id)
-        return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+        from hashlib import sha256  # 3 ms that few processes need spend
+
+        return sha256(msgspec.json.encode(parts)).hexdigest()
 
 
 def check_name(field: str, value: object) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Final
 
 from holdfast.core.ranker import Period
@@ -67,7 +68,7 @@ def find_periods(text: str, now: datetime | None = None) -> tuple[Period, ...]:
     found: dict[Period, None] = {}
     taken: list[tuple[int, int]] = []
     today = None if now is None else now.astimezone(UTC).date()
-    for pattern, read in _READERS:
+    for pattern, read in _readers():
         for match in pattern.finditer(text):
             span = match.span()
             if any(span[0] < end and start < span[1] for start, end in taken):
@@ -253,7 +254,8 @@ def _weekday(unit: str, step: int, today: date) -> Period:
 _Reader = Callable[[re.Match[str], date | None], Period | None]
 
 
-def _readers() -> Iterator[tuple[re.Pattern[str], _Reader]]:
+@cache
+def _readers() -> tuple[tuple[re.Pattern[str], _Reader], ...]:
     """Longest forms first: what one reader took, the next ones pass over."""
     comma_year = rf"(?:(?:\s*,\s*|\s+(?:of\s+|in\s+)?){_YEAR})?"
     part = r"(?:(?P<part>early|mid|late|beginning of|middle of|start of|end of)[\s-]+)?"
@@ -275,8 +277,4 @@ def _readers() -> Iterator[tuple[re.Pattern[str], _Reader]]:
         (rf"\b(?P<count>{numbers})\s+(?P<unit>day|week|month|year)s?\s+ago\b", _ago),
         (rf"\b(?P<which>last|past|previous|this|next)\s+(?P<unit>{units})\b", _relative),
     ]
-    for pattern, read in forms:
-        yield re.compile(pattern, re.IGNORECASE), read
-
-
-_READERS: Final = tuple(_readers())
+    return tuple((re.compile(pattern, re.IGNORECASE), read) for pattern, read in forms)

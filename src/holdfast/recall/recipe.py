@@ -23,10 +23,8 @@ from typing import Any, Literal
 import msgspec
 
 from holdfast.core.errors import Invalid
-from holdfast.core.ranker import Candidate, PreparedQuery, Ranked
+from holdfast.core.ranker import Candidate, Period, PreparedQuery, Ranked
 from holdfast.core.text import analyze
-from holdfast.recall.dates import date_words as words_of_day
-from holdfast.recall.dates import find_periods, nearness
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +84,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         """Return what the text leg indexes: the text, and the words of its date."""
         if time is None or not self.date_words:
             return text
-        return f"{text} {words_of_day(time)}"
+        from holdfast.recall.dates import date_words  # imported by those who speak of dates
+
+        return f"{text} {date_words(time)}"
 
     def prepare(
         self, query: str, speakers: Sequence[str] = (), now: datetime | None = None
@@ -151,8 +151,14 @@ def prepare_query(
         lexical=remaining,
         dense=remaining,
         speakers=named if recipe.speaker_boost else (),
-        periods=find_periods(query, now) if recipe.date_boost else (),
+        periods=_periods(query, now) if recipe.date_boost else (),
     )
+
+
+def _periods(query: str, now: datetime | None) -> tuple[Period, ...]:
+    from holdfast.recall.dates import find_periods
+
+    return find_periods(query, now)
 
 
 _DEFAULT = Recipe()
@@ -249,6 +255,8 @@ def _stages(
         if recipe.session_prior:
             add("session", _session_prior(sessions, totals, recipe))
     if query.periods:
+        from holdfast.recall.dates import nearness
+
         near = nearness(query.periods, recipe.date_scale_days)
         add(
             "date",

@@ -58,6 +58,7 @@ ENTRIES = Collection.of(
     version=2,
 )
 
+COLLECTIONS: Final = (ENTRIES,)
 
 _entry = builder(Entry)
 
@@ -65,7 +66,7 @@ _entry = builder(Entry)
 class KeyValue(Store):
     """Named JSON values of the bound scope."""
 
-    collections = (ENTRIES,)
+    collections = COLLECTIONS
 
     def __init__(self, driver: Driver, scope: Scope, runtime: Runtime) -> None:
         super().__init__(driver, scope, runtime)

@@ -65,6 +65,8 @@ ACTORS: Final = Collection.of(
     references=(Reference("room_id", ROOMS.name, "cascade"),),
 )
 
+COLLECTIONS: Final = (ROOMS, ACTORS)
+
 _build = builder(Room)
 _build_actor = builder(Actor)
 
@@ -72,7 +74,7 @@ _build_actor = builder(Actor)
 class Rooms(Owned):
     """Rooms of the bound scope."""
 
-    collections = (ROOMS, ACTORS)
+    collections = COLLECTIONS
 
     def create(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar
@@ -11,7 +10,6 @@ import msgspec
 
 from holdfast.core.change import ABSENT, Change, Outcome, Put
 from holdfast.core.collection import Collection
-from holdfast.core.cursor import decode_cursor, encode_cursor
 from holdfast.core.driver import Driver
 from holdfast.core.errors import Conflict, Corrupt, Invalid, NotFound
 from holdfast.core.filter import Filter, Record, both, eq
@@ -164,12 +162,16 @@ class Store:
         query = Query(collection=collection.name, filter=where, order=order, limit=limit)
         after = None
         if cursor is not None:
+            from holdfast.core.cursor import decode_cursor
+
             after = decode_cursor(self._cursor_key(), tenant, query, cursor)
         rows = self._driver.query(
             tenant, msgspec.structs.replace(query, filter=both(where, moving), after=after)
         )
         following = None
         if rows.last is not None:
+            from holdfast.core.cursor import encode_cursor
+
             following = encode_cursor(self._cursor_key(), tenant, query, rows.last)
         return Page([build(record) for record in rows.records], following)
 
@@ -192,8 +194,10 @@ class Store:
 
 def _body(asked: tuple[Any, ...]) -> bytes | None:
     """What a repeat must have in common; None where only the check layer can say what is wrong."""
+    from hashlib import sha256
+
     try:
-        return hashlib.sha256(msgspec.msgpack.encode(asked)).digest()
+        return sha256(msgspec.msgpack.encode(asked)).digest()
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
 

@@ -18,7 +18,6 @@ from holdfast.core.scope import check_name
 from holdfast.core.search import Search, TextLeg
 from holdfast.core.text import analyze
 from holdfast.core.values import check_count, check_text
-from holdfast.stores.conversations.search import K_LIMIT, TERM_LIMIT
 from holdfast.stores.owned import Owned, name_of
 from holdfast.stores.sessions.records import SESSIONS
 from holdfast.stores.store import Page, builder, object_of
@@ -70,13 +69,20 @@ TOOL_EVENTS: Final = Collection.of(
     full_text=("tool", "summary", "input", "output"),
 )
 
+COLLECTIONS: Final = (TOOL_EVENTS,)
+
+K_LIMIT: Final = 1_000
+"""Most hits of one search."""
+TERM_LIMIT: Final = 128
+"""Most terms of a query that are looked up."""
+
 _build = builder(ToolEvent)
 
 
 class ToolEvents(Owned):
     """Tool events of the sessions that the bound scope sees."""
 
-    collections = (TOOL_EVENTS,)
+    collections = COLLECTIONS
 
     @grouped
     def append(

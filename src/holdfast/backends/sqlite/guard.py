@@ -13,7 +13,6 @@ import sys
 import threading
 from functools import cache
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from holdfast.core.errors import Forbidden
 
@@ -69,6 +68,8 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         return
     path = os.fspath(target)
     if isinstance(path, str) and path.startswith("file:"):
+        from urllib.parse import unquote, urlsplit
+
         path = unquote(urlsplit(path).path)
     if is_held(os.fsdecode(path)):
         raise Forbidden(

@@ -23,6 +23,7 @@ from holdfast.core.query import Aggregate, Query, asc, desc
 from holdfast.core.values import check_count, check_json, check_keyed_text, check_text
 from holdfast.stores.audit.records import (
     AUDIT,
+    COLLECTIONS,
     GENESIS,
     HEADS,
     Anchor,
@@ -58,7 +59,7 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
 class Audit(Store):
     """Chained entries of the bound scope."""
 
-    collections = (AUDIT, HEADS)
+    collections = COLLECTIONS
 
     def append(
         self,

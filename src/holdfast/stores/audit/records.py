@@ -97,6 +97,8 @@ AUDIT = Collection.of(
 
 HEADS = Collection.of(AuditHead, "audit_heads", key=_CHAIN)
 
+COLLECTIONS: Final = (AUDIT, HEADS)
+
 
 def canonical_json(value: object) -> str:
     """JSON text with sorted keys and no spaces: equal data, equal text."""

@@ -25,9 +25,8 @@ from holdfast.stores.conversations.embeddings import MessageEmbeddings
 from holdfast.stores.conversations.messages import Messages
 from holdfast.stores.conversations.participants import Participants
 from holdfast.stores.conversations.records import (
+    COLLECTIONS,
     CONVERSATIONS,
-    MESSAGE_VECTORS,
-    MESSAGES,
     PARTICIPANTS,
     Conversation,
     ConversationStatus,
@@ -57,7 +56,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 class Conversations(Appending, MessageSearch):
     """Conversations of the bound scope."""
 
-    collections = (CONVERSATIONS, PARTICIPANTS, MESSAGES, MESSAGE_VECTORS)
+    collections = COLLECTIONS
 
     @cached_property
     def messages(self) -> Messages:

@@ -188,6 +188,8 @@ MESSAGE_VECTORS: Final = Collection.of(
     vectors=("embedding",),
 )
 
+COLLECTIONS: Final = (CONVERSATIONS, PARTICIPANTS, MESSAGES, MESSAGE_VECTORS)
+
 
 def email_key(email: str | None) -> str | None:
     """An e-mail as it is compared: trimmed, without case; None when nothing is left."""

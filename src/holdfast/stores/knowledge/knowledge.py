@@ -25,13 +25,13 @@ from holdfast.stores.knowledge.fields import (
 from holdfast.stores.knowledge.ingest import Ingested, Ingesting
 from holdfast.stores.knowledge.policy import KnowledgePolicy
 from holdfast.stores.knowledge.reading import KnowledgeCounts, KnowledgeReader
-from holdfast.stores.knowledge.records import CHUNKS, DOCUMENTS, KEPT, LEDGER, Document
+from holdfast.stores.knowledge.records import CHUNKS, COLLECTIONS, DOCUMENTS, LEDGER, Document
 
 
 class Knowledge(Facets, Ingesting, KnowledgeReader):
     """The documents of the bound scope."""
 
-    collections = KEPT
+    collections = COLLECTIONS
 
     def configured(self, policy: KnowledgePolicy) -> Knowledge:
         """This store working by other numbers."""

@@ -363,7 +363,7 @@ CONNECTORS = Collection.of(
     indexes=(Index(("name", "id"), serves="list by name"),),
 )
 
-KEPT: Final = (
+COLLECTIONS: Final = (
     SPACES,
     COLLECTIONS_KEPT,
     GRANTS,

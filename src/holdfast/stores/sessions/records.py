@@ -78,6 +78,8 @@ SESSIONS: Final = Collection.of(
     ),
 )
 
+COLLECTIONS: Final = (SESSIONS,)
+
 
 def session_record(
     session_id: str,

@@ -30,7 +30,13 @@ from holdfast.stores.conversations.records import (
 )
 from holdfast.stores.owned import Owned, name_of
 from holdfast.stores.sessions.canonical import Canonical
-from holdfast.stores.sessions.records import SESSIONS, Session, SessionStatus, session_record
+from holdfast.stores.sessions.records import (
+    COLLECTIONS,
+    SESSIONS,
+    Session,
+    SessionStatus,
+    session_record,
+)
 from holdfast.stores.store import Page, builder, object_of, one_of
 
 LINEAGE_TRIES: Final = 100
@@ -63,7 +69,7 @@ class Begun(msgspec.Struct, frozen=True):
 class Sessions(Owned):
     """Sessions of the bound scope."""
 
-    collections = (SESSIONS,)
+    collections = COLLECTIONS
 
     @cached_property
     def canonical(self) -> Canonical:

@@ -181,6 +181,8 @@ TASK_LOGS = Collection.of(
     references=(Reference("task_id", "tasks", "cascade"),),
 )
 
+COLLECTIONS: Final = (PROJECTS, TASKS, DEPENDENCIES, TASK_LOGS)
+
 
 class TaskDraft(msgspec.Struct, frozen=True, kw_only=True):
     """A task as its poster states it; all else follows. See `Tasks.post` for the fields."""

@@ -40,11 +40,10 @@ from holdfast.stores.store import Page, Store, builder
 from holdfast.stores.tasks.dependencies import BLOCKERS_LIMIT, TRIES, Dependencies, released_by
 from holdfast.stores.tasks.log import TaskLog
 from holdfast.stores.tasks.records import (
-    DEPENDENCIES,
+    COLLECTIONS,
     FINAL,
     PROJECTS,
     STATES,
-    TASK_LOGS,
     TASKS,
     UNFINISHED,
     Task,
@@ -79,7 +78,7 @@ class TaskHit(msgspec.Struct, frozen=True):
 class Tasks(Store):
     """Tasks of the bound scope."""
 
-    collections = (PROJECTS, TASKS, DEPENDENCIES, TASK_LOGS)
+    collections = COLLECTIONS
 
     @property
     def dependencies(self) -> Dependencies:
