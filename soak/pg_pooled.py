@@ -157,8 +157,9 @@ class _Through:
 class SetsTenantForTheSession(PostgresDriver):
     """Saboteur: binds a connection to a tenant once, as if nobody else had it meanwhile."""
 
-    def _asked(self, work: Callable[[Wire], Any]) -> Any:
-        return super()._asked(lambda wire: work(_SessionWire(wire)))  # type: ignore[arg-type]
+    def _asked(self, work: Callable[[Wire], Any], *, fresh: bool = False) -> Any:
+        through = lambda wire: work(_SessionWire(wire))  # type: ignore[arg-type]  # noqa: E731
+        return super()._asked(through, fresh=fresh)
 
 
 class _SessionWire:

@@ -61,7 +61,8 @@ def open(
     searches keep in memory (64 MiB), ``tail_rows`` (1,000) and ``segment_rows`` (65,536) when and
     how far rows are packed for them. Of PostgreSQL, also in its URL's query: ``schema``,
     ``pool_size`` and ``pool_timeout_seconds``, ``connect_timeout_seconds``,
-    ``statement_timeout_seconds``, ``lock_timeout_seconds``, ``prepare``.
+    ``statement_timeout_seconds``, ``lock_timeout_seconds``, ``prepare``, ``replica``,
+    ``read_your_writes``.
 
     Raises Invalid, SchemaNewer, Corrupt, Busy, Unavailable; Unsupported names a missing extra.
     """

@@ -13,14 +13,18 @@ from holdfast.core.driver import Driver
 from holdfast.core.edit import edited
 from holdfast.core.errors import Closed, Forbidden, NotFound, Unsupported
 from holdfast.core.filter import Record
-from holdfast.core.query import Aggregate
+from holdfast.core.fresh import fresh_reads
+from holdfast.core.query import Aggregate, Query, Rows
+from holdfast.core.scope import Tenant
+from holdfast.core.search import Hits, Search
 from holdfast.layers.layer import Layer
 
 
 class UnitOfWork(Layer):
     """Buffers applies; ``commit`` sends them below together.
 
-    Inside, ``get`` sees what the unit will write by key; other reads see the store as it is. A
+    Inside, ``get`` sees what the unit will write by key; other reads see the store as it is, and
+    never a copy that lags. A
     write answers with the record as it will be unless others change it before the commit: a
     revision is foreseen by counting on, sequence numbers are 0 until the commit numbers them.
     After ``end`` the unit says Closed: nothing that is written late may be lost in silence.
@@ -71,7 +75,20 @@ class UnitOfWork(Layer):
             if (collection, key) in self._written:
                 written = self._written[collection, key]
                 return None if written is None else self._shown(collection, written, vectors)
-        return self.below.get(tenant, collection, key, vectors=vectors)
+        with fresh_reads():
+            return self.below.get(tenant, collection, key, vectors=vectors)
+
+    def query(self, tenant: Tenant, query: Query) -> Rows:
+        with fresh_reads():
+            return self.below.query(tenant, query)
+
+    def aggregate(self, tenant: Tenant, aggregate: Aggregate) -> list[Record]:
+        with fresh_reads():
+            return self.below.aggregate(tenant, aggregate)
+
+    def search(self, tenant: str, search: Search) -> Hits:
+        with fresh_reads():
+            return self.below.search(tenant, search)
 
     def commit(self, op_id: str | None = None) -> list[Outcome]:
         """Do everything at once and end; Conflict or NotFound leaves no trace of any of it."""
@@ -101,7 +118,7 @@ class UnitOfWork(Layer):
         if isinstance(change, Put):
             return self._foresee_put(tenant, change, collection)
         if isinstance(change, PatchWhere | DeleteWhere):
-            [row] = self.below.aggregate(
+            [row] = self.aggregate(
                 tenant, Aggregate(collection=change.collection, filter=change.filter)
             )
             limit = change.limit if isinstance(change, DeleteWhere) else None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
@@ -14,6 +14,7 @@ from holdfast.backends.postgres.errors import ENGINE_ERRORS, lost, mapped
 from holdfast.backends.postgres.options import parse
 from holdfast.backends.postgres.packer import Packer
 from holdfast.backends.postgres.pool import Pool
+from holdfast.backends.postgres.replicas import Replicas
 from holdfast.backends.postgres.schema import Schema, Stored
 from holdfast.backends.postgres.search import Engine, RowSearch, attach_vectors, read_vectors
 from holdfast.backends.postgres.steps import Compiler
@@ -28,6 +29,7 @@ from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task, not_set_up
 from holdfast.core.errors import Invalid
 from holdfast.core.filter import Record
+from holdfast.core.fresh import fresh_is_asked
 from holdfast.core.query import Aggregate, Query, Rows, full_order, position
 from holdfast.core.scope import EVERY_TENANT, Tenant
 from holdfast.core.search import Hits, Search
@@ -83,6 +85,8 @@ class PostgresDriver(Driver):
         self._durability = durability
         self._clock = clock or SystemClock()
         self._pool = Pool(self._target)
+        has_replica = bool(self._target.options.replica)
+        self._replicas = Replicas(self._target, self._pool) if has_replica else None
         self._dialect = PostgresDialect(self._target.options.schema)
         self._planner = Planner(self._dialect)
         self._compiler = Compiler(self._planner, self._dialect)
@@ -104,11 +108,12 @@ class PostgresDriver(Driver):
 
     def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
         schema = Schema(self._target.options.schema, collections, end_users=self._target.supabase)
-        stored = self._asked(schema.read)
+        stored = self._asked(schema.read, fresh=True)
         if stored is None or not schema.is_current(stored):
             if not create:
                 raise not_set_up()
-            stored = self._transactions.repeated(lambda wire: self._upgrade(wire, schema))
+            with self._noted():
+                stored = self._transactions.repeated(lambda wire: self._upgrade(wire, schema))
         self._compiler.vectors = self._engine.vectors = stored.vectors
         self.capabilities = _OFFERED if stored.vectors else _WITHOUT_VECTORS
         for collection in collections:
@@ -138,7 +143,10 @@ class PostgresDriver(Driver):
         op_body: bytes | None = None,
     ) -> list[Outcome]:
         body = b"" if op_id is None else op_body or _encode_body(changes)
-        return self._transactions.apply(Operation(tenant, changes, op_id, body))
+        if self._replicas is None:
+            return self._transactions.apply(Operation(tenant, changes, op_id, body))
+        with self._noted():
+            return self._transactions.apply(Operation(tenant, changes, op_id, body))
 
     def query(self, tenant: Tenant, query: Query) -> Rows:
         collection = self._planner.collections[query.collection]
@@ -197,13 +205,15 @@ class PostgresDriver(Driver):
         return self._asked(
             lambda wire: maintenance.feed(
                 self._desk(), wire, follower=follower, after=after, limit=limit
-            )
+            ),
+            fresh=True,
         )
 
     def maintain(self, task: Task, **options: Any) -> Report:
         run = maintenance.TASKS[task]
         try:
-            return run(self._desk(), **options)
+            with self._noted():
+                return run(self._desk(), **options)
         except ENGINE_ERRORS as error:
             raise mapped(error) from error
 
@@ -211,18 +221,25 @@ class PostgresDriver(Driver):
         return backup.backup(self._desk(), target)
 
     def health(self) -> Health:
-        return maintenance.health(self._desk(), self.name, self._durability)
+        told = maintenance.health(self._desk(), self.name, self._durability)
+        if self._replicas is not None:
+            told.facts["replica_reads"] = self._replicas.facts()
+        return told
 
     def close(self) -> None:
         self._packer.close()
         self._pool.close()
+        if self._replicas is not None:
+            self._replicas.close()
 
     def native(self) -> psycopg.Connection:
         """A new psycopg connection to the database; the caller closes it."""
         return self._pool.connect().connection
 
-    def group(self) -> AbstractContextManager[None]:
-        return self._transactions.group()
+    @contextmanager
+    def group(self) -> Iterator[None]:
+        with self._noted(), self._transactions.group():
+            yield
 
     def grant(self, role: str, access: roles.Access) -> None:
         """Give another role what it needs, and no more: "application" or "read-only".
@@ -263,11 +280,19 @@ class PostgresDriver(Driver):
             bind = (self._bind_tenant, (tenant,))
         return self._asked(lambda w: w.rows(_last(w.run([bind, statement])), of=collection))
 
-    def _asked(self, work: Callable[[Wire], T]) -> T:
-        """A read, asked again on another connection when one was lost."""
+    def _asked(self, work: Callable[[Wire], T], *, fresh: bool = False) -> T:
+        """A read, asked again on another connection when one was lost.
+
+        ``fresh`` keeps it from standbys, as do a group and whoever asks for fresh reads.
+        """
         held = self._transactions.open_wire()
         if held is not None:
             return _guarded(held, work)
+        if self._replicas is not None:
+            here = fresh or self._transactions.is_grouped() or fresh_is_asked()
+            found = None if here else self._replicas.asked(work)
+            if found is not None:
+                return found[0]
         for attempt in range(READ_ATTEMPTS):
             wire = self._pool.take()
             try:
@@ -287,6 +312,17 @@ class PostgresDriver(Driver):
         native = bool(self._compiler.vectors)
         for record, row in zip(records, rows, strict=True):
             attach_vectors(collection, record, row, native=native)
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """What is written in the block is looked for by the reads that follow."""
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            if self._replicas is not None:
+                self._replicas.note_write(failed=failed)
 
     # --- parts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
@@ -38,6 +38,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     ``search_cache_bytes`` bounds what searches hold in memory. A tenant's texts are packed when
     ``tail_rows`` of them are fresh; ``maintain("reindex")`` builds a graph (HNSW) for a space of
     which a tenant has ``graph_rows`` vectors, and ``ef_search`` is how wide searches go in it.
+
+    ``replica`` names standbys as host:port, with commas between them, that answer reads. With
+    ``read_your_writes`` "own" they do once they show what this handle wrote, with "never" also
+    before, and "always" asks the primary alone.
     """
 
     schema: str = "holdfast"
@@ -51,6 +55,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     tail_rows: int = 2_000
     graph_rows: int = 5_000
     ef_search: int = 100
+    replica: str = ""
+    read_your_writes: Literal["own", "always", "never"] = "own"
 
     def __post_init__(self) -> None:
         if not _SCHEMA.fullmatch(self.schema):
@@ -62,10 +68,21 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             if not low <= getattr(self, name) <= high:
                 expected = f"a whole number from {low} to {high}"
                 raise Invalid(name, expected=expected, got=repr(getattr(self, name)))
+        self.replica_addresses()
         for name in _SECONDS:
             value = getattr(self, name)
             if not 0 <= value <= 86_400:
                 raise Invalid(name, expected="seconds from 0 to 86400", got=repr(value))
+
+    def replica_addresses(self) -> tuple[str, str]:
+        """The standbys' hosts and ports, as libpq takes several."""
+        found = [_ADDRESS.fullmatch(part) for part in self.replica.split(",") if self.replica]
+        if any(match is None for match in found):
+            expected = "host:port, or several with commas between them"
+            raise Invalid("replica", expected=expected, got="something else")
+        held = [match for match in found if match]
+        hosts = (match["host"].strip("[]") for match in held)
+        return ",".join(hosts), ",".join(match["port"] or "5432" for match in held)
 
 
 _WHOLE: Final = {
@@ -74,6 +91,8 @@ _WHOLE: Final = {
     "graph_rows": (1, 1_000_000_000),
     "ef_search": (1, 1_000),
 }
+
+_ADDRESS: Final = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[\w.-]+)(:(?P<port>\d{1,5}))?")
 _SECONDS: Final = tuple(name for name in Options.__struct_fields__ if name.endswith("_seconds"))
 ALLOWED: Final = Options.__struct_fields__
 

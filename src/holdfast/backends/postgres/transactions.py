@@ -89,6 +89,10 @@ class Transactions:
         """The connection whose uncommitted writes this thread may see: that of its open group."""
         return self._group.wire
 
+    def is_grouped(self) -> bool:
+        """Whether this thread's applies share a commit that has not come yet."""
+        return self._group.is_open
+
     @contextmanager
     def group(self) -> Iterator[None]:
         """Let this thread's applies share one commit, made when the block ends."""

@@ -137,6 +137,8 @@ class Wire:
         self._names = 0
         self._answer_seconds = answer_seconds
         self.broken = False
+        self.replayed = 0
+        """On a standby: up to where it had replayed the primary's log when it was last asked."""
 
     def is_alive(self) -> bool:
         """Whether nothing speaks against it: an idle server that says anything says goodbye."""
