@@ -1078,9 +1078,10 @@ class Memories:
 
         ``vector`` replaces the embedder's. ``near_duplicate`` looks for a memory of the scope
         that is almost the same (one search more): "hint" marks the new one, "coalesce" returns
-        the old one, "supersede" closes the old one in favour of the new. Conflict for an id in
-        use; Invalid, InvalidVector, DimensionMismatch for what cannot be kept. In a unit of work,
-        content that is held already makes the commit fail with Conflict.
+        the old one, "supersede" closes the old one in favour of the new; on an engine without
+        vectors nothing is found almost the same. Conflict for an id in use; Invalid,
+        InvalidVector, DimensionMismatch for what cannot be kept. In a unit of work, content that
+        is held already makes the commit fail with Conflict.
         """
         return await self._calls.run(
             self._below.remember,

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 import holdfast
 from holdfast.backends.postgres import PostgresDriver, backup
 from holdfast.cli import main
-from holdfast.core.errors import Conflict, Corrupt, NotFound, Unsupported
+from holdfast.core.errors import Conflict, Corrupt, NotFound, Unavailable, Unsupported
 from holdfast.storage import Storage, all_collections
 from holdfast.testing.servers.databases import APPLICATION, OWNER, Database
 
@@ -196,6 +196,28 @@ def test_a30_a_copy_of_another_edition_is_refused(
     with pytest.raises(Unsupported, match="edition"):
         driver.restore(str(copy), all_collections())
     driver.close()
+
+
+def test_a25_a_pooler_that_keeps_no_prepared_statements_is_told_with_what_to_do(
+    database: Database,
+) -> None:
+    filled(database)
+    pooled = database.pooled_url(APPLICATION)
+    with holdfast.open(pooled, setup=False) as storage:
+        assert storage.kv.set("k", 1).value == 1
+        found = run("doctor", pooled, "--json")
+        report = json.loads(found.stdout)
+        assert (found.exit_code, report["server"]["pooled"]) == (0, True)
+        assert not any("prepare=off" in advice for advice in report["advice"])
+    unaware = pooled.replace("?prepare=off", "")
+    with pytest.raises(Unavailable, match="Add prepare=off"):
+        read_by_two(unaware)
+
+
+def read_by_two(url: str) -> None:
+    with holdfast.open(url, setup=False) as one, holdfast.open(url, setup=False) as two:
+        for storage in (one, two) * 3:
+            storage.kv.get("k")
 
 
 @pytest.mark.parametrize("task", ["analyze", "vacuum", "reindex"])

@@ -1,5 +1,7 @@
 """Memory on an engine without vectors: kept, recalled by words, and said to be so."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -35,6 +37,23 @@ def test_f34_recall_goes_by_words_and_says_so() -> None:
         assert memory.recall("tea", mode="keyword").flags == ()
         with pytest.raises(Unsupported, match="pgvector"):
             memory.recall("tea", mode="vector")
+    finally:
+        stage.close()
+
+
+@pytest.mark.parametrize("asked", ["hint", "coalesce", "supersede"])
+def test_f22_where_nothing_is_compared_only_equal_content_is_one_memory(asked: Any) -> None:
+    stage = Stage(MemoryHarness(), bare)
+    try:
+        memory = stage.open_storage().memory
+        first = memory.remember("Ada takes her tea without any sugar at all.")
+        near = memory.remember("Ada takes her tea without sugar at all.", near_duplicate=asked)
+        same = memory.remember("Ada takes her tea without any sugar at all.", near_duplicate=asked)
+        assert same.id == first.id
+        assert (near.is_unique, near.similar_to) == (True, None)
+        held = memory.get(first.id)
+        assert held is not None
+        assert held.superseded_by is None
     finally:
         stage.close()
 

@@ -89,6 +89,14 @@ def _forbidden() -> HoldfastError:
     )
 
 
+def _unprepared() -> HoldfastError:
+    return Unavailable(
+        "Prepared statements do not survive here: a pooler hands out a connection for each"
+        " transaction.",
+        hint="Add prepare=off to the URL. Nothing was written.",
+    )
+
+
 _STATES: Final[dict[str, Callable[[], HoldfastError]]] = {
     "57014": lambda: Timeout(
         "The statement took longer than its timeout.", hint="Nothing was written."
@@ -104,6 +112,8 @@ _STATES: Final[dict[str, Callable[[], HoldfastError]]] = {
     "53300": lambda: Unavailable("The server accepts no connection now.", hint="Try again."),
     "25006": lambda: ReadOnly("The server can be read but not written: it is a replica."),
     "42501": _forbidden,
+    "42P05": _unprepared,
+    "26000": _unprepared,
     "22003": lambda: Invalid(
         "value", expected="a result that the field can hold", got="one beyond it"
     ),

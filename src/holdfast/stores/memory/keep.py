@@ -159,8 +159,11 @@ class Keeping(MemoryStore):
         return [Patch(MEMORIES.name, (old["id"],), closed, when), note]
 
     def _near_duplicate(self, row: Record, embedded: Embedded) -> Record | None:
-        """The live memory of the same scope that is closest, if it is close enough."""
-        if embedded.whole is None:
+        """The live memory of the same scope that is closest, if it is close enough.
+
+        None where the engine compares no vectors: then only equal content is one memory.
+        """
+        if embedded.whole is None or not self._driver.capabilities.vectors:
             return None
         slot, _ = self._writing_slot(embedded.whole.space)
         other = both(self._same_scope(row), present_at(self._now()), eq("pinned", False))
