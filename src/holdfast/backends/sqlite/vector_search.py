@@ -25,8 +25,14 @@ _SIEVED_SIGNS: Final = 256_000
 """Rows with so many signs between them pass the sieve at least, since narrow ones say less ..."""
 _SIEVED_PER_COMPARED: Final = 10
 """... and this many more for each that is to be compared."""
+_ESTIMATED_PER_COMPARED: Final = 2
+"""Rows whose codes are read first, for each that is to be compared."""
+_SPARE: Final = 4
+"""Rows beyond those asked for that the filter may refuse before more are looked for."""
 _FEW: Final = 128
 """So many rows are all compared exactly."""
+_OUTRIGHT: Final = 128
+"""So many rows are compared in double precision without a look in single before."""
 _LISTED: Final = 1_500
 """More candidates than this are not looked up one by one; the filter is asked for all its rows."""
 
@@ -79,28 +85,32 @@ class VectorSearch:
 
         None where one of these does not pass after all: hashes of values have clashed.
         """
-        packed = sieve.closest(max(wanted, _FEW if sieve.count <= _FEW else 0))
+        packed = sieve.closest(max(wanted, _FEW if sieve.count <= _FEW else 0), k)
         rows, matrix = self._within.vectors(leg, packed, unasked=True)
         found = self._ranked(rows, matrix, query, k, exact=packed.size >= sieve.packed)
         return found if self._within.passing(found.rows).size == found.rows.size else None
 
     def _sieved(self, leg: VectorLeg, query: Any, k: int, sieve: _Sieve, wanted: int) -> Found:
         """Look candidates up from the closest on, until enough of them have passed the filter."""
-        taken = wanted
+        taken, best = wanted, k + max(_SPARE, k // 8)
         rows, matrix = numpy.empty(0, "i8"), numpy.empty((0, query.size), "f4")
         seen = rows
         while taken <= _LISTED or not seen.size:
-            packed, loose = sieve.closest(taken), sieve.loose(k * taken // wanted)
+            packed, loose = sieve.closest(taken, best), sieve.loose(k * taken // wanted)
             both = numpy.concatenate((packed, loose))
             new = self._within.vectors(leg, numpy.setdiff1d(both, seen, assume_unique=True))
             rows, matrix = numpy.concatenate((rows, new[0])), numpy.concatenate((matrix, new[1]))
             from_tail = numpy.isin(rows, loose, assume_unique=True).sum()
-            enough = rows.size - from_tail >= wanted or packed.size >= sieve.packed
+            passed = rows.size - from_tail
+            refused = packed.size - passed
+            enough = passed >= wanted or packed.size >= sieve.packed
+            # Where no more are refused than was allowed for, what was left out is behind the best.
+            enough |= bool(best) and passed >= k and refused <= best - k
             if enough and (from_tail >= k or loose.size >= sieve.loose_rows.size):
                 exact = packed.size >= sieve.packed
                 return self._ranked(rows, matrix, query, k, exact=exact)
             # As many as it takes if what comes passes as often as what came, and some to spare.
-            seen, taken = both, 2 * taken * max(wanted, k) // max(rows.size, 1)
+            seen, taken, best = both, 2 * taken * max(wanted, k) // max(rows.size, 1), 0
         return self._selected(leg, query, k, sieve, wanted)
 
     def _selected(self, leg: VectorLeg, query: Any, k: int, sieve: _Sieve, wanted: int) -> Found:
@@ -109,7 +119,7 @@ class VectorSearch:
         if eligible.size <= _LISTED:
             return self._compared(leg, query, k, eligible)
         sieve.keep(eligible)
-        packed = sieve.closest(wanted)
+        packed = sieve.closest(wanted, k)
         rows = numpy.concatenate((packed, numpy.intersect1d(sieve.loose_rows, eligible)))
         rows, matrix = self._within.vectors(leg, rows)
         return self._ranked(rows, matrix, query, k, exact=packed.size >= sieve.packed)
@@ -120,11 +130,15 @@ class VectorSearch:
 
     @staticmethod
     def _ranked(rows: Any, matrix: Any, query: Any, k: int, *, exact: bool) -> Found:
-        if rows.size > k:
+        if rows.size > max(k, _OUTRIGHT):
             rough = cosine_scores(matrix, query)
             near = rough >= numpy.partition(rough, -k)[-k] - _ROUNDING
             rows, matrix = rows[near], matrix[near]
-        return Found(rows, exact_cosines(matrix, query), exact)
+        scores = exact_cosines(matrix, query)
+        if rows.size > k:
+            near = scores >= numpy.partition(scores, -k)[-k]
+            rows, scores = rows[near], scores[near]
+        return Found(rows, scores, exact)
 
 
 class _Sieve:
@@ -182,15 +196,43 @@ class _Sieve:
             distance[~numpy.isin(packed.rows, rows, assume_unique=True)] = self._void
         self._count()
 
-    def closest(self, count: int) -> Any:
-        """Numbers of the ``count`` rows that the codes say are closest, and of what ties."""
+    def closest(self, count: int, best: int = 0) -> Any:
+        """Numbers of the ``count`` rows that the codes say are closest, and of what ties.
+
+        With ``best``, fewer: none that their codes put too far behind so many of the best.
+        """
         least = _SIEVED_SIGNS // codes.padded(self._width)
         places = codes.closest(self._distance, least + _SIEVED_PER_COMPARED * count)
         places = places[self._distance[places] != self._void]
-        if places.size > count:
+        if places.size <= count:
+            return self._numbers(places)
+        if best and math.isfinite(self._query.doubt):
+            places, estimated = self._worthy(places, count, best)
+        else:
             estimated = self._estimates(places)
+        if places.size > count:
             places = places[estimated >= numpy.partition(estimated, -count)[-count]]
         return self._numbers(places)
+
+    def _worthy(self, places: Any, count: int, best: int) -> tuple[Any, Any]:
+        """Those that may be among the best, with their estimates.
+
+        The first by sign say how good the best are at least; of the others, those that are too far
+        from that by sign are not estimated.
+        """
+        distance = self._distance[places]
+        near = numpy.zeros(places.size, bool)
+        near[codes.closest(distance, _ESTIMATED_PER_COMPARED * count)] = True
+        first = places[near]
+        estimated = self._estimates(first)
+        bound = float(numpy.partition(estimated, -best)[-best])
+        others = places[~near & (distance <= self._query.reach(bound))]
+        found = numpy.concatenate((first, others))
+        estimated = numpy.concatenate((estimated, self._estimates(others)))
+        bound = float(numpy.partition(estimated, -best)[-best])
+        kept = numpy.flatnonzero(estimated >= bound - self._query.doubt)
+        kept = kept[numpy.argsort(found[kept])]
+        return found[kept], estimated[kept]
 
     def loose(self, count: int) -> Any:
         """Numbers of the ``count`` rows of the tail that are closest, and of what ties."""
