@@ -68,7 +68,7 @@ def databases(server: Server) -> set[str]:
 def test_m1_a_new_database_is_made_with_all_that_is_in_it_and_a_repeat_does_nothing(
     server: Server, database: str
 ) -> None:
-    asked = ("setup", "postgres", url(server, database), "--app-role", "m1_app", "--no-vectors")
+    asked = ("setup", "postgres", url(server, database), "--app-role", "m1_app")
     first = run(*asked, "--json")
     assert first.exit_code == 0, first.output
     done = json.loads(first.stdout)["done"]
@@ -77,14 +77,15 @@ def test_m1_a_new_database_is_made_with_all_that_is_in_it_and_a_repeat_does_noth
     assert (again.exit_code, json.loads(again.stdout)["done"]) == (0, [])
     assert "Everything was there already." in run(*asked).stdout
     with holdfast.open(url(server, database, "m1_app"), setup=False) as storage:
-        assert storage.kv.set("k", 1).value == 1
+        storage.memory.remember("Ada takes her tea without sugar.")
+        assert storage.memory.recall("tea", mode="vector")
     assert run("doctor", url(server, database, "m1_app")).exit_code == 0
 
 
 def test_m1_a_dry_run_changes_nothing_and_prints_what_would_run(
     server: Server, database: str
 ) -> None:
-    asked = ("setup", "postgres", url(server, database), "--app-role", "dry_app", "--no-vectors")
+    asked = ("setup", "postgres", url(server, database), "--app-role", "dry_app")
     held = databases(server)
     told = run(*asked, "--dry-run")
     assert told.exit_code == 0, told.output
@@ -105,7 +106,7 @@ def test_m1_a_dry_run_on_a_database_that_is_there_says_what_is_missing(
     server: Server, database: str
 ) -> None:
     server.psql(f"CREATE DATABASE {database} OWNER {OWNER}")
-    asked = ("setup", "postgres", url(server, database), "--app-role", APP, "--no-vectors")
+    asked = ("setup", "postgres", url(server, database), "--app-role", APP)
     told = run(*asked, "--dry-run")
     assert told.exit_code == 0, told.output
     assert "CREATE DATABASE" not in told.stdout

@@ -106,7 +106,7 @@ class Provision:
         if _answers(self._target):
             return True
         with closing(self._maintaining()) as connection:
-            text = _create_database(self._target)
+            text = _create_database(self._target, connection)
             with suppress(psycopg.errors.DuplicateDatabase):  # made by another at this moment
                 connection.execute(text.encode())
         self._note(f"made the database {_database(self._target)}", text)
@@ -232,8 +232,8 @@ class Provision:
                     role.name: roles.read(wire, options.schema, role.name) for role in self._wanted
                 }
         else:
-            with closing(self._maintaining()):
-                said.append(f"{_create_database(self._target)};")
+            with closing(self._maintaining()) as connection:
+                said.append(f"{_create_database(self._target, connection)};")
             blank = BlankRehearsal()
             schema.upgrade(blank, self._clock.now())
             said += ["BEGIN;", *blank.said, "COMMIT;"]
@@ -311,8 +311,12 @@ def _database(target: Target) -> str:
     return str(held.get("dbname") or held.get("user") or "postgres")
 
 
-def _create_database(target: Target) -> str:
-    return f"CREATE DATABASE {quoted(_database(target))} TEMPLATE template0 ENCODING 'UTF8'"
+def _create_database(target: Target, connection: psycopg.Connection[Any]) -> str:
+    """From the server's template, which may have pgvector, unless that could not hold all text."""
+    asked = "SELECT 1 FROM pg_database WHERE datname = 'template1' AND encoding = 6"
+    usual = connection.execute(asked).fetchone() is not None
+    text = f"CREATE DATABASE {quoted(_database(target))}"
+    return text if usual else f"{text} TEMPLATE template0 ENCODING 'UTF8'"
 
 
 def _create_role(name: str) -> str:
