@@ -45,6 +45,7 @@ SENTENCES: Final[dict[str, tuple[str, ...]]] = {
     "A16": ("B07", "B38"),
     "A17": ("B09", "B10"),
     "A22": ("B14", "B16"),
+    "A30": ("B35",),
     "A23": ("B22", "B23", "B26", "B27"),
     "B1": ("B33",),
     "C10": ("B14",),
@@ -62,6 +63,7 @@ ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {
     "A3": (
         "tests/backends/test_sqlite_file.py::test_a_writer_that_waits_too_long_says_busy_and_writes_nothing",
         "tests/soak/test_campaigns.py::test_eight_processes_open_one_file_at_once",
+        "tests/backends/test_postgres_faults.py::test_eight_processes_open_an_empty_database_at_once",
     ),
     "A8": ("tests/backends/test_sqlite_file.py::test_options_are_checked_by_name",),
     "A9": ("tests/backends/test_sqlite_file.py::test_normal_durability_shows_in_health",),
