@@ -141,7 +141,9 @@ def _prepare_server() -> None:
         if not _exists("pg_database WHERE datname", BLANK):
             _administer("CREATE DATABASE {} TEMPLATE template0 ENCODING UTF8", BLANK)
             with psycopg.connect(shared_url(BLANK), autocommit=True) as connection:
-                connection.execute(f"CREATE EXTENSION IF NOT EXISTS {EXTENSION}")
+                asked = "SELECT 1 FROM pg_available_extensions WHERE name = %s"
+                if connection.execute(asked, (EXTENSION,)).fetchone():
+                    connection.execute(f"CREATE EXTENSION IF NOT EXISTS {EXTENSION}")
 
 
 def _exists(where: str, name: str) -> bool:
