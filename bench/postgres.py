@@ -98,16 +98,13 @@ def _store() -> Iterator[tuple[PostgresDriver, ConnectionPool[psycopg.Connection
     from holdfast.backends.postgres import PostgresDriver
     from holdfast.testing.servers.shared import shared_url
 
-    with _database() as (name, role):
+    with new_database() as (name, role, url):
         owner = PostgresDriver(shared_url(name), SystemClock())
         owner.setup(SHAPES)
         owner.apply(TENANT, [Put(JOBS.name, job(f"{n:05}", n % 10)) for n in range(5_000)])
         owner.maintain("analyze")
         owner.grant(role, "application")
         owner.close()
-        own = urlsplit(shared_url(name))
-        address = own.netloc.rpartition("@")[2]
-        url = urlunsplit(own._replace(netloc=f"{role}:{role}@{address}"))
         driver = PostgresDriver(url, SystemClock())
         driver.setup(SHAPES, create=False)
         kwargs = {"autocommit": True, "row_factory": dict_row, "prepare_threshold": 1}
@@ -117,8 +114,8 @@ def _store() -> Iterator[tuple[PostgresDriver, ConnectionPool[psycopg.Connection
 
 
 @contextmanager
-def _database() -> Iterator[tuple[str, str]]:
-    """A new database, and a role that owns nothing in it."""
+def new_database() -> Iterator[tuple[str, str, str]]:
+    """A new database, a role that owns nothing in it, and where that role connects."""
     import psycopg
 
     from holdfast.testing.servers.shared import shared_url
@@ -129,7 +126,9 @@ def _database() -> Iterator[tuple[str, str]]:
         connection.execute(f"CREATE DATABASE {name}".encode())
         connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{role}'".encode())
         try:
-            yield name, role
+            own = urlsplit(shared_url(name))
+            address = own.netloc.rpartition("@")[2]
+            yield name, role, urlunsplit(own._replace(netloc=f"{role}:{role}@{address}"))
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
             connection.execute(f"DROP ROLE {role}".encode())

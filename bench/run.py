@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import apsw
 
-from bench import peers, postgres, report, start
+from bench import peers, postgres, postgres_search, report, start
 from bench.measure import Sheet, measure
 from bench.reads import Reads
 from bench.search.hybrid import HybridSheet
@@ -41,6 +41,10 @@ SHEETS: Final[dict[str, Make]] = {
     "point-get": lambda quick: Reads(quick=quick).points(1 if quick else 5),
     "page": lambda quick: Reads(quick=quick).pages(1 if quick else 5),
     "postgres-shapes": lambda quick: postgres.sheet(1 if quick else 3, quick=quick),
+    "postgres-search-100k": lambda quick: postgres_search.sheet(100_000, quick=quick),
+    "postgres-search-10k": lambda quick: postgres_search.sheet(10_000, quick=quick),
+    "postgres-tenants-1k": lambda quick: postgres_search.flat_sheet(1_000, quick=quick),
+    "postgres-tenants-10k": lambda quick: postgres_search.flat_sheet(10_000, quick=quick),
     "start": lambda quick: start.sheet(1 if quick else 5),
     "systems": lambda quick: Systems(quick=quick).sheet(1 if quick else 2),
     "search-talk-1k": lambda quick: TalkSheet(quick=quick).sheet(1 if quick else 3),
@@ -50,7 +54,7 @@ SHEETS: Final[dict[str, Make]] = {
     "search-hybrid-100k": lambda quick: HybridSheet(100_000, quick=quick).sheet(),
     "search-vectors-1000k": lambda quick: VectorSheet(1_000_000, quick=quick).sheet(),
 }
-ON_REQUEST: Final = ("search-vectors-1000k",)
+ON_REQUEST: Final = ("search-vectors-1000k", "postgres-tenants-10k")
 """Sheets that take hours, and run only where their whole name is given."""
 
 

@@ -28,6 +28,15 @@ _CONNECTIONS: Final = 16
 _CONSTRUCTION: Final = 64
 
 
+_ROOM: Final = (
+    "SELECT set_config('max_parallel_maintenance_workers', '0', false),"
+    " set_config('maintenance_work_mem', greatest(268435456,"
+    " pg_size_bytes(current_setting('maintenance_work_mem'))) / 1024 || 'kB', false)"
+)
+"""A graph is built far faster where it fits into memory. Workers would ask for as much shared
+memory, of which a container may have little."""
+
+
 def direction(vectors: str, column: str, width: int) -> str:
     """The expression that graphs are over; a query must use this very one."""
     ns = quoted(vectors)
@@ -64,7 +73,7 @@ def build(desk: Desk, vectors: str, graph_rows: int) -> dict[str, int]:
     claim = lock_number(desk.pool.target.options.schema, "graphs")
     # Held by a transaction that reads nothing, for which no build waits; a session's lock would be
     # another client's behind a pooler.
-    holding = desk.pool.connect()
+    holding, building = desk.pool.connect(), desk.pool.connect()
     try:
         holding.run([("BEGIN ISOLATION LEVEL READ COMMITTED", ())])
         taken = holding.run([(f"SELECT pg_try_advisory_xact_lock({claim})", ())])[0]
@@ -73,9 +82,9 @@ def build(desk: Desk, vectors: str, graph_rows: int) -> dict[str, int]:
         if holding.rows(taken)[0][0]:
             for collection in desk.planner.collections.values():
                 for field in collection.vectors:
-                    with desk.pool.wire() as wire:
-                        _tend(desk, wire, collection, field, vectors, graph_rows, counts)
+                    _tend(desk, building, collection, field, vectors, graph_rows, counts)
     finally:
+        building.close()
         holding.close()
     return counts
 
@@ -105,6 +114,7 @@ def _tend(
     for name, (space, width) in wanted.items():
         if name in held and held[name][1]:
             continue
+        wire.run([(_ROOM, ())])
         bare = name.partition(".")[2]
         # The space as a comment, by which an index is known to be of no use any more.
         wire.script(

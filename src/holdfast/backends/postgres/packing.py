@@ -93,7 +93,7 @@ class _Packing:
             dirty = [s for s in segments if s.dead.size * VOID_SHARE > s.texts.rows.size]
             if not dirty:
                 return False
-            fresh, old = self._none(), [max(dirty, key=lambda s: int(s.dead.size))]
+            fresh, old = Fresh.none(), [max(dirty, key=lambda s: int(s.dead.size))]
         else:
             old = _small_before(segments, fresh)
         content = _joined([_of_segment(s) for s in old] + [_of_fresh(fresh)])
@@ -126,11 +126,7 @@ class _Packing:
         for id, size in zip(big(row[0]).tolist(), big(row[2]).tolist(), strict=True):
             texts = postings.Packed(loader(self._dialect, self._wire, self._tenant, id))
             segments.append(_Segment(id, texts, size, positions(texts.rows, big(row[1]))))
-        return Fresh(row[3:]), segments
-
-    @staticmethod
-    def _none() -> Fresh:
-        return Fresh((None,) * 5)
+        return Fresh.of(row[3:]), segments
 
     def _write(self, content: _Content) -> None:
         starts = numpy.searchsorted(content.owners, content.stamps)
@@ -204,7 +200,7 @@ class Held:
         self, wire: Wire, dialect: PostgresDialect, collection: Collection, tenant: str
     ) -> None:
         contents = [_of_segment(s) for s in _Packing(wire, dialect, collection, tenant).segments()]
-        self._content = _joined([*contents, _of_fresh(Fresh((None,) * 5))])
+        self._content = _joined([*contents, _of_fresh(Fresh.none())])
 
     def get(self, stamp: int) -> tuple[int, dict[int, int]] | None:
         """The length of a text, and how often each term's hash occurs; None if it is not there."""
@@ -253,8 +249,8 @@ def _of_fresh(fresh: Fresh) -> _Content:
         fresh.stamps,
         fresh.lengths,
         numpy.repeat(fresh.stamps, fresh.sizes),
-        numpy.frombuffer(fresh.hashes, "<u8"),
-        numpy.frombuffer(fresh.counts, "<u4"),
+        fresh.hashes,
+        fresh.counts,
     )
 
 

@@ -139,12 +139,12 @@ class RowSearch:
 
     def run(self, search: Search, opening: Sequence[Command], closing: Sequence[Command]) -> Hits:
         """Both legs, and the records that they found; two round trips where little is packed."""
-        from holdfast.backends.postgres.text_search import PartMissing  # which loads numpy
+        from holdfast.backends.postgres.text_search import Moved  # which loads numpy
 
         for _ in range(_ATTEMPTS):
             try:
                 return self._run(search, opening, closing)
-            except PartMissing:
+            except Moved:
                 if closing:  # in a snapshot of its own, so it is not there at all
                     self._wire.run([("ROLLBACK", ())])
                     break

@@ -25,37 +25,80 @@ from holdfast.core.collection import Collection
 from holdfast.core.filter import EVERYTHING, Filter
 from holdfast.core.search import TextLeg
 
-_SPARE: Final = 16
-"""Hits looked at beyond k, because a filter lets nearly all pass as a rule."""
+_SPARE: Final = 150
+"""Hits looked at beyond k: asking the filter about some more costs less than asking it again."""
+_ROW_BYTES: Final = 100
 _SELECTIVE: Final = 2_000
 """Rather than ask the filter about more hits than this, it is asked for all that pass."""
 
 Scored = list[tuple[int, float]]
 
 
-class PartMissing(Exception):
-    """A segment was replaced after its id was read; outside of a snapshot that may happen."""
+class Moved(Exception):
+    """What was listed is not there any more; outside of a snapshot that may happen."""
 
 
 class Fresh:
-    """Texts that no segment holds, as the first statement gives them."""
+    """Texts that no segment holds, in any order. A stamp stands for one text for ever."""
 
+    brief: Final = "string_agg(int8send(k.stamp), '')"
     columns: Final = (
-        "string_agg(int8send(k.stamp), ''), string_agg(int4send(k.length::int4), ''),"
+        f"{brief}, string_agg(int4send(k.length::int4), ''),"
         " string_agg(int4send(octet_length(k.terms)), ''), string_agg(k.terms, ''),"
         " string_agg(k.counts, '')"
     )
     """Joined by the server: a few long values are read far faster than many short ones."""
 
-    def __init__(self, row: tuple[Any, ...]) -> None:
-        stamps, lengths, sizes, self.hashes, self.counts = (value or b"" for value in row)
-        self.stamps = big(stamps)
-        self.lengths = numpy.frombuffer(lengths, ">u4").astype("u4")
-        self.sizes = numpy.frombuffer(sizes, ">i4").astype("i8") // 8
+    def __init__(self, stamps: Any, lengths: Any, sizes: Any, hashes: Any, counts: Any) -> None:
+        self.stamps, self.lengths, self.sizes = stamps, lengths, sizes
+        self.hashes, self.counts = hashes, counts
+        self.order = numpy.argsort(stamps)
+        self._loose: Loose | None = None
+
+    @classmethod
+    def of(cls, row: tuple[Any, ...]) -> Fresh:
+        """What `columns` gave."""
+        stamps, lengths, sizes, hashes, counts = (value or b"" for value in row)
+        return cls(
+            big(stamps),
+            numpy.frombuffer(lengths, ">u4").astype("u4"),
+            numpy.frombuffer(sizes, ">i4").astype("i8") // 8,
+            numpy.frombuffer(hashes, "<u8"),
+            numpy.frombuffer(counts, "<u4"),
+        )
+
+    @classmethod
+    def none(cls) -> Fresh:
+        """No texts."""
+        return cls.of((None,) * 5)
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory, about."""
+        return 2 * int(self.hashes.nbytes + self.counts.nbytes) + _ROW_BYTES * len(self.stamps)
 
     def texts(self) -> Loose:
         """In the form that is scored."""
-        return Loose.joined(self.stamps, self.lengths, self.sizes, self.hashes, self.counts)
+        if self._loose is None:
+            own = (self.lengths, self.sizes, self.hashes, self.counts)
+            self._loose = Loose.joined(self.stamps, *own)
+        return self._loose
+
+    def kept(self, stamps: Any) -> Fresh:
+        """Those of these stamps."""
+        rows = numpy.isin(self.stamps, stamps)
+        if rows.all():
+            return self
+        chosen = numpy.repeat(rows, self.sizes)
+        return Fresh(
+            self.stamps[rows], self.lengths[rows], self.sizes[rows], self.hashes[chosen],
+            self.counts[chosen],
+        )  # fmt: skip
+
+    def with_more(self, other: Fresh) -> Fresh:
+        """These and others."""
+        names = ("stamps", "lengths", "sizes", "hashes", "counts")
+        return Fresh(*(numpy.concatenate([getattr(f, n) for f in (self, other)]) for n in names))
 
 
 class TextSearch:
@@ -72,14 +115,20 @@ class TextSearch:
     ) -> None:
         self._dialect, self._planner, self._cache = dialect, planner, cache
         self._tenant, self._collection = tenant, collection
+        self._place = "fresh", collection.name, tenant
         self._all = where == EVERYTHING
         self._shape, self._values = planner.where(tenant, collection, where)
 
     def command(self) -> Command:
-        """The statement whose one row `take` takes."""
+        """The statement whose one row `take` takes.
+
+        Of texts that are held in memory it asks the stamps alone.
+        """
+        self._held: Fresh | None = self._cache.get(self._place)
         ids, voids = state(self._dialect, self._collection)
         tail = terms_table(self._dialect, self._collection)
-        text = f"SELECT {ids}, {voids}, {Fresh.columns}"
+        asked = Fresh.columns if self._held is None else Fresh.brief
+        text = f"SELECT {ids}, {voids}, {asked}"
         values = [self._tenant, self._tenant]
         if self._all:
             return f"{text}, NULL FROM {tail} AS k WHERE k.tenant = {MARK}", [*values, self._tenant]
@@ -95,16 +144,42 @@ class TextSearch:
 
     def take(self, row: tuple[Any, ...], wire: Wire) -> None:
         """Read the answer of `command`, and the segments it names."""
+        self._wire = wire
         segments, voids = big(row[0]), big(row[1])
-        fresh = Fresh(row[2:7])
+        stamps = big(row[2])
+        fresh = self._held
+        if fresh is None:
+            fresh = Fresh.of(row[2:7])
+        elif not numpy.array_equal(numpy.sort(stamps), fresh.stamps[fresh.order]):
+            fresh = self._brought_forward(fresh.kept(stamps), stamps)
+        if fresh is not self._held:
+            self._cache.put(self._place, fresh, fresh.nbytes)
         self.fresh = int(fresh.stamps.size)
         self.voids = int(voids.size)
-        self._wire = wire
-        self._passed = None if row[7] is None else numpy.frombuffer(row[7], "?")
+        self._passed = None
+        if row[-1] is not None:  # in the order of `stamps`, which need not be that of `fresh`
+            order = numpy.argsort(stamps)
+            at = numpy.searchsorted(stamps[order], fresh.stamps)
+            self._passed = numpy.frombuffer(row[-1], "?")[order[at]]
         self._runs = [self._run(int(segment), voids) for segment in segments]
         self.packed = sum(run.texts.rows.size for run in self._runs)
         if self.fresh:
             self._runs.append(Run(fresh.texts(), _NONE, int(fresh.lengths.sum(dtype="i8"))))
+
+    def _brought_forward(self, held: Fresh, stamps: Any) -> Fresh:
+        """What is held and what has come since."""
+        missing = numpy.setdiff1d(stamps, held.stamps)
+        if not missing.size:
+            return held
+        text = (
+            f"SELECT {Fresh.columns} FROM {terms_table(self._dialect, self._collection)} AS k"
+            f" WHERE k.tenant = {MARK} AND k.stamp = ANY({MARK}::bigint[])"
+        )
+        rows = self._wire.rows(self._wire.run([(text, [self._tenant, missing.tolist()])])[0])
+        more = Fresh.of(rows[0])
+        if more.stamps.size < missing.size:
+            raise Moved
+        return held.with_more(more)
 
     def _run(self, segment: int, voids: Any) -> Run:
         load = self._cached(segment)
@@ -186,7 +261,7 @@ def loader(dialect: PostgresDialect, wire: Wire, tenant: str, segment: int) -> C
     def load(name: str) -> Any:
         rows = wire.rows(wire.run([(text, [tenant, segment, name])])[0])
         if not rows:
-            raise PartMissing
+            raise Moved
         return part(name, rows[0][0])
 
     return load

@@ -70,18 +70,19 @@ class VectorSearch:
         """The nearest and all that may be as near, of all that pass the filter."""
         ns, table = self._ns, self._place[0]
         name = graph_name(self._dialect, self._collection, self._leg.field, *self._place[2:])
+        # Where a row stands, and not the vector itself, so that what is set aside stays small.
         text = (
-            f"WITH near AS MATERIALIZED (SELECT v.data, v.extreme, {listed(self._collection, 'v')},"
+            "WITH near AS MATERIALIZED (SELECT v.ctid AS place, v.extreme,"
             f" v.data OPERATOR({ns}.<=>) {MARK}::{ns}.vector AS far FROM {table} AS v"
             f"{self._filtered()} WHERE v.tenant = {MARK} AND v.space = {MARK}"
             f" AND {ns}.vector_dims(v.data) = {MARK}), counted AS MATERIALIZED"
             " (SELECT count(*) AS held FROM near)"
             f" SELECT (SELECT held FROM counted), CASE WHEN (SELECT held FROM counted) >="
             f" {int(graph_rows)} THEN {covered(name)} END,"
-            f" data, {listed(self._collection, 'near')} FROM near"
-            " WHERE extreme OR far = 'NaN' OR far <= (SELECT max(far) FROM"
+            f" o.data, {listed(self._collection, 'o')} FROM {table} AS o WHERE o.ctid = ANY(ARRAY("
+            "SELECT place FROM near WHERE extreme OR far = 'NaN' OR far <= (SELECT max(far) FROM"
             " (SELECT far FROM near WHERE NOT extreme AND far <> 'NaN' ORDER BY far"
-            f" LIMIT {MARK}) AS first) + {_ROUNDING}"
+            f" LIMIT {MARK}) AS first) + {_ROUNDING}))"
         )
         vector = self._leg.vector
         passing = [] if self._all else self._values
