@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import psycopg
 
-from holdfast.backends.postgres.dialect import literal
 from holdfast.backends.postgres.errors import mapped
 from holdfast.backends.postgres.roles import RECORDS
-from holdfast.backends.postgres.schema import terms_table
 from holdfast.backends.postgres.wire import MARK
 from holdfast.backends.sql.dialect import quoted
 from holdfast.core.driver import Report
@@ -241,25 +239,7 @@ def _copy_in(desk: Desk, wire: Wire, source: str, manifest: Manifest) -> None:
     sequence = f"{desk.table('holdfast_journal')}_position_seq"
     if manifest.position:
         connection.execute(f"SELECT setval('{sequence}', {manifest.position})".encode())
-    _count_on(desk, connection)
     connection.execute("COMMIT")
-
-
-def _count_on(desk: Desk, connection: psycopg.Connection[Any]) -> None:
-    """Let ids of segments and stamps of texts go on behind those that are there."""
-    connection.execute("SELECT set_config('holdfast.every_tenant', 'on', true)")
-    segments = desk.table("holdfast_segments")
-    last = {(segments, "id"): [f"SELECT max(id) FROM {segments}"]}
-    for collection in desk.planner.collections.values():
-        if collection.full_text:
-            fresh = terms_table(desk.dialect, collection)
-            high = f"SELECT max(high) FROM {segments} WHERE source = {literal(collection.name)}"
-            last[fresh, "stamp"] = [f"SELECT max(stamp) FROM {fresh}", high]
-    for (table, column), asked in last.items():
-        found = ", ".join(f"({text})" for text in asked)
-        counter = f"pg_get_serial_sequence({literal(table)}, '{column}')"
-        text = f"SELECT setval({counter}, greatest(1, {found}))"
-        connection.execute(text.encode())
 
 
 def _fill(connection: psycopg.Connection[Any], table: str, held: Table, path: str) -> None:

@@ -20,11 +20,15 @@ INDEX_TABLES: Final = ("holdfast_segments", "holdfast_segment_parts", "holdfast_
 TENANT_TABLES: Final = ("holdfast_sequences", "holdfast_operations", "holdfast_journal")
 """The engine's own tables that hold what belongs to a tenant, beside those of packed text."""
 
+BY_CHANCE: Final = "hashtextextended(gen_random_uuid()::text, 0)"
+"""A number that was never given before. A sequence may give one twice: after a failover to a server
+that lost the last commits, or a restore. Processes hold in memory what such a number stood for."""
+
 SEGMENTS: Final = """
 CREATE TABLE {s}.holdfast_segments (
     tenant text COLLATE "C" NOT NULL, source text COLLATE "C" NOT NULL,
-    id bigint GENERATED ALWAYS AS IDENTITY, high bigint NOT NULL, rows bigint NOT NULL,
-    postings bigint NOT NULL, PRIMARY KEY (tenant, source, id)
+    id bigint NOT NULL DEFAULT {by_chance}, rows bigint NOT NULL, postings bigint NOT NULL,
+    PRIMARY KEY (tenant, source, id)
 );
 CREATE TABLE {s}.holdfast_segment_parts (
     tenant text COLLATE "C" NOT NULL, segment bigint NOT NULL, name text COLLATE "C" NOT NULL,
@@ -171,7 +175,7 @@ def engine_script(schema: str, quoted_schema: str) -> str:
 
 def segment_script(quoted_schema: str) -> str:
     """The tables of packed text; they came with format 2."""
-    return SEGMENTS.format(s=quoted_schema) + "".join(
+    return SEGMENTS.format(s=quoted_schema, by_chance=BY_CHANCE) + "".join(
         row_security(f"{quoted_schema}.{table}") for table in INDEX_TABLES
     )
 

@@ -26,7 +26,7 @@ POSTING_LIMIT: Final = 2_000_000
 VOID_SHARE: Final = 8
 """A segment is packed anew when more than one of so many of its rows is void."""
 _GROWTH: Final = 3
-"""A segment is merged with what came after it when that is at least a third of it."""
+"""A segment is merged with all that is smaller when that is at least a third of it."""
 _LOCK_SECONDS: Final = 2
 
 
@@ -135,10 +135,10 @@ class _Packing:
         parts = postings.build(content.stamps, content.lengths, hashes, sizes, counts)
         s = self._dialect.schema
         text = (
-            f"INSERT INTO {s}.holdfast_segments (tenant, source, high, rows, postings)"
-            f" VALUES ({MARK}, {MARK}, {MARK}, {MARK}, {MARK}) RETURNING id"
+            f"INSERT INTO {s}.holdfast_segments (tenant, source, rows, postings)"
+            f" VALUES ({MARK}, {MARK}, {MARK}, {MARK}) RETURNING id"
         )
-        size = [int(content.stamps[-1]), int(content.stamps.size), int(content.owners.size)]
+        size = [int(content.stamps.size), int(content.owners.size)]
         made = self._wire.run([(text, [*self._source, *size])])[0]
         segment = self._wire.rows(made)[0][0]
         put = (
@@ -208,7 +208,9 @@ class Held:
         at = int(numpy.searchsorted(content.stamps, stamp))
         if at == content.stamps.size or content.stamps[at] != stamp:
             return None
-        first, last = numpy.searchsorted(content.owners, (stamp, stamp + 1))
+        first, last = (
+            int(numpy.searchsorted(content.owners, stamp, side)) for side in ("left", "right")
+        )
         hashes, counts = content.hashes[first:last], content.counts[first:last]
         return int(content.lengths[at]), dict(zip(hashes.tolist(), counts.tolist(), strict=True))
 
@@ -224,10 +226,10 @@ def unpacked(length: int, hashes: bytes, counts: bytes) -> tuple[int, dict[int, 
 
 
 def _small_before(segments: list[_Segment], fresh: Fresh) -> list[_Segment]:
-    """Segments that are not much larger than what came after them, the newest first."""
+    """Segments that are not much larger than all that is smaller."""
     count, size = int(fresh.stamps.size), int(fresh.sizes.sum())
     chosen = []
-    for segment in reversed(segments):
+    for segment in sorted(segments, key=lambda s: s.rows):
         large = count + segment.rows > postings.ROW_LIMIT or size + segment.postings > POSTING_LIMIT
         if large or segment.rows > _GROWTH * count:
             break

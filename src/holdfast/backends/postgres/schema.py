@@ -14,6 +14,7 @@ from holdfast.backends.postgres import supabase
 from holdfast.backends.postgres.dialect import TYPES, PostgresDialect, encode_json, literal
 from holdfast.backends.postgres.errors import mapped
 from holdfast.backends.postgres.functions import (
+    BY_CHANCE,
     FORMAT,
     engine_script,
     lock_number,
@@ -33,6 +34,7 @@ SETUP_SECONDS: Final = 60
 """How long an opener waits for another one that sets the store up."""
 NAME_LIMIT: Final = 63
 """Longest identifier, in bytes."""
+_STAMP: Final = f"stamp bigint NOT NULL DEFAULT {BY_CHANCE}"
 PGVECTOR: Final = (0, 8)
 """The first pgvector that finds k of k under a filter."""
 
@@ -216,9 +218,7 @@ class Schema:
                 continue
             if old["shape"]["full_text"]:
                 table = terms_table(self._dialect, collection)
-                parts.append(
-                    f"ALTER TABLE {table} ADD COLUMN stamp bigint GENERATED ALWAYS AS IDENTITY;"
-                )
+                parts.append(f"ALTER TABLE {table} ADD COLUMN {_STAMP};")
                 parts.append(self._create_packed(collection))
             held = [name for name in collection.vectors if name in old["shape"]["vectors"]]
             parts.extend(self._index_extremes(collection, name) for name in held)
@@ -302,7 +302,7 @@ class Schema:
         return (
             f'CREATE TABLE {table} (tenant text COLLATE "C" NOT NULL,'
             f" {self._key_columns(collection)}, length bigint NOT NULL, terms bytea NOT NULL,"
-            " counts bytea NOT NULL, stamp bigint GENERATED ALWAYS AS IDENTITY,"
+            f" counts bytea NOT NULL, {_STAMP},"
             f" PRIMARY KEY ({key}));{row_security(table)}{self._create_packed(collection)}"
         )
 

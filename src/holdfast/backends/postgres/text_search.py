@@ -271,8 +271,8 @@ def positions(rows: Any, wanted: Any) -> Any:
     """Where those of ``wanted``, rising, that are among ``rows``, rising, stand."""
     if not wanted.size or not rows.size:
         return _NONE
-    first, last = numpy.searchsorted(wanted, (rows[0], rows[-1] + 1))
-    wanted = wanted[first:last]
+    first = numpy.searchsorted(wanted, rows[0])
+    wanted = wanted[first : numpy.searchsorted(wanted, rows[-1], "right")]
     at = numpy.searchsorted(rows, wanted)
     return at[rows[at] == wanted]
 
