@@ -11,11 +11,12 @@ from holdfast.backends.postgres import PostgresDriver, packing, search, text_sea
 from holdfast.backends.postgres.schema import packed_table, terms_table
 from holdfast.backends.postgres.vector_search import VectorSearch
 from holdfast.backends.postgres.wire import MARK, Command
+from holdfast.backends.segments.cache import Cache
 from holdfast.core.change import Delete, Edit, Patch
 from holdfast.core.clock import SystemClock
 from holdfast.core.driver import Driver
-from holdfast.core.errors import Corrupt, Invalid
-from holdfast.core.filter import EVERYTHING, Filter, eq
+from holdfast.core.errors import Corrupt, HoldfastError, Invalid
+from holdfast.core.filter import EVERYTHING, Filter, eq, lt
 from holdfast.core.ranking import exact_cosines
 from holdfast.core.search import Hits, Search, TextLeg, VectorLeg
 from holdfast.core.text import analyze
@@ -229,6 +230,56 @@ def test_several_handles_write_pack_and_search_at_once(database: Database) -> No
     database.empty(keep=("holdfast_store", "holdfast_collections", "holdfast_migrations"))
 
 
+_TO_FORMAT_1 = f"""
+DROP TABLE holdfast.holdfast_segments, holdfast.holdfast_segment_parts, holdfast.holdfast_voids,
+    holdfast.{NOTES.name}__packed;
+DROP INDEX holdfast.{NOTES.name}__embedding_extreme;
+ALTER TABLE holdfast.{NOTES.name}__terms DROP COLUMN stamp;
+UPDATE holdfast.holdfast_store SET format = 1;
+"""
+
+
+def test_a_store_of_the_first_format_is_brought_up_with_its_texts() -> None:
+    database = Database(())
+    first = PostgresDriver(database.url(OWNER), SystemClock())
+    first.setup([NOTES])
+    fill(first, 30)
+    before = by_words(first)
+    with first._pool.wire() as wire:
+        wire.script(_TO_FORMAT_1)
+    first.close()
+    second = PostgresDriver(database.url(OWNER), SystemClock())
+    with pytest.raises(HoldfastError):
+        second.setup([NOTES], create=False)
+    second.setup([NOTES])
+    assert by_words(second) == before
+    assert pack(second)
+    assert by_words(second) == before
+    second.apply("t", [Delete(NOTES.name, ("00003",))])
+    assert len(by_words(second, k=40).text) == 29
+    assert second.maintain("integrity").ok
+    second.close()
+    database.drop()
+
+
+def test_texts_that_are_held_in_memory_follow_what_others_write(
+    owned: PostgresDriver, database: Database
+) -> None:
+    other = PostgresDriver(database.url(OWNER), SystemClock())
+    other.setup(SHAPES)
+    fill(owned, 20)
+    assert len(by_words(owned, k=50).text) == 20
+    for n in range(6):
+        other.apply("t", [Delete(NOTES.name, (f"{2 * n:05}",))])
+        other.apply("t", [put(NOTES, note(f"{2 * n + 1:05}", f"word3 turn{n}", topic="new"))])
+        assert by_words(owned, k=50) == by_words(other, k=50)
+        found = by_words(owned, eq("topic", "new"), 50).text
+        assert {hit.key[0] for hit in found} == {f"{2 * m + 1:05}" for m in range(n + 1)}
+        if n == 3:
+            assert pack(other)
+    other.close()
+
+
 def test_a_lost_part_is_said_and_not_searched_around(owned: PostgresDriver) -> None:
     fill(owned, 30)
     pack(owned)
@@ -341,8 +392,6 @@ def test_a_big_tenant_is_searched_by_the_graph_and_a_small_one_by_its_own_rows(
 def test_k_is_filled_under_a_filter_and_recall_is_high(
     graphed: tuple[PostgresDriver, Any], share: int
 ) -> None:
-    from holdfast.core.filter import lt
-
     driver, numbers = graphed
     kept = numpy.flatnonzero(numpy.arange(len(numbers)) % 100 < share)
     where = EVERYTHING if share == 100 else lt("day", share)
@@ -377,6 +426,19 @@ def test_saboteur_a_graph_asked_once_leaves_k_unfilled(
     kept = numpy.flatnonzero(numpy.arange(len(numbers)) % 100 < 1)
     _, filled = recall(driver, numbers, kept, eq("day", 0))
     assert not filled
+
+
+def test_a_graph_that_gives_up_is_not_asked_again(
+    graphed: tuple[PostgresDriver, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, numbers = graphed
+    monkeypatch.setattr(driver._engine, "hints", Cache())
+    near(driver, numbers[2])
+    with monkeypatch.context() as patched:
+        patched.setattr(search, "is_short", lambda *_: True)
+        assert near(driver, numbers[2]).exact
+    assert near(driver, numbers[2]).exact
+    assert near(driver, numbers[2], lt("day", 10)).exact
 
 
 def test_a_graph_goes_with_its_space(database: Database) -> None:

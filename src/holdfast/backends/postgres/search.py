@@ -175,6 +175,7 @@ class RowSearch:
             rows = self._wire.rows(results[-1])
             if walked and is_short(rows, search.k):
                 walked = False
+                vector.lost(self._engine.hints)
                 rows = self._wire.rows(self._wire.run([vector.scan(options.graph_rows)])[0])
             rows = rows if walked else vector.learn(rows, self._engine.hints)
             by_vector = vector.scored(rows, search.minimum)

@@ -35,6 +35,8 @@ _TINY, _HUGE = 1e-15, 1e15
 _SPARE: Final = 24
 """Candidates of a graph beyond k: it orders by copies that are less precise."""
 _HINT_BYTES: Final = 200
+_SMALL, _BIG, _LOST = "small", "big", "lost"
+"""What is known of a tenant's vectors of a space: scan them, walk the graph, or rather scan."""
 
 
 class VectorSearch:
@@ -64,7 +66,7 @@ class VectorSearch:
 
     def is_known_big(self, hints: Cache) -> bool:
         """Whether an earlier scan found many vectors here, and a graph over them."""
-        return self._leg.vector.width <= GRAPH_WIDTH_LIMIT and bool(hints.get(self._place))
+        return self._leg.vector.width <= GRAPH_WIDTH_LIMIT and hints.get(self._place) == _BIG
 
     def scan(self, graph_rows: int) -> Command:
         """The nearest and all that may be as near, of all that pass the filter."""
@@ -131,9 +133,17 @@ class VectorSearch:
 
     def learn(self, rows: Sequence[tuple[Any, ...]], hints: Cache) -> list[tuple[Any, ...]]:
         """The candidates of a `scan`, after noting what it says of the tenant's size."""
-        if rows and (rows[0][1] or self._all):
-            hints.put(self._place, bool(rows[0][1]), _HINT_BYTES)
+        if rows and (rows[0][1] or self._all) and hints.get(self._place) != _LOST:
+            hints.put(self._place, _BIG if rows[0][1] else _SMALL, _HINT_BYTES)
         return [row[2:] for row in rows]
+
+    def lost(self, hints: Cache) -> None:
+        """Note that the graph gave up before k.
+
+        Without a filter it would do so again: the tenant's vectors are too few among all others.
+        """
+        if self._all:
+            hints.put(self._place, _LOST, _HINT_BYTES)
 
     def scored(
         self, rows: Sequence[tuple[Any, ...]], minimum: float | None
