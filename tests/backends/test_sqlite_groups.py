@@ -9,16 +9,14 @@ from typing import Any
 import pytest
 
 from holdfast.backends.sqlite import writer
-from holdfast.testing import suite
 from holdfast.testing.sqlite import SqliteHarness
 from holdfast.testing.stage import Stage
+from holdfast.testing.suite.driver_shared import TestDriverGroups as Groups
 
 CAUGHT = (Exception, pytest.fail.Exception)
 
-FAIL_ONE_BY_ONE = suite.TestDriverGroups.test_b38_applies_in_a_group_fail_one_by_one
-AS_STORED = (
-    suite.TestDriverGroups.test_b38_what_a_group_answered_is_what_it_stored_whoever_failed_between
-)
+FAIL_ONE_BY_ONE = Groups.test_b38_applies_in_a_group_fail_one_by_one
+AS_STORED = Groups.test_b38_what_a_group_answered_is_what_it_stored_whoever_failed_between
 
 
 class _Forgets(writer._Units):
@@ -94,4 +92,5 @@ def test_saboteurs_of_shared_commits_are_caught(
 
 
 def _bound(case: Callable[..., Any]) -> Callable[..., Any]:
-    return getattr(suite.TestDriverGroups(), case.__name__)  # type: ignore[no-any-return]
+    bound: Callable[..., Any] = getattr(Groups(), case.__name__)
+    return bound

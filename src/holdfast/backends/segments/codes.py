@@ -180,7 +180,7 @@ class Query:
 
     def reach(self, cosine: float) -> int:
         """The greatest distance that a row of this cosine has, but for a few in ten thousand."""
-        width = self._wide.size
+        width = int(self._wide.size)
         share = math.acos(min(max(cosine, -1.0), 1.0)) / math.pi
         return math.ceil(width * share + _SURE * math.sqrt(width * share * (1 - share)))
 
