@@ -110,7 +110,9 @@ def install_lite() -> None:
     node = Path(found.stdout.strip())
     npm = node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error")
-    command = [str(node / "bin" / "node"), str(npm), "ci", *quiet, "--prefix", str(place)]
+    # The machine's own certificates, as for uv above.
+    command = [str(node / "bin" / "node"), "--use-system-ca", str(npm), "ci", *quiet]
+    command += ["--prefix", str(place)]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
