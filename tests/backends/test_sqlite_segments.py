@@ -501,3 +501,20 @@ def test_a_file_of_the_first_format_is_brought_up(
     assert both(again) == scanned(tmp_path)
     assert len(both(again).text) == len(expected.text)
     assert again.maintain("integrity").ok
+
+
+def test_a_cover_made_within_a_shared_commit_counts_for_the_units_after_it(
+    opened: Callable[..., SqliteDriver],
+) -> None:
+    driver = opened()
+    notes = [note("mute", ""), note("spoken", "word")]
+    driver.apply("t", [put(NOTES, record) for record in notes])
+    merging_ = driver._merger._merging
+    with driver.group():
+        driver.apply("t", [put(NOTES, note("later", "word"))])
+        driver._writer.run(lambda c: merging_._claim(c, TERMS, "t", b"token"))
+        # A row below others gets its first terms: whoever keeps a picture must be told.
+        driver.apply("t", [put(NOTES, note("mute", "word"))])
+    with driver._pool.reading() as connection:
+        noted = connection.execute("SELECT _row FROM holdfast_notes").fetchall()
+    assert noted == [(1,)]

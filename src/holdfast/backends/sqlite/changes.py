@@ -107,6 +107,7 @@ class Transaction:
         *,
         op_id: str | None,
         journaled: bool,
+        uncovered: set[tuple[str, str]],
     ) -> None:
         self._connection = connection
         self._planner = planner
@@ -114,7 +115,7 @@ class Transaction:
         self._now = now
         self._op_id = op_id
         self._rows = Rows(connection, planner, tenant)
-        self._notes = Notes(connection, tenant)
+        self._notes = Notes(connection, tenant, uncovered)
         # Records that this transaction has found; it alone writes, and its deletes forget them.
         self._present: set[tuple[str, Key]] = set()
         # The last number of each sequence that this transaction has drawn, and the first: the ones

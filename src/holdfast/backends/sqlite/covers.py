@@ -112,9 +112,13 @@ def copied_fields(collection: Collection) -> tuple[str, ...]:
 class Notes:
     """Notes the inserts of one write transaction, for one tenant."""
 
-    def __init__(self, connection: apsw.Connection, tenant: str) -> None:
+    def __init__(
+        self, connection: apsw.Connection, tenant: str, uncovered: set[tuple[str, str]]
+    ) -> None:
+        """``uncovered`` is the transaction's: sources, with tenants, seen without a cover."""
         self._connection = connection
         self._tenant = tenant
+        self._uncovered = uncovered
         # Per source and space: the cover, and the row above which an insert is news to everyone.
         self._known: dict[tuple[str, str | None], tuple[int, int] | None] = {}
 
@@ -133,8 +137,12 @@ class Notes:
             self._connection.execute(_NOTE, (cover, row))
 
     def _look_up(self, source: str, space: str | None) -> tuple[int, int] | None:
-        found = self._connection.execute(_COVER, (source, self._tenant)).fetchone()
+        owned = (source, self._tenant)
+        if owned in self._uncovered:
+            return None
+        found = self._connection.execute(_COVER, owned).fetchone()
         if found is None:
+            self._uncovered.add(owned)
             return None
         cover, above = found
         where, values = "tenant = ?", [self._tenant]

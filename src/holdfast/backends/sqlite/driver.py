@@ -274,6 +274,7 @@ class SqliteDriver(Driver):
             now,
             op_id=op_id,
             journaled=self._writer.journaled(connection),
+            uncovered=self._writer.uncovered,
         )
         outcomes = [work.do(change) for change in changes]
         work.finish()

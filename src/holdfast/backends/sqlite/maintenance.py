@@ -84,6 +84,7 @@ def _sweep(
             desk.clock.now(),
             op_id=None,
             journaled=desk.writer.journaled(connection),
+            uncovered=desk.writer.uncovered,
         )
         count += work.do(expired).count
     return count

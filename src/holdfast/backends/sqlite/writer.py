@@ -66,6 +66,8 @@ class Writer:
         self._waiting: deque[_Turn[Any]] = deque()
         self._local = threading.local()
         self._journaled: bool | None = None
+        # Sources, with their tenants, that this transaction has seen without a cover.
+        self.uncovered: set[tuple[str, str]] = set()
 
     def journaled(self, connection: apsw.Connection) -> bool:
         """Whether anyone follows the store; asked once per transaction, inside it."""
@@ -183,8 +185,7 @@ class Writer:
     def _commit_together(self, turns: list[_Turn[Any]]) -> None:
         connection = self._pool.writer
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            self._journaled = None
+            self._begin(connection)
             if len(turns) == 1:
                 turns[0].result = turns[0].work(connection)
             else:
@@ -200,6 +201,11 @@ class Writer:
             failure.__cause__ = None if failure is error else error
             for turn in turns:
                 turn.error = turn.error or failure
+
+    def _begin(self, connection: apsw.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        self._journaled = None
+        self.uncovered.clear()
 
     def _roll_back(self, error: BaseException) -> None:
         connection = self._pool.writer
@@ -228,11 +234,10 @@ class Writer:
     def _begin_group(self) -> None:
         self._take_lead()
         try:
-            self._pool.writer.execute("BEGIN IMMEDIATE")
+            self._begin(self._pool.writer)
         except apsw.Error as error:
             self._hand_over()
             raise mapped(error) from error
-        self._journaled = None
         self._local.lost = None
         self._local.units = _Units(self._pool.writer)
         self._local.begun = True
