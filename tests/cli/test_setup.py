@@ -338,3 +338,29 @@ def test_a20_a_password_is_taken_from_the_environment_and_shown_nowhere(
     assert PASSWORD not in server.log()
     kept = server.psql("SELECT rolpassword FROM pg_authid WHERE rolname = 'secretive'")
     assert kept.startswith("SCRAM-SHA-256$")
+
+
+def test_m1_postgresql_15_without_pgvector_keeps_everything_but_vectors() -> None:
+    with running("oldest") as old:
+        place = old.url("agents")
+        assert run("setup", "postgres", place, "--app-role", APP).exit_code == 0
+        report = json.loads(run("doctor", url(old, "agents", APP), "--json").stdout)
+        assert (report["ok"], report["pgvector"]["usable"]) == (True, False)
+        assert report["server"]["postgresql"].startswith("15")
+        assert any("recall goes by words" in advice for advice in report["advice"])
+        with holdfast.open(url(old, "agents", APP), setup=False) as storage:
+            kept = storage.memory.remember("Ada takes her tea without sugar.")
+            again = storage.memory.remember(kept.content, near_duplicate="coalesce")
+            assert again.id == kept.id
+            found = storage.memory.recall("tea")
+            assert [each.memory.id for each in found] == [kept.id]
+            assert found.flags == ("vectors_not_offered",)
+            storage.knowledge.put("d", "The front desk books trains.")
+            assert storage.knowledge.search("trains")
+            talk = storage.conversations.create().id
+            storage.conversations.append(talk, "My printer is on fire.")
+            assert storage.conversations.search("printer")
+            storage.tasks.post("Call the fire brigade")
+            assert len(storage.tasks.claim("worker", lease_seconds=60)) == 1
+            storage.audit.append("ticket.opened")
+            assert storage.audit.verify().ok
