@@ -221,11 +221,11 @@ def vacuum(desk: Desk) -> Report:
 
 
 def reindex(desk: Desk) -> Report:
-    """Pack fresh texts and build the graphs that are due; then every index anew from its table."""
+    """Pack fresh texts, build every index anew from its table, and then the graphs that are due."""
     counts = {"packed": _pack(desk)}
+    report = _tables(desk, "reindex", "REINDEX TABLE CONCURRENTLY", together=False)
     if desk.engine.vectors:
         counts |= graphs.build(desk, desk.engine.vectors, desk.engine.options.graph_rows)
-    report = _tables(desk, "reindex", "REINDEX TABLE CONCURRENTLY", together=False)
     return msgspec.structs.replace(report, counts={**report.counts, **counts})
 
 
