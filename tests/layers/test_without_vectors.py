@@ -1,5 +1,6 @@
 """Memory on an engine without vectors: kept, recalled by words, and said to be so."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -7,9 +8,10 @@ import pytest
 
 from holdfast.core.capabilities import Capabilities, no
 from holdfast.core.driver import Driver
-from holdfast.core.errors import Unsupported
+from holdfast.core.errors import Unavailable, Unsupported
 from holdfast.layers.check import Checked
 from holdfast.layers.layer import Layer
+from holdfast.testing import plugin
 from holdfast.testing.memory import MemoryHarness
 from holdfast.testing.stage import Stage
 
@@ -73,4 +75,30 @@ def test_f23_messages_are_found_by_words_and_embedding_is_refused() -> None:
         with pytest.raises(Unsupported, match="pgvector"):
             conversations.search("tea", mode="vector")
     finally:
+        stage.close()
+
+
+def outcome(stage: Stage, error: Exception, *, marked: bool) -> type[BaseException]:
+    """What the suite makes of a case on this stage that ends in an error."""
+    case: Any = SimpleNamespace(
+        funcargs={"stage": stage}, get_closest_marker=lambda _: object() if marked else None
+    )
+    running = plugin.pytest_pyfunc_call(case)
+    next(running)
+    with pytest.raises(BaseException) as ended:  # noqa: PT011 - a skip is one too
+        running.throw(error)
+    return ended.type
+
+
+def test_only_a_marked_case_is_skipped_and_only_where_vectors_are_missing() -> None:
+    lacking, whole = Stage(MemoryHarness(), bare), Stage(MemoryHarness())
+    for stage in (lacking, whole):
+        stage.open_storage()
+    refused, unmet, broken = Unsupported("no"), AssertionError(), Unavailable("down")
+    assert outcome(lacking, refused, marked=True) is pytest.skip.Exception
+    assert outcome(lacking, unmet, marked=True) is pytest.skip.Exception
+    assert outcome(lacking, broken, marked=True) is Unavailable
+    assert outcome(lacking, unmet, marked=False) is AssertionError
+    assert outcome(whole, refused, marked=True) is Unsupported
+    for stage in (lacking, whole):
         stage.close()

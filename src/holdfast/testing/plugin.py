@@ -5,12 +5,14 @@ The test module supplies ``harness``. Time and ids are manual, so no case sleeps
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import pytest
 
 from holdfast.core.clock import ManualClock
 from holdfast.core.driver import Driver
+from holdfast.core.errors import Invalid, Unsupported
 from holdfast.storage import Storage
 from holdfast.testing.harness import Harness
 from holdfast.testing.stage import START, Stage, runtime
@@ -19,11 +21,35 @@ __all__ = ["START", "runtime"]
 
 pytest.register_assert_rewrite("holdfast.testing.suite")
 
+UNMET = (Unsupported, Invalid, AssertionError, pytest.fail.Exception, TypeError, LookupError)
+"""How a case about vectors ends without any: it is refused, or does not find what it looks for."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the mark by which a harness knows which store a case needs."""
-    text = "new_store: begins on a store that was never set up; others may get one that is empty"
-    config.addinivalue_line("markers", text)
+    """Declare the marks of cases that are not for every store or engine."""
+    for text in (
+        "new_store: begins on a store that was never set up; others may get one that is empty",
+        "needs_vectors: about vectors; told as skipped by an engine that says it has none",
+    ):
+        config.addinivalue_line("markers", text)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Run every case, and skip one about vectors that an engine without them could not pass.
+
+    What an engine raises beside its refusal is a failure, here as elsewhere.
+    """
+    try:
+        return (yield)
+    except UNMET:
+        stage = pyfuncitem.funcargs.get("stage")
+        if pyfuncitem.get_closest_marker("needs_vectors") is None or not isinstance(stage, Stage):
+            raise
+        lacking = stage.lacks_vectors()
+        if lacking is None:
+            raise
+        pytest.skip(f"no vectors: {lacking}")
 
 
 @pytest.fixture

@@ -50,6 +50,11 @@ class Stage:
         driver.setup(all_collections())
         return Storage(driver, Scope(**scope), runtime(self.clock, prefix))
 
+    def lacks_vectors(self) -> str | None:
+        """Why an engine that was opened here has none; None where all have them."""
+        offered = [driver.capabilities.vectors for driver in self._opened]
+        return next((vectors.reason for vectors in offered if not vectors), None)
+
     def close(self) -> None:
         """Close every handle, then remove the store."""
         for driver in self._opened:

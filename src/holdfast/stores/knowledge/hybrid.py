@@ -116,7 +116,7 @@ class Searching(KnowledgeStore):
             return None
         offered = self._driver.capabilities.vectors
         if not offered and asked.mode == "vector":
-            raise Unsupported(f"The {self._driver.name} backend keeps no vectors.")
+            raise Unsupported(f"This engine has no vectors: {offered.reason}.")
         if not offered and self._runtime.embedder is not None:
             flags.append("vectors_not_offered")
         leg, error = self._query_leg(asked.query)

@@ -11,7 +11,7 @@ import msgspec
 from holdfast.core.change import ABSENT, Change, Claim, Edit, Patch, PatchWhere, Put, When
 from holdfast.core.collection import Collection
 from holdfast.core.embedding import Embedder
-from holdfast.core.errors import Conflict, Invalid, NotFound
+from holdfast.core.errors import Conflict, Invalid, NotFound, Unsupported
 from holdfast.core.filter import (
     Filter,
     InSelect,
@@ -66,11 +66,10 @@ class KnowledgeVectors(KnowledgeStore):
         Limit 1 to 1000. Nothing goes to two workers before its lease ends. What fails is due
         again after a wait that doubles with each attempt; after the last it is parked. What
         fails together is embedded one by one, so that a text that the model refuses holds up no
-        other.
+        other. Unsupported where the engine has no vectors.
         """
         check_count("limit", limit, 1, 1_000)
-        if self._embedder() is None:
-            raise Invalid("embedder", expected="an embedder, given at open", got="none")
+        self._required_embedder()
         done = 0
         for shape, field in EMBEDDED:
             rows = self._leased(shape, limit - done) if done < limit else ()
@@ -124,12 +123,10 @@ class KnowledgeVectors(KnowledgeStore):
         on in the old space; one write flips all. Where it is in that space already, nothing is
         done. What the model refuses is queued for repair. Raises what else the embedder raises:
         what is built stays built. NotFound before the first vector; Conflict while a move to yet
-        another space is under way.
+        another space is under way; Unsupported where the engine has no vectors.
         """
         check_count("batch", batch, 1, 1_000)
-        embedder = embedder or self._embedder()
-        if embedder is None:
-            raise Invalid("embedder", expected="an embedder, given here or at open", got="none")
+        embedder = self._required_embedder(embedder)
         for _ in range(TRIES):
             active = self._active_space()
             if active is None:
@@ -276,6 +273,15 @@ class KnowledgeVectors(KnowledgeStore):
             done=self._count(done, tenant_wide=True),
             left=self._count(_unbuilt(active, building), tenant_wide=True),
         )
+
+    def _required_embedder(self, given: Embedder | None = None) -> Embedder:
+        offered = self._driver.capabilities.vectors
+        if not offered:
+            raise Unsupported(f"This engine has no vectors: {offered.reason}.")
+        embedder = given or self._embedder()
+        if embedder is None:
+            raise Invalid("embedder", expected="an embedder, given here or at open", got="none")
+        return embedder
 
     def _count(self, where: Filter, *, tenant_wide: bool = False) -> int:
         total = 0

@@ -51,6 +51,7 @@ def seen(reader: KnowledgeReader, query: str = "plan") -> set[str]:
 
 
 class TestKnowledgeAccess:
+    @pytest.mark.needs_vectors
     @pytest.mark.parametrize(
         ("access", "admitted"),
         [
@@ -79,6 +80,7 @@ class TestKnowledgeAccess:
         assert seen(storage.knowledge) == ({"d"} if EVERYBODY in admitted else set())
         assert seen(storage.knowledge.unrestricted()) == {"d"}
 
+    @pytest.mark.needs_vectors
     @pytest.mark.parametrize(
         "access",
         [
@@ -117,6 +119,7 @@ class TestKnowledgeAccess:
         assert storage.knowledge.unrestricted().get("planted") is not None
         assert DOCUMENTS.by_name["readers"].default == CHUNKS.by_name["readers"].default == []
 
+    @pytest.mark.needs_vectors
     def test_e5_names_compare_trimmed_and_addresses_without_case(self, storage: Storage) -> None:
         storage.knowledge.put("d", "the plan", access={"users": [" Ada@Example.ORG ", "Bob"]})
         reads = storage.knowledge.for_access
@@ -127,6 +130,7 @@ class TestKnowledgeAccess:
         assert seen(reads(groups=["Bob"])) == set()
         assert seen(reads(user="group:Bob")) == set()
 
+    @pytest.mark.needs_vectors
     def test_e5_the_best_that_admit_are_found_behind_any_that_do_not(
         self, storage: Storage
     ) -> None:
@@ -142,6 +146,7 @@ class TestKnowledgeAccess:
             found = reader.search("plan @0", limit=10, mode=mode)
             assert {hit.item.document_id for hit in found} == {f"open{n}" for n in range(10)}
 
+    @pytest.mark.needs_vectors
     def test_e5_neither_leg_shows_what_does_not_admit(self, storage: Storage) -> None:
         storage = with_models(storage, embedder=AngleEmbedder())
         storage.knowledge.put("by_words", "plan plan @180", access={})
@@ -152,6 +157,7 @@ class TestKnowledgeAccess:
             assert [hit.item.document_id for hit in found] == ["open"]
             assert (found.stages["text"], found.stages["vector"]) == (1, 1)
 
+    @pytest.mark.needs_vectors
     def test_e5_the_list_changes_at_once_for_document_and_chunks(self, storage: Storage) -> None:
         storage.knowledge.put("d", "the plan " * 200)
         storage.knowledge.set_access("d", {"users": ["ada"]})
@@ -224,6 +230,7 @@ class TestKnowledgeAccess:
         with pytest.raises(Invalid):
             storage.knowledge.for_access(**wrong)
 
+    @pytest.mark.needs_vectors
     def test_e5_too_many_names_are_refused_and_none_is_dropped(self, storage: Storage) -> None:
         names = [f"group{n}" for n in range(1_100)]
         with pytest.raises(TooLarge):
@@ -329,6 +336,7 @@ class TestKnowledgeCollections:
         assert sorted(left) == [False, True]
         assert [grants.right("wiki", name) for name in ("ada", "bob")].count("owner") == 1
 
+    @pytest.mark.needs_vectors
     def test_e11_documents_of_a_collection_need_a_grant_to_be_read(self, storage: Storage) -> None:
         knowledge = storage.knowledge
         knowledge.grants.create("wiki", by="ada")
@@ -349,6 +357,7 @@ class TestKnowledgeCollections:
         assert [h.item.id for h in reads(user="ada").search("plan", collection="wiki")] == ["d#0"]
         assert reads(user="ada").search("plan", collection="nowhere") == []
 
+    @pytest.mark.needs_vectors
     def test_e11_without_its_grants_a_collection_is_closed(
         self, storage: Storage, driver: Any
     ) -> None:
@@ -383,6 +392,7 @@ class TestKnowledgeCollections:
         with pytest.raises(NotFound):
             knowledge.put("e", "the plan", collection="nowhere")
 
+    @pytest.mark.needs_vectors
     def test_e11_deleting_a_collection_takes_its_documents(self, storage: Storage) -> None:
         knowledge = storage.knowledge
         knowledge.grants.create("wiki", by="ada")

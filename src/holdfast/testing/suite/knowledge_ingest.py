@@ -91,6 +91,7 @@ class TestKnowledgeIngest:
         back = storage.knowledge.put("d", words(300), title=None, metadata=None, boost=None)
         assert (back.document.title, back.document.metadata, back.document.boost) == ("", {}, 1.0)
 
+    @pytest.mark.needs_vectors
     def test_e1_an_edit_embeds_only_what_it_edits(self, storage: Storage) -> None:
         embedder = AngleEmbedder()
         knowledge = with_models(storage, embedder=embedder).knowledge.configured(SMALL)
@@ -256,6 +257,7 @@ class TestKnowledgeChunks:
         assert storage.knowledge.search("many7", mode="keyword") == []
         assert storage.knowledge.counts().chunks == 1 + len(chunks(storage, "other"))
 
+    @pytest.mark.needs_vectors
     def test_f23_a_failed_embedding_keeps_the_chunks_for_their_words(
         self, storage: Storage, clock: ManualClock
     ) -> None:
@@ -280,6 +282,7 @@ class TestKnowledgeChunks:
         assert hit.item.repair_attempts == 0
         assert storage.knowledge.vectors.stats().embedded == 1
 
+    @pytest.mark.needs_vectors
     def test_f23_what_is_replaced_while_it_is_repaired_stays_as_it_became(
         self, storage: Storage
     ) -> None:
@@ -300,6 +303,7 @@ class TestKnowledgeChunks:
         assert hit.item.text == "new @90"
         assert hit.parts["cosine"] == pytest.approx(1.0, abs=1e-5)
 
+    @pytest.mark.needs_vectors
     def test_f23_without_an_embedder_words_are_found_and_vectors_come_later(
         self, storage: Storage
     ) -> None:
@@ -314,6 +318,7 @@ class TestKnowledgeChunks:
         assert knowledge.vectors.repair() == 1
         assert len(knowledge.search("@30", mode="vector")) == 1
 
+    @pytest.mark.needs_vectors
     def test_e1_knowledge_lives_in_one_embedding_space(self, storage: Storage) -> None:
         with_models(storage, embedder=AngleEmbedder("one")).knowledge.put("d", "text @1")
         other = with_models(storage, embedder=AngleEmbedder("two")).knowledge

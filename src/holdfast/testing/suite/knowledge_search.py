@@ -51,6 +51,7 @@ def three(storage: Storage) -> Storage:
 
 
 class TestKnowledgeSearch:
+    @pytest.mark.needs_vectors
     def test_e3_scores_are_reciprocal_ranks_of_both_legs(self, storage: Storage) -> None:
         found = three(storage).knowledge.search("alpha @0", explain=True)
         assert [(hit.item.id, hit.score, hit.legs) for hit in found] == [
@@ -61,11 +62,13 @@ class TestKnowledgeSearch:
         assert found[1].parts["text"] == 1 / 62
         assert found[1].parts["vector"] == 1 / 63
 
+    @pytest.mark.needs_vectors
     def test_e3_the_constant_is_settable(self, storage: Storage) -> None:
         knowledge = three(storage).knowledge.configured(KnowledgePolicy(rrf_k=5))
         found = knowledge.search("alpha @0")
         assert [hit.score for hit in found] == [1 / 6 + 1 / 6, 1 / 7 + 1 / 8, 1 / 7]
 
+    @pytest.mark.needs_vectors
     def test_e3_each_leg_is_asked_for_four_times_the_limit_and_twenty(
         self, storage: Storage
     ) -> None:
@@ -77,6 +80,7 @@ class TestKnowledgeSearch:
         assert [search.k for search in noting.__dict__["seen"]] == [20, 20, 24, 1_000]
         assert all(s.text is not None and s.vector is not None for s in noting.__dict__["seen"])
 
+    @pytest.mark.needs_vectors
     def test_e3_convex_fusion_blends_the_scores_on_one_scale(self, storage: Storage) -> None:
         found = three(storage).knowledge.search("alpha @0", fusion="convex", explain=True)
         assert ids(found) == ["a#0", "c#0", "b#0"]
@@ -84,11 +88,13 @@ class TestKnowledgeSearch:
         assert found[0].parts["text"] == pytest.approx(0.4)
         assert found[2].score == 0.0
 
+    @pytest.mark.needs_vectors
     def test_e3_each_leg_alone(self, storage: Storage) -> None:
         knowledge = three(storage).knowledge
         assert ids(knowledge.search("alpha @5", mode="keyword")) == ["a#0", "b#0"]
         assert ids(knowledge.search("alpha @5", mode="vector")) == ["c#0", "a#0", "b#0"]
 
+    @pytest.mark.needs_vectors
     def test_e3_k_means_k_and_no_term_finds_nothing(self, storage: Storage) -> None:
         knowledge = storage.knowledge
         for n in range(30):
@@ -134,6 +140,7 @@ class TestKnowledgeSearch:
         assert ids(storage.knowledge.search("tea 2", limit=25)) == first
         assert ids(open_storage().knowledge.search("tea 2", limit=25)) == first
 
+    @pytest.mark.needs_vectors
     def test_e7_sets_sources_and_metadata_narrow_before_the_limit(self, storage: Storage) -> None:
         knowledge = storage.knowledge
         for n in range(60):
@@ -164,6 +171,7 @@ class TestKnowledgeSearch:
         missing = knowledge.search("kettle", limit=250, metadata={"deep.n": None})
         assert len(missing) == 60
 
+    @pytest.mark.needs_vectors
     def test_e7_a_boost_weighs_and_zero_puts_last(self, storage: Storage) -> None:
         storage = angled(storage)
         for name in ("a", "b", "c"):
@@ -214,6 +222,7 @@ class TestKnowledgeSearch:
         off = with_models(storage, reranker=reranker).knowledge.search("tea", rerank=False)
         assert (reranker.read, off[0].rerank_score) == ([], None)
 
+    @pytest.mark.needs_vectors
     def test_e8_the_lexical_reranker_reads_the_candidates_words(self, storage: Storage) -> None:
         storage = angled(storage)
         storage.knowledge.put("far", "kettle tea @80")
@@ -223,6 +232,7 @@ class TestKnowledgeSearch:
         found = again.knowledge.search("tea kettle @0", mode="vector")
         assert ids(found) == ["far#0", "near#0"]
 
+    @pytest.mark.needs_vectors
     @pytest.mark.parametrize("kind", ["raises", "lies", "infinite", "short", "nonsense"])
     def test_e8_a_reranker_that_fails_leaves_the_order_and_a_flag(
         self, storage: Storage, kind: str
@@ -241,6 +251,7 @@ class TestKnowledgeSearch:
         assert (ids(found), found.flags) == (plain, ("rerank_failed",))
         assert found[0].rerank_score is None
 
+    @pytest.mark.needs_vectors
     def test_e3_a_query_that_cannot_be_embedded_is_answered_by_words(
         self, storage: Storage
     ) -> None:
@@ -257,6 +268,7 @@ class TestKnowledgeSearch:
         ).flags
         assert flags == ("query_terms_cut",)
 
+    @pytest.mark.needs_vectors
     def test_n8_explain_tells_every_stage(self, storage: Storage) -> None:
         found = three(storage).knowledge.search("alpha @0", explain=True, limit=2)
         assert found.stages["terms"] == ["alpha"]

@@ -72,6 +72,7 @@ class TestLibrary:
         tied = [i.id for i in library.list(category="even") if i.confidence == 0.4]
         assert tied == sorted([made[0.4].id, again.id])
 
+    @pytest.mark.needs_vectors
     def test_e12_search_is_hybrid_and_narrows_before_the_limit(self, storage: Storage) -> None:
         library = with_models(storage, embedder=AngleEmbedder()).knowledge.library
         for _ in range(60):

@@ -37,6 +37,7 @@ def found(storage: Storage, degrees: int) -> list[str]:
 
 
 class TestKnowledgeVectors:
+    @pytest.mark.needs_vectors
     def test_n4_knowledge_moves_to_another_model(self, storage: Storage) -> None:
         filled(storage)
         new = with_models(storage, embedder=AngleEmbedder("new", width=4))
@@ -55,6 +56,7 @@ class TestKnowledgeVectors:
         assert new.knowledge.put("later", "text @33").status == "created"
         assert new.knowledge.vectors.reembed() == new.knowledge.vectors.stats()
 
+    @pytest.mark.needs_vectors
     def test_n4_searches_and_writes_go_on_while_it_moves(self, storage: Storage) -> None:
         old = filled(storage)
         new = with_models(storage, embedder=AngleEmbedder("new"))
@@ -73,6 +75,7 @@ class TestKnowledgeVectors:
         assert found(new, 66) == ["fresh#0"]
         assert found(new, 30) != ["d3#0"]
 
+    @pytest.mark.needs_vectors
     def test_n4_a_move_that_stopped_is_taken_up(self, storage: Storage, open_storage: Any) -> None:
         old, embedder = filled(storage), AngleEmbedder("new")
         vectors = with_models(storage, embedder=embedder).knowledge.vectors
@@ -91,6 +94,7 @@ class TestKnowledgeVectors:
         assert len(embedder.texts) == 3
         assert found(again, 20) == ["d2#0"]
 
+    @pytest.mark.needs_vectors
     def test_n4_a_model_that_is_down_leaves_all_as_it_was(self, storage: Storage) -> None:
         old, embedder = filled(storage), AngleEmbedder("new")
         embedder.broken = Unavailable("down")
@@ -101,6 +105,7 @@ class TestKnowledgeVectors:
         embedder.broken = None
         assert new.knowledge.vectors.reembed().embedded == 7
 
+    @pytest.mark.needs_vectors
     def test_n4_what_the_new_model_refuses_is_found_by_words_and_queued(
         self, storage: Storage
     ) -> None:
@@ -112,6 +117,7 @@ class TestKnowledgeVectors:
         assert found(new, 20) == ["d2#0"]
         assert [h.item.id for h in new.knowledge.search("bad", mode="keyword")] == ["bad#0"]
 
+    @pytest.mark.needs_vectors
     def test_n4_and_back_again(self, storage: Storage) -> None:
         old = filled(storage)
         new = with_models(storage, embedder=AngleEmbedder("new"))
@@ -121,6 +127,7 @@ class TestKnowledgeVectors:
         assert found(old, 20) != ["d2#0"]
         assert found(old, 85) == ["d2#0"]
 
+    @pytest.mark.needs_vectors
     def test_n4_without_vectors_or_model_there_is_nothing_to_move(self, storage: Storage) -> None:
         with pytest.raises(NotFound):
             storage.knowledge.vectors.reembed()
@@ -130,6 +137,7 @@ class TestKnowledgeVectors:
             with pytest.raises(Invalid):
                 storage.knowledge.vectors.reembed(batch=batch)
 
+    @pytest.mark.needs_vectors
     def test_f23_an_item_whose_embedding_failed_is_repaired(
         self, storage: Storage, clock: ManualClock
     ) -> None:

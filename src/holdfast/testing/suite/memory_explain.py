@@ -53,6 +53,7 @@ class TestMemoryExplain:
         [period] = query["periods"]
         assert (period["start"][:10], period["end"][:10]) == ("2024-05-01", "2024-06-01")
 
+    @pytest.mark.needs_vectors
     def test_n8_what_each_leg_was_asked_and_found(self, storage: Storage) -> None:
         stages = talk(storage).stages
         assert stages["terms"] == ["kayak", "trip", "may", "2024"]
@@ -67,6 +68,7 @@ class TestMemoryExplain:
         given = with_models(storage, embedder=None).memory.recall(vector=[1.0, 0.0], explain=True)
         assert given.flags == ("vector_unusable",)
 
+    @pytest.mark.needs_vectors
     def test_n8_every_candidate_has_its_scores_and_what_each_step_gave(
         self, storage: Storage
     ) -> None:
@@ -133,6 +135,7 @@ class TestMemoryExplain:
         without = storage.memory.recall("apple", explain=True)
         assert (without.stages["reranker"], without.stages["reranked"]) == (None, [])
 
+    @pytest.mark.needs_vectors
     def test_n8_stretches_and_the_archive_are_counted(self, storage: Storage) -> None:
         cold = storage.memory.remember("kayak of old")
         storage.memory.archive.put([cold.id])
@@ -140,6 +143,7 @@ class TestMemoryExplain:
         found = storage.memory.recall("kayak", include_archived=True, explain=True)
         assert (found.stages["chunks"], found.stages["archived"]) == (1, 1)
 
+    @pytest.mark.needs_vectors
     def test_n8_a_failed_embedding_is_told(self, storage: Storage) -> None:
         class Broken(AngleEmbedder):
             def embed(self, texts: Any, kind: EmbeddingKind = "document") -> Any:
@@ -152,6 +156,7 @@ class TestMemoryExplain:
         stages = memory.recall("kayak", explain=True).stages
         assert (stages["query_embedding"], stages["query_vector"]) == ("ValueError", None)
 
+    @pytest.mark.needs_vectors
     def test_n8_as_text_and_as_a_page(self, storage: Storage) -> None:
         found = talk(storage)
         told = str(found)
@@ -179,6 +184,7 @@ class TestMemoryExplain:
         assert "\x1b" not in str(found)
         assert "<b>" not in found._repr_html_()
 
+    @pytest.mark.needs_vectors
     def test_f7_a_cosine_as_the_floor_of_any_recall(self, storage: Storage) -> None:
         memory = circle(storage)
         memory.remember("spoke of far away", vector=[0.0, -1.0])
@@ -197,6 +203,7 @@ class TestMemoryExplain:
             cut = set(found.stages["cut"].values())
             assert cut == (set() if mode == "vector" else {"below threshold"})
 
+    @pytest.mark.needs_vectors
     def test_f7_a_percentile_of_random_pairs_as_the_floor(self, storage: Storage) -> None:
         memory = circle(storage)
         with pytest.raises(Invalid) as refused:
@@ -223,6 +230,7 @@ class TestMemoryExplain:
         ]
         assert "percentile 90 = cosine" in str(found)
 
+    @pytest.mark.needs_vectors
     def test_f7_a_calibration_is_its_spaces_own(self, storage: Storage) -> None:
         memory = circle(storage)
         memory.spaces.calibrate(sample=11)
@@ -233,6 +241,7 @@ class TestMemoryExplain:
         with pytest.raises(Invalid):
             moved.recall("spoke @0", threshold=90, threshold_kind="percentile")
 
+    @pytest.mark.needs_vectors
     def test_f7_bad_floors_are_refused(self, storage: Storage) -> None:
         memory = with_models(storage, embedder=AngleEmbedder()).memory
         with pytest.raises(NotFound):

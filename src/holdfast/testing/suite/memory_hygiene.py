@@ -46,6 +46,7 @@ class TestMemoryHygiene:
         lax = memory.configured(MemoryPolicy(junk_variety=0.0))
         assert ("lol " * 12, None) not in listed(lax, "junk")
 
+    @pytest.mark.needs_vectors
     def test_n5_near_duplicates_are_the_newer_of_a_pair(
         self, storage: Storage, clock: ManualClock
     ) -> None:
@@ -204,6 +205,7 @@ class TestMemoryHygiene:
         clock.set(clock.now() + timedelta(days=31))
         assert memory.hygiene.clean("never_recalled", dry_run=False, limit=2).count == 2
 
+    @pytest.mark.needs_vectors
     def test_n5_of_a_pair_one_always_stays(self, storage: Storage, clock: ManualClock) -> None:
         memory = with_models(storage, embedder=AngleEmbedder()).memory
         for n in range(5):

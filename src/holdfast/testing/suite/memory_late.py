@@ -28,6 +28,7 @@ def ids(found: Any) -> list[str]:
 
 
 class TestMemoryLate:
+    @pytest.mark.needs_vectors
     def test_e8_evidence_of_tokens_takes_its_share_of_the_blend(self, storage: Storage) -> None:
         read = with_models(storage, embedder=AngleEmbedder(), late=WordLateReader()).memory
         read.remember("tea @0", id="near")
@@ -79,6 +80,7 @@ class TestMemoryLate:
         assert {item.memory.id: item.parts.get("late", 0.0) for item in found} == {"a": 1, "b": 1}
         assert reader.packed[-1] == "tea tea coffee for ben"
 
+    @pytest.mark.needs_vectors
     def test_e8_what_was_written_without_a_reader_is_read_anew_up_to_a_bound(
         self, storage: Storage
     ) -> None:
@@ -105,6 +107,7 @@ class TestMemoryLate:
         assert read.late.missing() == 0
         assert other.late.missing() == 1
 
+    @pytest.mark.needs_vectors
     def test_e8_a_failing_reader_costs_neither_memory_nor_recall(self, storage: Storage) -> None:
         reader = WordLateReader()
         memory = with_models(storage, late=reader).memory

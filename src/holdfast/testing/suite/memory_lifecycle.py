@@ -91,6 +91,7 @@ class TestMemoryLifecycle:
         exact = storage.memory.remember("c", tier="working", expires_at=start + timedelta(days=9))
         assert exact.expires_at == start + timedelta(days=9)
 
+    @pytest.mark.needs_vectors
     def test_f13_the_expired_are_invisible_before_they_are_swept(
         self, storage: Storage, clock: ManualClock, harness: Harness
     ) -> None:
@@ -200,6 +201,7 @@ class TestMemoryLifecycle:
         assert sorted(counts) == [0, 1]
         assert held(storage, kept.id).confidence == pytest.approx(0.45)
 
+    @pytest.mark.needs_vectors
     def test_f20_clusters_leave_one_survivor(self, storage: Storage) -> None:
         memory = with_models(storage, embedder=AngleEmbedder()).memory
         first = memory.remember("red @0", tags=["a"])

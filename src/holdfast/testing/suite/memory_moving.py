@@ -67,6 +67,7 @@ class TestMemoryNamespaces:
             storage.memory.namespaces.move(ids, "home")
         assert names(storage) == [("home", 1), ("work", 2)]
 
+    @pytest.mark.needs_vectors
     def test_b5_rename_takes_everything_along(self, storage: Storage) -> None:
         work = storage.scoped(namespace="work").memory
         kept = work.remember("long words " * 200, speaker="Ann")
@@ -146,6 +147,7 @@ class TestMemoryTransfer:
         memory.namespaces.link("n", "m")
         return storage
 
+    @pytest.mark.needs_vectors
     def test_f35_export_and_import_give_equal_stores(
         self, open_storage: Callable[..., Storage]
     ) -> None:
@@ -229,6 +231,7 @@ class TestMemoryTransfer:
 
 
 class TestMemoryArchive:
+    @pytest.mark.needs_vectors
     def test_f36_there_and_back_without_another_id(
         self, storage: Storage, clock: ManualClock, harness: Harness
     ) -> None:

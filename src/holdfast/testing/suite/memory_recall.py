@@ -27,6 +27,7 @@ def contents(found: Any) -> list[str]:
 
 
 class TestMemoryRecall:
+    @pytest.mark.needs_vectors
     def test_f2_vector_scores_are_cosines(self, storage: Storage) -> None:
         memory = with_models(storage, embedder=AngleEmbedder()).memory
         angles = (0, 30, 60, 90, 150, 180)
@@ -37,12 +38,14 @@ class TestMemoryRecall:
         assert [item.score for item in found] == pytest.approx(expected, abs=1e-4)
         assert {item.legs for item in found} == {("vector",)}
 
+    @pytest.mark.needs_vectors
     def test_f2_ties_are_ordered_by_id(self, storage: Storage) -> None:
         memory = with_models(storage, embedder=AngleEmbedder()).memory
         for name in ("c", "a", "b"):
             memory.remember(f"{name} @45", id=name)
         assert [item.memory.id for item in memory.recall("q @0", mode="vector")] == ["a", "b", "c"]
 
+    @pytest.mark.needs_vectors
     def test_f2_callers_vectors_need_no_embedder(self, storage: Storage) -> None:
         memory = with_models(storage, embedder=None).memory
         memory.remember("left", vector=[1.0, 0.0])
@@ -86,6 +89,7 @@ class TestMemoryRecall:
         assert contents(found) == ["word7 here"]
         assert found.flags == ("query_terms_cut",)
 
+    @pytest.mark.needs_vectors
     def test_f4_hybrid_finds_what_either_leg_finds(self, storage: Storage) -> None:
         memory = with_models(storage, embedder=AngleEmbedder()).memory
         memory.remember("zebra stripes @180")
@@ -99,6 +103,7 @@ class TestMemoryRecall:
         scores = [item.score for item in found]
         assert scores == sorted(scores, reverse=True)
 
+    @pytest.mark.needs_vectors
     @pytest.mark.parametrize("rrf_k", [60.0, 2.0])
     def test_f4_reciprocal_rank_with_a_settable_constant(
         self, storage: Storage, rrf_k: float
@@ -112,6 +117,7 @@ class TestMemoryRecall:
         first, second = (item.parts["vector"] for item in found)
         assert first / second == pytest.approx((rrf_k + 2) / (rrf_k + 1))
 
+    @pytest.mark.needs_vectors
     def test_f4_equal_content_comes_once(self, storage: Storage) -> None:
         for user in ("u", "v", "w"):
             storage.scoped(user=user).memory.remember("the same thought")
@@ -128,6 +134,7 @@ class TestMemoryRecall:
         plain = with_models(storage, embedder=None, ranker=None).memory
         assert contents(plain.recall("horse")) == ["horse @0.5"]
 
+    @pytest.mark.needs_vectors
     @pytest.mark.parametrize(
         ("narrowing", "expected"),
         [
@@ -215,6 +222,7 @@ class TestMemoryRecall:
             found = storage.memory.recall("thing", **narrowing)
             assert {item.memory.id for item in found} == expected, narrowing
 
+    @pytest.mark.needs_vectors
     @pytest.mark.parametrize(
         "arguments",
         [
@@ -243,6 +251,7 @@ class TestMemoryRecall:
         with pytest.raises(Invalid):
             storage.memory.recall(**{"query": "x", **arguments})
 
+    @pytest.mark.needs_vectors
     def test_f6_k_means_k_among_the_eligible(self, storage: Storage) -> None:
         memory = with_models(storage.scoped(user="other"), embedder=AngleEmbedder()).memory
         memory.remember_many([f"near foreign {n} @0.{n:04d}" for n in range(1_200)])
@@ -253,6 +262,7 @@ class TestMemoryRecall:
             assert len(found) == 12
             assert all(item.memory.user == "me" for item in found)
 
+    @pytest.mark.needs_vectors
     def test_f6_ten_thousand_closer_foreign_rows_take_no_place(
         self, storage: Storage, clock: ManualClock
     ) -> None:
@@ -271,6 +281,7 @@ class TestMemoryRecall:
             assert len(found) == 12
             assert all(item.memory.user == "me" for item in found)
 
+    @pytest.mark.needs_vectors
     def test_f6_duplicates_do_not_eat_the_results(self, storage: Storage) -> None:
         memory = with_models(storage, embedder=AngleEmbedder()).memory
         same: Any = [{"content": "echo @0", "session": f"s{n}", "turn": 1} for n in range(250)]
@@ -279,6 +290,7 @@ class TestMemoryRecall:
         found = memory.recall("echo @0", mode="vector", k=6)
         assert contents(found) == ["echo @0", *(f"voice {n} @{n}" for n in range(1, 6))]
 
+    @pytest.mark.needs_vectors
     def test_f7_threshold_is_inclusive_and_zero_is_none(self, storage: Storage) -> None:
         memory = with_models(storage, embedder=AngleEmbedder()).memory
         memory.remember_many(["at @0", "at @60", "at @120"])
@@ -368,6 +380,7 @@ class TestMemoryRecall:
         storage.memory.forget(rome.id)
         assert at(timedelta(hours=1)) == []
 
+    @pytest.mark.needs_vectors
     def test_f25_long_memories_come_once_with_their_best_stretch(self, storage: Storage) -> None:
         filler = " ".join(f"filler{n} words{n}" for n in range(150))
         long = storage.memory.remember(f"{filler} the violet submarine surfaced {filler}")
@@ -387,6 +400,7 @@ class TestMemoryRecall:
         storage.memory.update(long.id, content="now it is short")
         assert all(i.chunk is None for i in storage.memory.recall("violet submarine"))
 
+    @pytest.mark.needs_vectors
     def test_f25_a_crowd_of_stretches_leaves_room_for_others(self, storage: Storage) -> None:
         text = " ".join(f"whale song number {n}" for n in range(2_000))
         storage.memory.remember(text)
@@ -425,6 +439,7 @@ class TestMemoryRecall:
         storage.scoped(user="u").memory.recall("what does Bob like", ranker=Listening())
         assert heard == ["Bob"]
 
+    @pytest.mark.needs_vectors
     def test_e8_reranker_orders_and_its_failure_is_flagged(self, storage: Storage) -> None:
         storage.memory.remember_many([f"apple {n}" for n in range(5)])
         best = WordReranker(lambda query, text: float(text[-1]))
@@ -451,6 +466,7 @@ class TestMemoryRecall:
         assert len(found) == 10
         assert contents(found)[0] == plain[39]
 
+    @pytest.mark.needs_vectors
     def test_f23_a_query_that_cannot_be_embedded_falls_back_to_words(
         self, storage: Storage
     ) -> None:
@@ -464,6 +480,7 @@ class TestMemoryRecall:
         with pytest.raises(Timeout):
             memory.recall("words", mode="vector")
 
+    @pytest.mark.needs_vectors
     def test_n7_quarantine_and_trust_floor(self, open_storage: Callable[..., Storage]) -> None:
         storage, other = open_storage(), open_storage()
         bad = storage.memory.remember("the door code is 1234", trust=0, source="web")
@@ -480,6 +497,7 @@ class TestMemoryRecall:
         assert storage.memory.lifecycle.release([bad.id]) == 1
         assert len(other.memory.recall("door")) == 2
 
+    @pytest.mark.needs_vectors
     def test_n8_explain_tells_legs_scores_and_cuts(self, storage: Storage) -> None:
         storage.memory.remember_many([f"pear tree {n}" for n in range(3)])
         found = storage.memory.recall("pear", k=2, explain=True)
@@ -490,6 +508,7 @@ class TestMemoryRecall:
             assert {"text", "vector", "bm25", "cosine"} <= item.parts.keys()
         assert storage.memory.recall("pear").stages == {}
 
+    @pytest.mark.needs_vectors
     def test_n8_results_can_be_looked_at(self, storage: Storage) -> None:
         storage.memory.remember("pear <b>tree</b>\nof the garden")
         shown = storage.memory.recall("pear")

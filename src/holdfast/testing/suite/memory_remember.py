@@ -98,6 +98,7 @@ class TestMemoryRemember:
         assert len({m.id for m in kept}) == 300
         assert storage.memory.stats().total == 300
 
+    @pytest.mark.needs_vectors
     def test_f1_a_unit_keeps_the_first_memory_of_a_tenant(self, storage: Storage) -> None:
         with storage.unit() as unit:
             unit.memory.remember("first of all")
@@ -170,6 +171,7 @@ class TestMemoryRemember:
                 storage.memory.remember("x", vector=vector)
         assert storage.memory.stats().total == 0
 
+    @pytest.mark.needs_vectors
     def test_f9_forgotten_leaves_every_read_at_once(self, storage: Storage) -> None:
         kept = storage.memory.remember("the harbour is cold", session="s", turn=1)
         assert storage.memory.forget(kept.id) is True
@@ -193,6 +195,7 @@ class TestMemoryRemember:
         assert storage.memory.forget(kept.id) is False
         assert storage.memory.get(kept.id) is None
 
+    @pytest.mark.needs_vectors
     def test_f9_delete_is_for_good(self, storage: Storage) -> None:
         kept = storage.memory.remember("a long story " * 200)
         storage.memory.delete(kept.id)
@@ -203,6 +206,7 @@ class TestMemoryRemember:
         assert not storage.memory.recall("story", mode="vector")
         assert storage.memory.stats().total == 0
 
+    @pytest.mark.needs_vectors
     def test_f11_each_update_changes_only_itself(
         self, storage: Storage, clock: ManualClock
     ) -> None:
@@ -237,6 +241,7 @@ class TestMemoryRemember:
         with pytest.raises(NotFound):
             memory.update("missing", metadata={})
 
+    @pytest.mark.needs_vectors
     def test_f11_vector_of_stale_content_is_refused(self, storage: Storage) -> None:
         memory = with_models(storage, embedder=AngleEmbedder()).memory
         old = memory.remember("cats @10")
@@ -286,6 +291,7 @@ class TestMemoryRemember:
         assert contents(storage.memory.recall("now", mode="keyword")) == []
         assert [m.id for m in storage.memory.list()] == [second.id]
 
+    @pytest.mark.needs_vectors
     def test_f22_near_duplicates_by_policy(self, storage: Storage) -> None:
         memory = with_models(storage, embedder=AngleEmbedder()).memory
         first = memory.remember("red @0")
@@ -304,6 +310,7 @@ class TestMemoryRemember:
         found = memory.recall(vector=[1.0, 0.0], mode="vector", unique_only=True)
         assert set(contents(found)) == {"red @0", "crimson @10", "navy @89"}
 
+    @pytest.mark.needs_vectors
     def test_f22_threshold_is_settable(self, storage: Storage) -> None:
         memory = with_models(storage, embedder=AngleEmbedder()).memory
         memory.remember("red @0")
@@ -327,6 +334,7 @@ class TestMemoryRemember:
         with pytest.raises(Ambiguous):
             storage.memory.find_by_prefix("ab")
 
+    @pytest.mark.needs_vectors
     def test_f28_another_space_is_refused_with_both_named(self, storage: Storage) -> None:
         with_models(storage, embedder=AngleEmbedder("old", 2)).memory.remember("x")
         for other in (AngleEmbedder("new", 2), AngleEmbedder("old", 3)):

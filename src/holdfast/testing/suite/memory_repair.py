@@ -55,6 +55,7 @@ class TestMemoryRepair:
         assert sorted(claimed) == sorted(m.id for m in kept)
         assert storage.memory.repair.stats().due == 0
 
+    @pytest.mark.needs_vectors
     def test_f24_a_lease_ends_and_the_late_worker_is_refused(
         self, storage: Storage, clock: ManualClock
     ) -> None:
@@ -76,6 +77,7 @@ class TestMemoryRepair:
         )
         assert len(storage.memory.recall(vector=[1.0, 0.0], mode="vector")) == 1
 
+    @pytest.mark.needs_vectors
     def test_f24_write_back_of_changed_content_is_refused(self, storage: Storage) -> None:
         storage, embedder, [kept] = vectorless(storage, 1)
         [job] = storage.memory.repair.claim()
@@ -122,6 +124,7 @@ class TestMemoryRepair:
         assert memory.repair.run() == 1
         assert memory.repair.stats().parked == 0
 
+    @pytest.mark.needs_vectors
     def test_f24_rows_from_before_there_was_an_embedder(self, storage: Storage) -> None:
         plain = with_models(storage, embedder=None)
         plain.memory.remember("from before @45")
@@ -133,6 +136,7 @@ class TestMemoryRepair:
         assert memory.repair.run() == 1
         assert len(memory.recall("q @45", mode="vector")) == 1
 
+    @pytest.mark.needs_vectors
     def test_f24_long_rows_get_their_stretches(self, storage: Storage) -> None:
         embedder = AngleEmbedder()
         memory = with_models(storage, embedder=embedder).memory
@@ -159,6 +163,7 @@ class TestMemoryRepair:
         assert (kept.space, kept.repair_error) == (None, "invalid_vector")
         assert memory.repair.stats().due == 1
 
+    @pytest.mark.needs_vectors
     def test_f29_new_vectors_build_beside_the_old(
         self, open_storage: Callable[..., Storage], harness: Harness
     ) -> None:
@@ -195,6 +200,7 @@ class TestMemoryRepair:
             with pytest.raises(DimensionMismatch):
                 stale.recall("q @0")
 
+    @pytest.mark.needs_vectors
     def test_f29_there_and_back_again(self, storage: Storage) -> None:
         old, new = AngleEmbedder("old"), AngleEmbedder("new")
         with_models(storage, embedder=old).memory.remember("one @0")
@@ -233,6 +239,7 @@ class TestMemoryRepair:
         assert active is not None
         assert active.id == "old@1/2"
 
+    @pytest.mark.needs_vectors
     def test_f30_a_text_is_embedded_once_also_after_a_restart(
         self, open_storage: Callable[..., Storage], harness: Harness
     ) -> None:
@@ -248,6 +255,7 @@ class TestMemoryRepair:
         other.memory.configured(policy).remember_many(["a @1", "b @2", "c @3"])
         assert len(harness.peek(EMBEDDING_CACHE, "default")) == 2
 
+    @pytest.mark.needs_vectors
     def test_f30_what_is_equal_is_embedded_once_and_what_differs_is_not(
         self, open_storage: Callable[..., Storage], harness: Harness
     ) -> None:
@@ -268,6 +276,7 @@ class TestMemoryRepair:
         fresh.configured(policy).remember("Tea @30")
         assert again.texts == ["Tea @30"]
 
+    @pytest.mark.needs_vectors
     def test_f30_a_failure_is_not_kept(self, storage: Storage, harness: Harness) -> None:
         embedder = AngleEmbedder()
         memory = with_models(storage, embedder=embedder).memory
@@ -301,6 +310,7 @@ class TestMemoryRepair:
         assert updated() == kept.updated_at
         assert embedder.texts[-1] == kept.content
 
+    @pytest.mark.needs_vectors
     def test_f23_whatever_a_model_raises_a_hybrid_recall_goes_by_words(
         self, storage: Storage
     ) -> None:

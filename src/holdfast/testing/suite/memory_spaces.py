@@ -56,6 +56,7 @@ def held_spaces(harness: Harness) -> set[Any]:
 
 
 class TestMemorySpaces:
+    @pytest.mark.needs_vectors
     def test_n4_progress_is_told_and_reads_flip_at_the_end(
         self, open_storage: Callable[..., Storage], harness: Harness
     ) -> None:
@@ -78,6 +79,7 @@ class TestMemorySpaces:
         assert held_spaces(harness) == {"new@1/3"}
         assert memory.spaces.kept() is None
 
+    @pytest.mark.needs_vectors
     def test_n4_memories_written_meanwhile_come_along(
         self, open_storage: Callable[..., Storage], harness: Harness
     ) -> None:
@@ -99,6 +101,7 @@ class TestMemorySpaces:
         assert held_spaces(harness) == {"new@1/3"}
         assert moved.repair.stats().due == 0
 
+    @pytest.mark.needs_vectors
     def test_n4_content_that_changed_keeps_no_vector_of_what_it_was(self, storage: Storage) -> None:
         memory = on(storage, OLD)
         [kept] = memory.remember_many(["at @0"])
@@ -123,6 +126,7 @@ class TestMemorySpaces:
         assert active.id == "old@1/2"
         assert memory.spaces.finish().id == "new@1/3"
 
+    @pytest.mark.needs_vectors
     def test_n4_a_model_that_fails_leaves_the_move_to_be_taken_up(
         self, open_storage: Callable[..., Storage]
     ) -> None:
@@ -142,6 +146,7 @@ class TestMemorySpaces:
         assert len(fresh.texts) == 2
         assert nearest(on(open_storage(), NEW), 3) == ("at @3", 1.0)
 
+    @pytest.mark.needs_vectors
     def test_n4_a_killed_move_is_taken_up_where_it_was(
         self, open_storage: Callable[..., Storage], harness: Harness, driver: Driver
     ) -> None:
@@ -169,6 +174,7 @@ class TestMemorySpaces:
             (f"at @{n * 10}", 1.0) for n in range(18)
         ]
 
+    @pytest.mark.needs_vectors
     def test_n4_two_workers_and_writers_at_once(
         self, open_storage: Callable[..., Storage], harness: Harness
     ) -> None:
@@ -194,6 +200,7 @@ class TestMemorySpaces:
         found = moved.recall("q @0", mode="vector", k=200)
         assert len(found) == 100
 
+    @pytest.mark.needs_vectors
     def test_n4_never_two_spaces_in_one_ranking(
         self, open_storage: Callable[..., Storage], clock: ManualClock
     ) -> None:
@@ -217,6 +224,7 @@ class TestMemorySpaces:
         with pytest.raises(DimensionMismatch):
             stale.remember("too late @0")
 
+    @pytest.mark.needs_vectors
     def test_n4_the_first_long_memory_may_come_during_a_move(self, storage: Storage) -> None:
         memory = on(storage, OLD)
         memory.remember("short @0")
@@ -225,6 +233,7 @@ class TestMemorySpaces:
         [best] = on(storage, NEW).recall("q @90", mode="vector", k=1)
         assert (best.memory.id, best.chunk is not None, round(best.score, 3)) == ("0", True, 1.0)
 
+    @pytest.mark.needs_vectors
     def test_n4_a_text_that_the_model_refuses_holds_up_no_other(
         self, storage: Storage, harness: Harness
     ) -> None:
@@ -246,6 +255,7 @@ class TestMemorySpaces:
         assert moved.repair.run() == 1
         assert nearest(moved, 30) == ("refused @30", 1.0)
 
+    @pytest.mark.needs_vectors
     def test_f29_the_old_space_can_be_kept_and_gone_back_to(
         self, open_storage: Callable[..., Storage], harness: Harness
     ) -> None:
@@ -274,6 +284,7 @@ class TestMemorySpaces:
             assert {row["other_space"] for row in rows} == {None}
         assert nearest(again, 50) == ("at @50", 1.0)
 
+    @pytest.mark.needs_vectors
     def test_f29_a_third_space_takes_the_place_of_the_kept_one(self, storage: Storage) -> None:
         memory = on(storage, OLD)
         memory.remember("kiwi @0")
@@ -285,6 +296,7 @@ class TestMemorySpaces:
         moved.spaces.reembed(third)
         assert nearest(on(storage, third), 0) == ("kiwi @0", 1.0)
 
+    @pytest.mark.needs_vectors
     def test_f29_what_is_archived_comes_back_into_the_space_of_the_day(
         self, storage: Storage
     ) -> None:
@@ -300,6 +312,7 @@ class TestMemorySpaces:
         assert again.repair.run() == 1
         assert nearest(again, 0) == ("kiwi @0", 1.0)
 
+    @pytest.mark.needs_vectors
     def test_f28_another_model_is_refused_with_both_named_and_what_to_do(
         self, storage: Storage
     ) -> None:

@@ -64,6 +64,7 @@ class Meanwhile(AngleEmbedder):
 
 
 class TestMessageSearch:
+    @pytest.mark.needs_vectors
     def test_c12_words_until_embedded_and_meaning_after(self, storage: Storage) -> None:
         storage = angled(storage)
         talk(storage, "tea at noon @0", "a walk outside @10", "an invoice @180")
@@ -78,6 +79,7 @@ class TestMessageSearch:
         talk(storage, "more tea @90")
         assert storage.conversations.search("tea @0").flags == ("not_embedded",)
 
+    @pytest.mark.needs_vectors
     def test_c12_one_leg_alone_answers_by_its_own_scores(self, storage: Storage) -> None:
         storage = angled(storage)
         talk(storage, "tea @0", "tea tea @60", "bread @90")
@@ -90,6 +92,7 @@ class TestMessageSearch:
         with pytest.raises(Invalid, match="mode"):
             storage.conversations.search("tea", mode="other")  # type: ignore[arg-type]
 
+    @pytest.mark.needs_vectors
     def test_f4_fusion_is_convex_unless_ranks_are_asked_for(self, storage: Storage) -> None:
         storage = angled(storage)
         talk(storage, "tea tea @90", "tea and a biscuit @0", "bread @45")
@@ -105,6 +108,7 @@ class TestMessageSearch:
         without = with_models(storage, ranker=None).conversations.search("tea @0")
         assert len(without) == 3
 
+    @pytest.mark.needs_vectors
     @pytest.mark.parametrize("narrowed", ["conversation_id", "sender_id", "role", "start", "end"])
     def test_f5_f6_filters_hold_before_the_limit_of_both_legs(
         self, storage: Storage, clock: ManualClock, narrowed: str
@@ -136,6 +140,7 @@ class TestMessageSearch:
         )
         assert texts(near) == ["bread @60", "some tea @70"]
 
+    @pytest.mark.needs_vectors
     @pytest.mark.parametrize("scope", [{"tenant": "t2"}, {"agent": "b"}, {"user": "v"}])
     def test_b11_meaning_stays_inside_the_bound_scope(
         self, storage: Storage, scope: dict[str, str]
@@ -184,6 +189,7 @@ class TestMessageSearch:
         served = storage.conversations.search("tea", role="assistant")
         assert texts(served) == ["tea is served"]
 
+    @pytest.mark.needs_vectors
     def test_n8_explain_tells_legs_scores_and_stages(self, storage: Storage) -> None:
         storage = angled(storage)
         talk(storage, "green tea @10", "tea @50", "bread @90")
@@ -200,6 +206,7 @@ class TestMessageSearch:
         bare = storage.conversations.search("green tea @0")
         assert (bare[0].parts, bare.stages) == ({}, {})
 
+    @pytest.mark.needs_vectors
     def test_f23_a_query_that_cannot_be_embedded_falls_back_to_words(
         self, storage: Storage
     ) -> None:
@@ -215,6 +222,7 @@ class TestMessageSearch:
 
 
 class TestMessageEmbeddings:
+    @pytest.mark.needs_vectors
     def test_f23_vectors_go_with_their_message(self, storage: Storage) -> None:
         storage = angled(storage)
         one, two = talk(storage, "tea @0", "bread @1"), talk(storage, "milk @2")
@@ -226,6 +234,7 @@ class TestMessageEmbeddings:
         storage.conversations.delete(two)
         assert vectors(storage) == 1
 
+    @pytest.mark.needs_vectors
     def test_f24_no_message_goes_to_two_workers(self, open_storage: Callable[..., Storage]) -> None:
         embedder = AngleEmbedder()
         handles = [with_models(open_storage(), embedder=embedder) for _ in range(4)]
@@ -242,6 +251,7 @@ class TestMessageEmbeddings:
         assert sum(counts) == 40
         assert sorted(embedder.texts) == sorted(said)
 
+    @pytest.mark.needs_vectors
     def test_f24_who_lost_the_lease_writes_nothing(
         self, storage: Storage, clock: ManualClock
     ) -> None:
@@ -258,6 +268,7 @@ class TestMessageEmbeddings:
         assert taken == [1]
         assert other.stats().embedded == 1
 
+    @pytest.mark.needs_vectors
     def test_f24_failures_wait_longer_each_time_then_park_until_rearmed(
         self, storage: Storage, clock: ManualClock
     ) -> None:
@@ -284,6 +295,7 @@ class TestMessageEmbeddings:
         stats = embeddings.stats()
         assert (stats.embedded, stats.missing, stats.waiting, stats.parked) == (1, 0, 0, 0)
 
+    @pytest.mark.needs_vectors
     def test_f24_a_refused_message_holds_up_no_other(self, storage: Storage) -> None:
         storage = with_models(storage, embedder=Meanwhile())
         talk(storage, "tea @0", "a bad one", "", "bread @90")
@@ -294,6 +306,7 @@ class TestMessageEmbeddings:
         found = storage.conversations.search("@0", mode="vector")
         assert texts(found) == ["tea @0", "bread @90"]
 
+    @pytest.mark.needs_vectors
     def test_f28_another_models_vectors_are_missing_and_made_anew(self, storage: Storage) -> None:
         talk(storage, "tea @0", "bread @90")
         angled(storage).conversations.embeddings.run()
