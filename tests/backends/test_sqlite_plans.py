@@ -3,11 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import apsw
+
 import holdfast
-from holdfast.backends.sqlite import SqliteDriver
-from holdfast.core.filter import among, is_null
+from holdfast.backends.sqlite import SqliteDriver, narrowing
+from holdfast.backends.sqlite.connection import fetched
+from holdfast.core.filter import EVERYTHING, among, eq, is_null
 from holdfast.core.query import Query
+from holdfast.core.search import Search, TextLeg
 from holdfast.stores.memory.records import MEMORIES
+from holdfast.testing.shapes import NOTES, SHAPES, note, put
 
 
 def engine(storage: holdfast.Storage) -> SqliteDriver:
@@ -56,3 +61,39 @@ def test_saboteur_the_same_look_up_in_other_words_reads_the_whole_tenant(tmp_pat
     with holdfast.open(str(tmp_path / "agent.db")) as storage:
         where = among("place", ["s#1", "s#2"]) & is_null("forgotten_at")
         assert "(tenant=?)" in plan(engine(storage), Query(collection=MEMORIES.name, filter=where))
+
+
+def test_a_search_reads_the_rows_of_its_hits_by_their_numbers(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    driver = SqliteDriver(str(tmp_path / "agent.db"), tail_rows=4)
+    driver.setup(SHAPES)
+    driver.apply("t", [put(NOTES, note(str(n), "word", day=n % 2)) for n in range(50)])
+    driver._merger.run(f"{NOTES.name}__terms", "t")
+    asked: list[str] = []
+
+    def spy(connection: apsw.Connection, text: str, values: Any = ()) -> list[tuple[Any, ...]]:
+        asked.append(text)
+        return fetched(connection, text, values)
+
+    monkeypatch.setattr(narrowing, "fetched", spy)
+    for where in (EVERYTHING, eq("day", 1)):
+        leg = TextLeg(terms=("word",))
+        assert driver.search("t", Search(collection=NOTES.name, filter=where, text=leg)).text
+    looked_up = [text for text in asked if "carray" in text]
+    assert len(looked_up) == 3, "which pass, and the records of two searches"
+    # Saboteur: words that leave the planner the choice.
+    looked_up.append(
+        f"SELECT * FROM {NOTES.name} AS t0"
+        " WHERE t0._row IN (SELECT value FROM json_each(?)) AND t0.tenant = ?"
+    )
+    with driver._reading() as connection:
+        steps = [
+            str(step[-1])
+            for text in looked_up
+            for step in connection.execute(f"EXPLAIN QUERY PLAN {text}", (None,) * text.count("?"))
+            if " t0 " in f"{step[-1]} "
+        ]
+    driver.close()
+    assert all("INTEGER PRIMARY KEY (rowid=?)" in step for step in steps[:-1]), steps
+    assert "(tenant=?)" in steps[-1]

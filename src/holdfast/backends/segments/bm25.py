@@ -16,6 +16,8 @@ import numpy
 from holdfast.core.ranking import idf
 from holdfast.core.search import TextLeg
 
+_LOOK_UPS: Final = 8
+"""Where the allowed rows are fewer than one in so many postings, each is looked up."""
 _SLACK: Final = 1e-9
 """How far sums in another order may differ, relative to what a score can reach."""
 
@@ -120,7 +122,7 @@ class Scorer:
         """The k best rows that are allowed, and all that tie with the last; and their scores."""
         if not self._terms or (self._leg.match == "all" and not self._complete):
             return _NONE.astype("i8"), numpy.empty(0)
-        docs = self._every(allowed) if self._leg.match == "all" else self._any(k, allowed)
+        docs = self._every(allowed) if self._leg.match == "all" else self._either(k, allowed)
         scores = self._scored(docs)
         if docs.size > k:
             kept = scores >= numpy.partition(scores, docs.size - k)[docs.size - k]
@@ -136,6 +138,15 @@ class Scorer:
         for term in rest:
             docs = docs[term.counts(docs) > 0]
         return docs
+
+    def _either(self, k: int, allowed: Any) -> Any:
+        """Rows of which the best k are among them, with any of the terms."""
+        if allowed is not None:
+            few = numpy.flatnonzero(allowed)
+            if few.size * _LOOK_UPS < sum(term.df for term, _ in self._terms):
+                has = [term.counts(few) > 0 for term, _ in self._terms]
+                return few[numpy.logical_or.reduce(has)]
+        return self._any(k, allowed)
 
     def _any(self, k: int, allowed: Any) -> Any:
         """Rows of which the best k are among them, from the heaviest term on."""

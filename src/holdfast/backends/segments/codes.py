@@ -46,6 +46,11 @@ def words(width: int) -> int:
     return padded(width) // _BITS
 
 
+def size(width: int) -> int:
+    """Bytes that stand for a vector: its signs and levels, its scale and its row's number."""
+    return padded(width) * 3 // 8 + 12
+
+
 def turned(matrix: Any) -> Any:
     """Vectors [rows, width] turned, float32 [rows, padded width]."""
     width = matrix.shape[1]
@@ -190,7 +195,7 @@ class Query:
 
         Infinite where there are too few dimensions to say.
         """
-        width = self._wide.size
+        width = int(self._wide.size)
         return math.inf if width < _MANY else _SURE * math.sqrt(2 * _LOST / width)
 
 

@@ -13,9 +13,10 @@ from typing import Any, Final
 import apsw
 import numpy
 
-from holdfast.backends.segments import postings
+from holdfast.backends.segments import codes, postings
 from holdfast.backends.segments.bm25 import Run, total_length
 from holdfast.backends.segments.cache import Cache
+from holdfast.backends.segments.originals import Originals, Read
 from holdfast.backends.segments.parts import part
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sqlite.connection import fetched
@@ -140,6 +141,21 @@ class Picture:
         return 2 * data + _ROW_BYTES * len(self.tail) + int(self.noted.nbytes)
 
 
+class _Kept:
+    """Vectors in memory, whose size the cache is told when there are more of them."""
+
+    def __init__(self, cache: Cache | None, key: Any, held: Originals) -> None:
+        self._cache, self._key, self._held = cache, key, held
+
+    def find(self, rows: Sequence[int], read: Read) -> dict[int, bytes]:
+        """The vectors of these rows: those held, and those of the others that ``read`` has."""
+        before = self._held.used_bytes
+        found = self._held.find(rows, read)
+        if self._cache is not None and self._held.used_bytes != before:
+            self._cache.put(self._key, self._held, self._held.used_bytes)
+        return found
+
+
 class Index:
     """Pictures and segments as one connection reads them, in one read transaction."""
 
@@ -178,6 +194,15 @@ class Index:
             return self._cache.load((segment, name), lambda: self._part(segment, name))
 
         return load
+
+    def originals(self, source: Source, picture: Picture) -> _Kept:
+        """Vectors as they were given, of rows of the segments that the picture lists."""
+        key = (source, picture.cover, picture.edition)
+        held = self._cache.get(key)
+        if held is None:
+            rows = sum(segment.rows for segment in picture.segments)
+            held = Originals(rows * codes.size(source.width))
+        return _Kept(self._cache if self._keep else None, key, held)
 
     def _part(self, segment: int, name: str) -> tuple[Any, int]:
         pieces = fetched(self._connection, _PARTS, (segment, name))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apsw
 import numpy
 
 from holdfast.backends.sql.planner import Planner
+from holdfast.backends.sql.rows import decoded_all
 from holdfast.backends.sqlite.connection import fetched
 from holdfast.backends.sqlite.covers import copied_fields
 from holdfast.backends.sqlite.schema import vector_table
 from holdfast.core.collection import Collection
-from holdfast.core.filter import EVERYTHING, And, Compare, Filter, In, IsNull
+from holdfast.core.filter import EVERYTHING, And, Compare, Filter, In, IsNull, Record
 from holdfast.core.search import VectorLeg
 
 
@@ -26,8 +28,15 @@ class Narrowing:
         tenant: str,
         collection: Collection,
         where: Filter,
+        fields: tuple[str, ...] | None = None,
     ) -> None:
         self._connection = connection
+        self._read = planner.columns(collection.name, fields)
+        # A few fields are read of every row that is asked whether it passes: it is at hand then.
+        self._reads_along = fields is not None
+        self._columns = self._read if self._reads_along else planner.columns(collection.name, ())
+        self._passed: dict[int, tuple[Any, ...] | None] = {}
+        """Rows that were asked, and what was read of those that pass."""
         self.all = where == EVERYTHING
         self.tenant = tenant
         self.collection = collection
@@ -71,53 +80,69 @@ class Narrowing:
 
     def passing(self, rows: Any) -> Any:
         """Those of ``rows`` that pass, in the order of their numbers."""
-        if self.all or not rows.size:
-            return numpy.sort(rows)
-        text = self._text(
-            "passing",
-            f"SELECT t0._row FROM carray(?) AS c CROSS JOIN {self._table} AS t0"
-            " ON t0._row = c.value WHERE ",
-        )
         wanted = numpy.sort(rows).astype("i8")
-        found = fetched(self._connection, text, [apsw.carray(wanted), *self._values])
-        return numpy.fromiter((row for (row,) in found), "i8", len(found))
+        if self.all or not rows.size:
+            return wanted
+        listed = wanted.tolist()
+        new = [row for row in listed if row not in self._passed] if self._passed else listed
+        if new:
+            text = self._text(
+                ("passing", self._columns.names),
+                f"SELECT {self._columns.listed}, t0._row FROM carray(?) AS c"
+                f" CROSS JOIN {self._table} AS t0 ON t0._row = c.value WHERE ",
+            )
+            values = [apsw.carray(numpy.array(new, "i8")), *self._values]
+            self._passed.update(dict.fromkeys(new))
+            self._passed.update((row[-1], row) for row in fetched(self._connection, text, values))
+        passed = self._passed
+        return numpy.array([row for row in listed if passed[row] is not None], "i8")
 
-    def vectors(
-        self, leg: VectorLeg, rows: Any = None, *, unasked: bool = False
-    ) -> tuple[Any, Any]:
-        """The rows that pass and have a vector to compare, and these as a matrix.
+    def records(self, rows: Iterable[int]) -> dict[int, Record]:
+        """What the search asked for of these rows, which were found to pass."""
+        held = self._passed if self._reads_along else {}
+        read = [row for one in rows if (row := held.get(one)) is not None]
+        missing = set(rows) - {row[-1] for row in read}
+        if missing:
+            text = (
+                f"SELECT {self._read.listed}, t0._row FROM carray(?) AS c CROSS JOIN"
+                # The plus keeps the planner from going through all the tenant's rows by an index.
+                f" {self._table} AS t0 ON t0._row = c.value WHERE +t0.tenant = ?"
+            )
+            wanted = apsw.carray(numpy.array(sorted(missing), "i8"))
+            read += fetched(self._connection, text, (wanted, self.tenant))
+        records = decoded_all(self.collection, self._read, read)
+        return {row[-1]: record for row, record in zip(read, records, strict=True)}
 
-        Of all rows, or of ``rows``; these ``unasked`` whether they pass.
-        """
-        if rows is not None and not rows.size:
-            return rows, numpy.empty((0, leg.vector.width), "f4")
-        text, values = self._vector_statement(leg, among=rows is not None, unasked=unasked)
-        if rows is not None:
-            values = [apsw.carray(numpy.sort(rows).astype("i8")), *values]
+    def vectors(self, leg: VectorLeg) -> tuple[Any, Any]:
+        """All rows that pass and have a vector to compare, and these as a matrix."""
+        table, space = vector_table(self.collection, leg.field), leg.vector.space
+        if self.all:
+            text = f"SELECT v._row, v.data FROM {table} AS v WHERE v.tenant = ? AND v.space = ?"
+            values: list[Any] = [self.tenant, space]
+        else:
+            source = f"{self._table} AS t0 JOIN {table} AS v ON v._row = t0._row"
+            head = f"SELECT v._row, v.data FROM {source} WHERE v.space = ? AND "
+            text = self._text(("vectors", leg.field), head)
+            values = [space, *self._values]
         size = len(leg.vector.data)
         found = [one for one in fetched(self._connection, text, values) if len(one[1]) == size]
-        data = b"".join(one[1] for one in found)
+        data = b"".join([one[1] for one in found])
         numbers = numpy.fromiter((one[0] for one in found), "i8", len(found))
         return numbers, numpy.frombuffer(data, "<f4").reshape(len(found), leg.vector.width)
 
-    def _vector_statement(
-        self, leg: VectorLeg, *, among: bool, unasked: bool
-    ) -> tuple[str, list[Any]]:
-        table, space = vector_table(self.collection, leg.field), leg.vector.space
-        if self.all or unasked:
-            joined = f"carray(?) AS c CROSS JOIN {table} AS v ON v._row = c.value"
-            source = joined if among else f"{table} AS v"
-            text = f"SELECT v._row, v.data FROM {source} WHERE v.tenant = ? AND v.space = ?"
-            return text, [self.tenant, space]
-        source = f"{self._table} AS t0 JOIN {table} AS v ON v._row = t0._row"
-        if among:
-            source = (
-                f"carray(?) AS c CROSS JOIN {self._table} AS t0 ON t0._row = c.value"
-                f" CROSS JOIN {table} AS v ON v._row = c.value"
-            )
-        kind = ("vectors", leg.field, among)
-        text = self._text(kind, f"SELECT v._row, v.data FROM {source} WHERE v.space = ? AND ")
-        return text, [space, *self._values]
+    def originals(self, leg: VectorLeg, rows: Sequence[int]) -> list[tuple[int, bytes]]:
+        """The vectors of ``rows``, whether they pass or not."""
+        if not rows:
+            return []
+        table = vector_table(self.collection, leg.field)
+        text = (
+            f"SELECT v._row, v.data FROM carray(?) AS c CROSS JOIN {table} AS v"
+            " ON v._row = c.value WHERE v.tenant = ? AND v.space = ?"
+        )
+        wanted = apsw.carray(numpy.array(rows, "i8"))
+        found = fetched(self._connection, text, [wanted, self.tenant, leg.vector.space])
+        size = len(leg.vector.data)
+        return [(row, data) for row, data in found if len(data) == size]
 
     def _text(self, kind: Any, head: str) -> str:
         """A statement that ends with the filter's condition."""

@@ -5,20 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import apsw
-import numpy
 
 from holdfast.backends.segments.cache import Cache
 from holdfast.backends.sql.planner import Planner
-from holdfast.backends.sql.rows import decoded_all
-from holdfast.backends.sqlite.connection import fetched
 from holdfast.backends.sqlite.index import Index, Source
 from holdfast.backends.sqlite.merger import Merger
 from holdfast.backends.sqlite.narrowing import Narrowing
 from holdfast.backends.sqlite.schema import terms_source, vector_source
 from holdfast.backends.sqlite.text_search import Scored, TextSearch
 from holdfast.backends.sqlite.vector_search import VectorSearch
-from holdfast.core.collection import Collection
-from holdfast.core.filter import Record
 from holdfast.core.search import Hit, Hits, Search
 
 Key = tuple[Any, ...]
@@ -46,10 +41,12 @@ class RowSearch:
     def run(self, search: Search) -> Hits:
         """Both legs, and the records that they found."""
         collection = self._planner.collections[search.collection]
-        within = Narrowing(self._connection, self._planner, self._tenant, collection, search.filter)
+        within = Narrowing(
+            self._connection, self._planner, self._tenant, collection, search.filter, search.fields
+        )
         text = self._text(search, within)
         vector, exact = self._vector(search, within)
-        read = self._records(collection, {row for row, _ in (*text, *vector)}, search.fields)
+        read = within.records({row for row, _ in (*text, *vector)})
         keys = {row: collection.key_of(record) for row, record in read.items()}
         text_hits = _hits(keys, text, search.k)
         vector_hits = _hits(keys, vector, search.k)
@@ -85,23 +82,6 @@ class RowSearch:
         scored = zip(found.rows.tolist(), found.scores.tolist(), strict=True)
         floor = search.minimum
         return [one for one in scored if floor is None or one[1] >= floor], found.exact
-
-    def _records(
-        self, collection: Collection, rows: set[int], fields: tuple[str, ...] | None
-    ) -> dict[int, Record]:
-        columns = self._planner.columns(collection.name, fields)
-        text = (
-            f"SELECT {columns.listed}, t0._row FROM carray(?) AS c CROSS JOIN"
-            # The plus keeps the planner from going through all the tenant's rows by an index.
-            f" {self._planner.dialect.table(collection)} AS t0 ON t0._row = c.value"
-            " WHERE +t0.tenant = ?"
-        )
-        if not rows:
-            return {}
-        wanted = apsw.carray(numpy.array(sorted(rows), "i8"))
-        found = fetched(self._connection, text, (wanted, self._tenant))
-        records = decoded_all(collection, columns, found)
-        return {row[-1]: record for row, record in zip(found, records, strict=True)}
 
 
 def _hits(keys: dict[int, Key], scored: Scored, k: int) -> tuple[Hit, ...]:

@@ -17,7 +17,7 @@ from holdfast.backends.sqlite.merging import Limits
 from holdfast.backends.sqlite.narrowing import Narrowing
 from holdfast.core.search import TextLeg
 
-_SPARE = 16
+_SPARE = 6
 """Hits looked at beyond k, because a filter lets nearly all pass as a rule."""
 _WIDEN = 4
 _SELECTIVE = 2_000

@@ -24,7 +24,10 @@ _COMPARED_PER_HIT: Final = 1.5
 _SIEVED_SIGNS: Final = 256_000
 """Rows with so many signs between them pass the sieve at least, since narrow ones say less ..."""
 _SIEVED_PER_COMPARED: Final = 10
-"""... and this many more for each that is to be compared."""
+"""... and this many more for each that is to be compared, of the first so many of these ..."""
+_FIRST: Final = 100
+_SIEVED_PER_FURTHER: Final = 4
+"""... and this many for each beyond them."""
 _ESTIMATED_PER_COMPARED: Final = 2
 """Rows whose codes are read first, for each that is to be compared."""
 _SPARE: Final = 4
@@ -51,6 +54,7 @@ class VectorSearch:
 
     def __init__(self, index: Index, source: Source, within: Narrowing) -> None:
         self._index = index
+        self._source = source
         self._within = within
         self.picture: Picture | None = index.picture(source)
         self._read = 0
@@ -86,7 +90,7 @@ class VectorSearch:
         None where one of these does not pass after all: hashes of values have clashed.
         """
         packed = sieve.closest(max(wanted, _FEW if sieve.count <= _FEW else 0), k)
-        rows, matrix = self._within.vectors(leg, packed, unasked=True)
+        rows, matrix = self._vectors(leg, packed, unasked=True)
         found = self._ranked(rows, matrix, query, k, exact=packed.size >= sieve.packed)
         return found if self._within.passing(found.rows).size == found.rows.size else None
 
@@ -98,7 +102,7 @@ class VectorSearch:
         while taken <= _LISTED or not seen.size:
             packed, loose = sieve.closest(taken, best), sieve.loose(k * taken // wanted)
             both = numpy.concatenate((packed, loose))
-            new = self._within.vectors(leg, numpy.setdiff1d(both, seen, assume_unique=True))
+            new = self._vectors(leg, numpy.setdiff1d(both, seen, assume_unique=True))
             rows, matrix = numpy.concatenate((rows, new[0])), numpy.concatenate((matrix, new[1]))
             from_tail = numpy.isin(rows, loose, assume_unique=True).sum()
             passed = rows.size - from_tail
@@ -121,12 +125,32 @@ class VectorSearch:
         sieve.keep(eligible)
         packed = sieve.closest(wanted, k)
         rows = numpy.concatenate((packed, numpy.intersect1d(sieve.loose_rows, eligible)))
-        rows, matrix = self._within.vectors(leg, rows)
+        rows, matrix = self._vectors(leg, rows)
         return self._ranked(rows, matrix, query, k, exact=packed.size >= sieve.packed)
 
     def _compared(self, leg: VectorLeg, query: Any, k: int, rows: Any) -> Found:
         """Every row, or every one of these, that passes."""
-        return self._ranked(*self._within.vectors(leg, rows), query, k, exact=True)
+        return self._ranked(*self._vectors(leg, rows), query, k, exact=True)
+
+    def _vectors(self, leg: VectorLeg, rows: Any, *, unasked: bool = False) -> tuple[Any, Any]:
+        """Those of ``rows`` that pass, with their vectors: from memory, or as the table has them.
+
+        None are asked whether they pass that are ``unasked``.
+        """
+        assert self.picture is not None
+        passing = (numpy.sort(rows) if unasked else self._within.passing(rows)).tolist()
+        tail = self.picture.tail
+        loose = {row: tail[row][1] for row in passing if row in tail} if tail else {}
+        packed = [row for row in passing if row not in loose] if loose else passing
+        found = self._index.originals(self._source, self.picture).find(
+            packed, lambda missing: self._within.originals(leg, missing)
+        )
+        found |= loose
+        kept = [row for row in passing if row in found]
+        data = b"".join([found[row] for row in kept])
+        return numpy.array(kept, "i8"), numpy.frombuffer(data, "<f4").reshape(
+            len(kept), self._source.width
+        )
 
     @staticmethod
     def _ranked(rows: Any, matrix: Any, query: Any, k: int, *, exact: bool) -> Found:
@@ -201,8 +225,10 @@ class _Sieve:
 
         With ``best``, fewer: none that their codes put too far behind so many of the best.
         """
-        least = _SIEVED_SIGNS // codes.padded(self._width)
-        places = codes.closest(self._distance, least + _SIEVED_PER_COMPARED * count)
+        further = max(count - _FIRST, 0)
+        most = _SIEVED_PER_COMPARED * (count - further) + _SIEVED_PER_FURTHER * further
+        most += _SIEVED_SIGNS // codes.padded(self._width)
+        places = codes.closest(self._distance, most)
         places = places[self._distance[places] != self._void]
         if places.size <= count:
             return self._numbers(places)
