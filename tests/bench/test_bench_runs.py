@@ -48,6 +48,20 @@ def test_a_quick_search_gives_what_exact_arithmetic_gives(
         assert ours["medians"][result["figure"]] > 0
 
 
+def test_a_quick_search_on_postgresql_gives_what_exact_arithmetic_gives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only = ("--only", "postgres-search-10k", "--only", "postgres-tenants-1k")
+    assert main(["--quick", "--json", *only, "--folder", str(tmp_path)]) == 0
+    found, tenants = json.loads(capsys.readouterr().out)
+    rows = {row["name"]: row["medians"] for row in found["rows"]}
+    for way in ("text", "vector"):
+        assert rows[f"holdfast {way}, 200 documents"]["agreement"] == 1.0
+    assert rows["holdfast text, 200 documents"]["MB"] > 0
+    assert all(medians["ms"] > 0 for medians in rows.values())
+    assert len(tenants["rows"]) == 3
+
+
 def test_an_unknown_sheet_is_refused_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,8 @@ from holdfast.core.errors import HoldfastError
 FAILURE_LIMIT = 5
 """After so many failures a driver no longer tries: it may not, or it is on a replica."""
 _VOID_SHARE = 8
+_WAITED = ("55P03", "40P01", "40001")
+"""Another transaction was in the way: the lock's timeout, a deadlock, a serialization failure."""
 
 
 class Packer:
@@ -87,7 +89,7 @@ class Packer:
                 self._failures = 0
             except (HoldfastError, *ENGINE_ERRORS) as error:
                 # Searches are right without it, and the next one asks again.
-                self._failures += 1
+                self._failures += getattr(error, "sqlstate", "") not in _WAITED
                 self.last_error = getattr(error, "code", type(error).__name__)
             with self._state:
                 self._wanted.pop((name, tenant), None)
