@@ -33,6 +33,10 @@ PG_KILLS ?= 200
 PG_CUTS ?= 1000
 PG_TENANTS ?= 1000000
 PG_POOLED ?= 100000
+PG_MATRIX ?= 4
+PG_PATRONI ?= 5
+# Small disks are mounted for it, which root alone may do.
+PG_FULL ?= $(if $(filter 0,$(shell id -u)),10,0)
 MERGE_KILLS ?= 1000
 AGREEMENT_SECONDS ?= 3600
 
@@ -86,6 +90,7 @@ soak: dev
 	$(PY) -m soak.run --kills $(KILLS) --opens $(OPENS) --strings $(STRINGS) \
 	    --power-cuts $(POWER_CUTS) --faults $(FAULTS) --pauses $(PAUSES) --log-mib $(LOG_MIB) \
 	    --pg-kills $(PG_KILLS) --pg-cuts $(PG_CUTS) --pg-tenants $(PG_TENANTS) --pg-pooled $(PG_POOLED) \
+	    --pg-matrix $(PG_MATRIX) --pg-patroni $(PG_PATRONI) --pg-full $(PG_FULL) \
 	    --merge-kills $(MERGE_KILLS) --agreement-seconds $(AGREEMENT_SECONDS) $(ARGS)
 
 # One package set per file; dev is compiled against runtime, so both agree on every version.
@@ -98,6 +103,7 @@ lock: dev
 	$(COMPILE) pyproject.toml requirements/build.in requirements/dev.in \
 	    --extra documents --extra http --extra local --extra postgres --extra static --extra testing -c requirements/runtime.txt -o requirements/dev.txt
 	$(COMPILE) --no-deps requirements/servers.in -o requirements/servers.txt
+	$(COMPILE) requirements/patroni.in -o requirements/patroni.txt
 
 clean:
 	rm -rf build dist .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -28,6 +28,9 @@ ORDER: Final = (
     "pg-cuts",
     "pg-tenants",
     "pg-pooled",
+    "pg-matrix",
+    "pg-patroni",
+    "pg-full",
     "merges",
     "agreement",
 )

@@ -28,7 +28,10 @@ from soak import (
     opens,
     pauses,
     pg_cuts,
+    pg_full,
     pg_kills,
+    pg_matrix,
+    pg_patroni,
     pg_pooled,
     pg_tenants,
     power,
@@ -54,6 +57,9 @@ def main(arguments: list[str]) -> int:
         ("pg-cuts", options.pg_cuts, pg_cuts.run),
         ("pg-tenants", options.pg_tenants, pg_tenants.run),
         ("pg-pooled", options.pg_pooled, pg_pooled.run),
+        ("pg-matrix", options.pg_matrix, partial(pg_matrix.run, only=options.matrix_cases)),
+        ("pg-patroni", options.pg_patroni, pg_patroni.run),
+        ("pg-full", options.pg_full, pg_full.run),
         ("merges", options.merge_kills, merges.run),
         ("agreement", options.agreement_seconds, agreement.run),
     )
@@ -83,12 +89,18 @@ def _parser() -> argparse.ArgumentParser:
         ("--pg-cuts", "links to PostgreSQL cut, also between COMMIT and its answer"),
         ("--pg-tenants", "attempts on other tenants' records in PostgreSQL"),
         ("--pg-pooled", "queries of many tenants through PgBouncer"),
+        ("--pg-matrix", "builds of PostgreSQL, from the oldest on, under the whole suite"),
+        ("--pg-patroni", "kill -9 of the leader of three nodes under Patroni"),
+        ("--pg-full", "times that a disk of PostgreSQL's fills up; needs root, to mount it"),
         ("--merge-kills", "kill -9 while the search index is merged"),
         ("--agreement-seconds", "seconds of recall beside a writer, against full scans"),
     )
     for name, meaning in counts:
         parser.add_argument(name, type=int, default=0, metavar="N", help=meaning)
     parser.add_argument("--cuts-per-run", type=int, default=power.CUTS_PER_RUN, metavar="N")
+    parser.add_argument(
+        "--matrix-cases", default="", metavar="EXPR", help="only these of the suite, as pytest -k"
+    )
     parser.add_argument("--seed", type=int, default=1, help="the same seed draws the same trials")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of results")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")

@@ -113,6 +113,18 @@ def read(storage: Storage, findings: list[str]) -> Held:
     return held
 
 
+def keys_of(storage: Storage) -> list[str]:
+    """The keys of all entries."""
+    keys: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = storage.kv.list(limit=200, cursor=cursor)
+        keys.extend(entry.key for entry in page)
+        cursor = page.next_cursor
+        if cursor is None:
+            return keys
+
+
 def _read_messages(storage: Storage, held: Held, findings: list[str]) -> None:
     thread = storage.conversations.get_by_key(THREAD_KEY)
     if thread is None:

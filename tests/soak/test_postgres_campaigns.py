@@ -2,7 +2,8 @@
 
 import pytest
 
-from soak import pg_cuts, pg_kills, pg_pooled, pg_tenants
+from holdfast.testing.servers import MissingServer
+from soak import pg_cuts, pg_full, pg_kills, pg_patroni, pg_pooled, pg_tenants
 from tests.soak.test_campaigns import check
 
 pytestmark = pytest.mark.slow
@@ -33,3 +34,20 @@ def test_tenants_behind_a_pooler_get_their_own_rows_and_all_of_them() -> None:
     result = pg_pooled.run(200)
     check(result)
     assert result.counts == {"foreign": 0, "empty": 0}
+
+
+def test_f33_a_full_disk_refuses_and_recovers_when_there_is_room() -> None:
+    try:
+        result = pg_full.run(2)
+    except MissingServer as missing:
+        pytest.skip(str(missing))
+    check(result)
+    assert result.counts["told_as_storage_full"] > 0
+
+
+def test_what_was_lost_or_doubled_under_patroni_is_a_finding() -> None:
+    findings: list[str] = []
+    counts: dict[str, int] = {}
+    pg_patroni.compare(["a", "b", "c"], ["c", "a", "a", "d"], findings.append, counts)
+    assert findings == ["lost: b", "doubled: a"]
+    assert counts == {"acknowledged": 3, "lost": 1, "doubled": 1}
