@@ -2,7 +2,7 @@
 
 import pytest
 
-from holdfast.testing.servers import running
+from holdfast.testing.servers import MissingServer, find, running
 from soak import pg_matrix
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -12,6 +12,10 @@ PART = "TestWithoutVectors or TestKeyValue or TestDriverTextSearch"
 
 @pytest.mark.parametrize(("build", "release"), [("oldest", "15."), ("old vectors", "16.")])
 def test_an_older_release_passes_and_says_what_it_lacks(build: str, release: str) -> None:
+    try:
+        find(build)
+    except MissingServer as missing:  # PostgreSQL 15 is in one release of Debian alone
+        pytest.skip(str(missing))
     findings: list[str] = []
     with running(build, settings=pg_matrix.QUIET) as server:
         assert server.psql("SHOW server_version").startswith(release)
