@@ -422,8 +422,9 @@ def recall_at_ten(driver: SqliteDriver, rows: Any) -> float:
     for n in range(0, len(rows), 40):
         leg = VectorLeg(field="embedding", vector=Vector("s", rows[n].tobytes()))
         where = ~eq("title", "0")  # which nothing in a segment says
-        for _ in range(2):  # the second time from what is held in memory
-            hits = driver.search("t", Search(collection=NOTES.name, filter=where, vector=leg))
+        search = Search(collection=NOTES.name, filter=where, vector=leg)
+        hits = driver.search("t", search)
+        assert driver.search("t", search) == hits, "from what is held in memory"
         best = eligible[numpy.argsort(-(unit[eligible] @ unit[n]), kind="stable")[:10]]
         found += len({hit.key[0] for hit in hits.vector} & {f"{i:05}" for i in best})
     return found / (10 * len(range(0, len(rows), 40)))

@@ -204,7 +204,7 @@ class _Sieve:
         return distance
 
     def _count(self) -> None:
-        self.packed = int((self._distance != self._void).sum())
+        self.packed = int(numpy.count_nonzero(self._distance != self._void))
         """Rows that segments hold and that count."""
         self.count = self.packed + self.loose_rows.size
 
