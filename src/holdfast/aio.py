@@ -2129,7 +2129,7 @@ class KnowledgeVectors:
         Limit 1 to 1000. Nothing goes to two workers before its lease ends. What fails is due
         again after a wait that doubles with each attempt; after the last it is parked. What
         fails together is embedded one by one, so that a text that the model refuses holds up no
-        other.
+        other. Unsupported where the engine has no vectors.
         """
         return await self._calls.run(self._below.repair, limit=limit)
 
@@ -2159,7 +2159,7 @@ class KnowledgeVectors:
         on in the old space; one write flips all. Where it is in that space already, nothing is
         done. What the model refuses is queued for repair. Raises what else the embedder raises:
         what is built stays built. NotFound before the first vector; Conflict while a move to yet
-        another space is under way.
+        another space is under way; Unsupported where the engine has no vectors.
         """
         return await self._calls.run(
             self._below.reembed, embedder, batch=batch, on_progress=on_progress
