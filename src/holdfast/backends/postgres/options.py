@@ -54,7 +54,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     search_cache_bytes: int = CACHE_LIMIT_BYTES
     tail_rows: int = 2_000
     graph_rows: int = 5_000
-    ef_search: int = 100
+    ef_search: int = 200
     replica: str = ""
     read_your_writes: Literal["own", "always", "never"] = "own"
 
