@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final
 
-_WITH_CODES_BYTES: Final = 24 * 1024 * 1024
+_WITH_CODES_BYTES: Final = 20 * 1024 * 1024
 """What is kept of one source, together with its codes, ..."""
 _LEAST_BYTES: Final = 4 * 1024 * 1024
 """... unless these leave less than this."""
