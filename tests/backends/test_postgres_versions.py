@@ -7,7 +7,7 @@ from soak import pg_matrix
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-PART = "TestWithoutVectors or TestKeyValue or TestDriverTextSearch"
+PART = "TestWithoutVectors or TestKeyValue or TestMemoryHygiene"
 
 
 @pytest.mark.parametrize(("build", "release"), [("oldest", "15."), ("old vectors", "16.")])
