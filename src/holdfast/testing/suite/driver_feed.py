@@ -68,7 +68,9 @@ class TestDriverFeed:
         with pytest.raises(Conflict):
             driver.apply("u", [put(JOBS, job("b")), Put(JOBS.name, job("a"), ABSENT)])
         entries = driver.feed("f", after=stands, limit=100)
-        assert _told(entries) == [
+        told = _told(entries)
+        told[3:5] = sorted(told[3:5])  # one PatchWhere changed both, in an order of the engine's
+        assert told == [
             ("t", JOBS.name, ("a",), 1, True),
             ("u", JOBS.name, ("a",), 1, True),
             ("t", JOBS.name, ("a",), 2, True),
