@@ -71,16 +71,14 @@ def open(
     check_bool("setup", setup)
     named = embedder if not isinstance(embedder, str) else None
     reader = None if reranker == "late" else reranker
-    for name, part, verb in (
+    _check_verbs(
         ("embedder", named, "embed"),
         ("reranker", reader, "score" if isinstance(reader, LateReader) else "rerank"),
         ("ranker", ranker, "rank"),
         ("clock", clock, "now"),
         ("ids", ids, "new"),
         ("observe", observe, "operation"),
-    ):
-        if part is not None and not callable(getattr(part, verb, None)):
-            raise Invalid(name, expected=f"an object with {verb}()", got=part)
+    )
     scope = Scope(tenant=tenant, agent=agent, user=user, namespace=namespace)
     clock = clock or SystemClock()
     model = _embedder(embedder)
@@ -106,6 +104,13 @@ def open(
         driver.close()
         raise
     return Storage(driver, scope, runtime)
+
+
+def _check_verbs(*parts: tuple[str, object, str]) -> None:
+    """Refuse a part that lacks the verb it is asked for; None is no part."""
+    for name, part, verb in parts:
+        if part is not None and not callable(getattr(part, verb, None)):
+            raise Invalid(name, expected=f"an object with {verb}()", got=part)
 
 
 def open_driver(

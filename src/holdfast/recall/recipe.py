@@ -23,6 +23,7 @@ from typing import Any, Literal
 import msgspec
 
 from holdfast.core.errors import Invalid
+from holdfast.core.fusion import stretched
 from holdfast.core.ranker import Candidate, Period, PreparedQuery, Ranked
 from holdfast.core.text import analyze
 
@@ -228,14 +229,14 @@ def _stages(
         text = _reciprocal_ranks([(c.text_score, c.key) for c in candidates], recipe.rrf_k)
         vector = _reciprocal_ranks([(c.vector_score, c.key) for c in candidates], recipe.rrf_k)
     else:
-        text = _stretched([c.text_score for c in candidates], recipe.text_weight)
-        vector = _stretched([c.vector_score for c in candidates], recipe.vector_weight)
+        text = _share([c.text_score for c in candidates], recipe.text_weight)
+        vector = _share([c.vector_score for c in candidates], recipe.vector_weight)
     late = [c.late_score for c in candidates]
     stages = {"text": text, "vector": vector}
     if recipe.late_weight and any(score is not None for score in late):
         left = 1.0 - recipe.late_weight
         stages = {name: [left * share for share in shares] for name, shares in stages.items()}
-        stages["late"] = _stretched(late, recipe.late_weight)
+        stages["late"] = _share(late, recipe.late_weight)
     blend = [sum(column) for column in zip(*stages.values(), strict=True)]
     totals = blend
 
@@ -265,16 +266,9 @@ def _stages(
     return stages, totals
 
 
-def _stretched(scores: Sequence[float | None], weight: float) -> list[float]:
+def _share(scores: Sequence[float | None], weight: float) -> list[float]:
     """Return one leg's share of the blend, its worst hit 0, its best ``weight``; 0 for no hit."""
-    found = [score for score in scores if score is not None]
-    if not found:
-        return [0.0] * len(scores)
-    low, high = min(found), max(found)
-    if high == low:
-        return [0.0 if score is None else weight for score in scores]
-    scale = high - low
-    return [0.0 if score is None else weight * ((score - low) / scale) for score in scores]
+    return [weight * score for score in stretched(scores)]
 
 
 def _reciprocal_ranks(scored: Sequence[tuple[float | None, Any]], constant: float) -> list[float]:
