@@ -7,8 +7,9 @@ the caller are seen by the call.
 
 There are two lanes. `run` hands a call to a pool of threads. `write` queues it to one writer
 thread, which takes all that wait, runs them one after the other inside one `Driver.group` and
-answers after the group has ended, waking each event loop once for all of its answers. A call
-that waits alone is taken at once.
+answers after the group has ended, waking each event loop once for all of its answers. A loop wakes
+the writer once for all that its tasks asked for in one turn: woken by the first of them, the writer
+would commit that one alone while the others queue behind it.
 
 Nothing here imports a store, and nothing but `holdfast.aio` imports this: `import holdfast`
 stays free of asyncio.
@@ -66,11 +67,12 @@ _Answer = tuple["Future[Any]", Any, BaseException | None]
 class _Mailbox:
     """Answers on their way to one event loop."""
 
-    __slots__ = ("_answers", "_called", "loop", "relief_due")
+    __slots__ = ("_answers", "_called", "loop", "relief_due", "writes_due")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self.loop = loop
         self.relief_due = False
+        self.writes_due = False
         self._answers: deque[_Answer] = deque()
         self._called = False
 
@@ -99,6 +101,8 @@ class _Mailbox:
 
 _Job = tuple["Future[Any]", _Mailbox, Context, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 _Jobs = SimpleQueue[_Job | None]
+_Wakes = SimpleQueue[bool]
+"""True: look for jobs; False: end after those that wait."""
 _Group = Callable[[], AbstractContextManager[None]]
 
 
@@ -119,7 +123,8 @@ class Calls:
         size = WORKERS if workers is None else check_count("workers", workers, 1, WORKERS_LIMIT)
         self._group = group
         self._jobs: _Jobs = SimpleQueue()
-        self._writes: _Jobs = SimpleQueue()
+        self._writes: deque[_Job] = deque()
+        self._wakes: _Wakes = SimpleQueue()
         self._size = size
         self._ready = min(size, READY)
         self._idle: deque[None] = deque(maxlen=size)
@@ -131,7 +136,7 @@ class Calls:
         self._lock = Lock()
         self._stopped = False
         self._finalizer = weakref.finalize(
-            self, _dismiss, self._jobs, self._pool, self._writes, self._writer
+            self, _dismiss, self._jobs, self._pool, self._wakes, self._writer
         )
         self._finalizer.atexit = False
         _OPEN.add(self)
@@ -159,9 +164,18 @@ class Calls:
                 _run_alone(job)
             else:
                 if not self._writer:
-                    self._writer.append(_start(_write_jobs, self._writes, self._group))
-                self._writes.put(job)
+                    wakes, group = self._wakes, self._group
+                    self._writer.append(_start(_write_jobs, self._writes, wakes, group))
+                self._writes.append(job)
+                if not job[1].writes_due:
+                    job[1].writes_due = True
+                    job[1].loop.call_soon(self._wake_writer, job[1])
         return job[0]
+
+    def _wake_writer(self, box: _Mailbox) -> None:
+        """At the end of a loop's turn, for all that its tasks asked to write in it."""
+        box.writes_due = False
+        self._wakes.put(True)
 
     async def iterate(
         self, call: Callable[P, Iterator[T]], *args: P.args, **kwargs: P.kwargs
@@ -191,7 +205,7 @@ class Calls:
         with self._lock:
             self._stopped = True
             if self._finalizer.detach():
-                _dismiss(self._jobs, self._pool, self._writes, self._writer)
+                _dismiss(self._jobs, self._pool, self._wakes, self._writer)
         for thread in (*self._pool, *self._relief, *self._writer):
             if thread is not current_thread():
                 thread.join(timeout)
@@ -321,17 +335,16 @@ def _outcome(
         return None, error
 
 
-def _write_jobs(jobs: _Jobs, group: _Group) -> None:
-    ended = False
-    while not ended:
-        batch = [jobs.get()]
-        while len(batch) < GROUP_LIMIT and not jobs.empty():
-            batch.append(jobs.get())
-        ended = batch[-1] is None  # Nothing is queued behind it.
-        asked = [job for job in batch if job is not None and not job[0].cancelled()]
-        if asked:
-            _write_together(asked, group)
-        del batch, asked  # What was answered must not live on while this waits.
+def _write_jobs(jobs: deque[_Job], wakes: _Wakes, group: _Group) -> None:
+    going_on = True
+    while going_on:
+        going_on = wakes.get()
+        while jobs:
+            batch = [jobs.popleft() for _ in range(min(len(jobs), GROUP_LIMIT))]
+            asked = [job for job in batch if not job[0].cancelled()]
+            if asked:
+                _write_together(asked, group)
+            del batch, asked  # What was answered must not live on while this waits.
 
 
 def _write_together(batch: list[_Job], group: _Group) -> None:
@@ -389,12 +402,12 @@ def _settable(error: BaseException) -> BaseException:
 # --- the end
 
 
-def _dismiss(jobs: _Jobs, pool: list[Thread], writes: _Jobs, writer: list[Thread]) -> None:
-    """One None for each thread: it ends after all that was queued before."""
+def _dismiss(jobs: _Jobs, pool: list[Thread], wakes: _Wakes, writer: list[Thread]) -> None:
+    """One word for each thread: it ends after all that was queued before."""
     for _ in pool:
         jobs.put(None)
     for _ in writer:
-        writes.put(None)
+        wakes.put(False)
 
 
 _OPEN: weakref.WeakSet[Calls] = weakref.WeakSet()
