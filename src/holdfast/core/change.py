@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -63,6 +63,10 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
     append: dict[str, list[str]] = {}
     merge: dict[str, dict[str, Any]] = {}
     scale: dict[str, Scale] = {}
+
+
+EDIT_OPERATIONS: Final[tuple[str, ...]] = Edit.__struct_fields__
+"""What an edit can do to fields, in the order of `msgspec.structs.astuple`."""
 
 
 class Put(msgspec.Struct, frozen=True, tag_field="change", tag="put"):

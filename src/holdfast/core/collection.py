@@ -148,6 +148,16 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
         return checks
 
     @cached_property
+    def _defaults(self) -> Record:
+        """The declared defaults that cannot change and are canonical: they need no check again."""
+        return {
+            f.name: f.default
+            for f in self.fields
+            if type(f.default) in (str, int, float, bool)
+            and self._checks[f.name][0](f.name, f.default) is f.default
+        }
+
+    @cached_property
     def _text_key(self) -> bool:
         return all(self.by_name[name].kind == "text" for name in self.key)
 
@@ -216,16 +226,16 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
         if not record.keys() <= self._names:
             for name in record.keys() - self._names:
                 self.field(name)
-        checked, checks = self._blank.copy(), self._checks
-        for name, value in record.items():
-            if value is None or name == REVISION:
+        checked, checks, default_of = {**self._blank, **record}, self._checks, self._defaults.get
+        checked.pop(REVISION, None)
+        for name, value in checked.items():
+            # Most fields of most records are null or at their declared default.
+            if value is None or value is default_of(name):
                 continue
             check, limit = checks[name]
             # Short ASCII text, as most of it is, is seen to be sound without a call.
             sound = type(value) is str and len(value) <= limit
-            if sound and value.isascii() and "\x00" not in value:
-                checked[name] = value
-            else:
+            if not (sound and value.isascii() and "\x00" not in value):
                 checked[name] = check(name, value)
         for name in self._required:
             if checked[name] is None:
@@ -249,6 +259,12 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
         if name not in self._value_checks:
             self.field(name)  # which refuses it
         return self._value_checks[name][1]
+
+    def is_nullable(self, name: str) -> bool:
+        """Whether the field may be null."""
+        if name not in self._value_checks:
+            self.field(name)  # which refuses it
+        return self._value_checks[name][0]
 
     def key_of(self, record: Mapping[str, Any]) -> tuple[Any, ...]:
         """The record's key values."""

@@ -220,6 +220,8 @@ _FORMS: Final = _Forms()
 def _term(word: str) -> str:
     base, apostrophe, clitic = word.partition("'")
     base = base[:_MAX_WORD]
+    if base.isdecimal() and len(base) > 1:
+        return base
     if apostrophe and clitic == "t" and base.endswith("n"):
         return ""  # don't, isn't, won't: a negated stop word each
     # A vowel sign counts: many words of Indic scripts are one letter with its sign.

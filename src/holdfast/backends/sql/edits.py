@@ -5,43 +5,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from msgspec.structs import astuple
+
 from holdfast.backends.sql.dialect import Codec, Dialect, quoted
-from holdfast.core.change import Edit
+from holdfast.core.change import EDIT_OPERATIONS, Edit, Scale
 
 EditShape = tuple[tuple[Any, ...], ...]
 """Operation and field of each part of an edit, without the values."""
 
-_REPEATS: Final = (
-    ("set", False),
-    ("default", False),
-    ("increment", False),
-    ("maximum", True),
-    ("minimum", True),
-    ("append", False),
-    ("merge", False),
-)
-"""Each operation of one value a field, and whether its text names the value twice."""
+_REPEATED: Final = frozenset(("maximum", "minimum"))
+"""Operations whose text names the value twice."""
 
 
 def edit_shape(encoders: Mapping[str, Codec | None], edit: Edit, values: list[Any]) -> EditShape:
     """The edit without its values, which are appended in the order of the text's marks."""
     shape: list[tuple[Any, ...]] = []
-    for operation, repeats in _REPEATS:
-        given = getattr(edit, operation)
+    for operation, given in zip(EDIT_OPERATIONS, astuple(edit), strict=True):
         if not given:
+            continue
+        if operation == "scale":
+            _bind_scales(given, shape, values)
             continue
         for name, value in given.items():
             encode = encoders.get(name)
             shape.append((operation, name))
             bound = value if encode is None or value is None else encode(value)
             values.append(bound)
-            if repeats:
+            if operation in _REPEATED:
                 values.append(bound)
-    for name, scale in edit.scale.items():
+    return tuple(shape)
+
+
+def _bind_scales(
+    scales: Mapping[str, Scale], shape: list[tuple[Any, ...]], values: list[Any]
+) -> None:
+    for name, scale in scales.items():
         bounds = [bound for bound in (scale.floor, scale.ceiling) if bound is not None]
         shape.append(("scale", name, scale.floor is not None, scale.ceiling is not None))
         values.extend((scale.factor, scale.offset, *bounds))
-    return tuple(shape)
 
 
 def edit_text(dialect: Dialect, shape: EditShape) -> str:

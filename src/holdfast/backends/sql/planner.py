@@ -10,13 +10,14 @@ from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from holdfast.backends.sql.dialect import Codec, Dialect, quoted
 from holdfast.backends.sql.edits import edit_shape, edit_text
 from holdfast.backends.sql.filters import FilterPlanner, Shape
 from holdfast.core.change import Claim, DeleteWhere, Edit
 from holdfast.core.collection import REVISION, Collection, Reference
+from holdfast.core.collection import Sequence as Sequenced
 from holdfast.core.filter import Filter, Record
 from holdfast.core.query import (
     Aggregate,
@@ -46,11 +47,15 @@ class Columns(msgspec.Struct, frozen=True, eq=False):
     decoders: tuple[tuple[int, str, Codec], ...]
     """Which of a row's columns are not read as they are."""
     key_encoders: tuple[Codec | None, ...]
+    plain_key: bool
+    """Whether keys are bound as they are."""
     encoder_of: Mapping[str, Codec | None]
     listed: str
     """The columns of table t0, comma-separated."""
     watched: frozenset[str]
     """Fields with which more is due than writing them: text, vectors, references."""
+    numbered: tuple[tuple[Sequenced, int], ...]
+    """The sequences, and where the field of each is in what `encode` gives."""
 
     def encode(self, record: Record) -> list[Any]:
         """The field values to bind, in order, without revision."""
@@ -60,12 +65,10 @@ class Columns(msgspec.Struct, frozen=True, eq=False):
                 values[at] = encode(values[at])
         return values
 
-    def place(self, name: str) -> int:
-        """Where a field's value is in what `encode` gives."""
-        return self.names.index(name) - 1
-
     def encode_key(self, key: tuple[Any, ...]) -> list[Any]:
         """The key values to bind, in order."""
+        if self.plain_key:
+            return list(key)
         return [
             value if encode is None else encode(value)
             for encode, value in zip(self.key_encoders, key, strict=True)
@@ -111,12 +114,18 @@ class Planner:
             for reference in holder.references:
                 self._dependents.setdefault(reference.collection, []).append((holder, reference))
         encoders = [dialect.encoder(f.kind) for f in collection.fields]
+        key_encoders = tuple(dialect.encoder(collection.by_name[n].kind) for n in collection.key)
         self._columns[collection.name] = Columns(
             **self._read(collection, tuple(collection.by_name)),
             fields_of=_picker([f.name for f in collection.fields]),
             encoders=tuple((at, encode) for at, encode in enumerate(encoders) if encode),
             encoder_of={f.name: dialect.encoder(f.kind) for f in collection.fields},
-            key_encoders=tuple(dialect.encoder(collection.by_name[n].kind) for n in collection.key),
+            numbered=tuple(
+                (sequence, [*collection.by_name].index(sequence.field))
+                for sequence in collection.sequences
+            ),
+            key_encoders=key_encoders,
+            plain_key=not any(key_encoders),
             watched=frozenset(
                 (
                     *collection.full_text,
@@ -387,8 +396,7 @@ class Planner:
         watched = self._columns[collection].watched
         if not watched:
             return True
-        for name in edit.__struct_fields__:
-            edited = getattr(edit, name)
+        for edited in astuple(edit):  # noqa: SIM110 - a generator costs more than its loop
             if edited and not watched.isdisjoint(edited):
                 return False
         return True

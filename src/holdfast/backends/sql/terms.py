@@ -38,7 +38,7 @@ def hashed(term: str) -> int:
 
 def pack(collection: Collection, record: Record) -> Packed | None:
     """The record's full text, analysed and packed; None where it has no term."""
-    text = "\n".join(record[name] for name in collection.full_text if record[name])
+    text = "\n".join([record[name] for name in collection.full_text if record[name]])
     found = term_frequencies(text) if text else {}
     if not found:
         return None

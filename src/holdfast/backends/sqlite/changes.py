@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from functools import cached_property
 from typing import Any, Final
 
 import apsw
@@ -28,6 +28,7 @@ from holdfast.core.change import (
     PatchWhere,
     Put,
 )
+from holdfast.core.clock import Clock
 from holdfast.core.collection import REVISION, Collection, Reference
 from holdfast.core.edit import check_condition, edited
 from holdfast.core.errors import Conflict, Invalid, NotFound
@@ -36,6 +37,8 @@ from holdfast.core.query import Query
 from holdfast.core.values import to_micros
 
 Key = tuple[Any, ...]
+Counter = tuple[str, str, str, str]
+"""Tenant, collection, field, and the values within which the field is numbered."""
 
 _encode_body = msgspec.msgpack.Encoder().encode
 
@@ -103,7 +106,7 @@ class Transaction:
         connection: apsw.Connection,
         planner: Planner,
         tenant: str,
-        now: datetime,
+        clock: Clock,
         *,
         op_id: str | None,
         journaled: bool,
@@ -112,26 +115,41 @@ class Transaction:
         self._connection = connection
         self._planner = planner
         self._tenant = tenant
-        self._now = now
+        self._clock = clock
         self._op_id = op_id
-        self._rows = Rows(connection, planner, tenant)
-        self._notes = Notes(connection, tenant, uncovered)
+        self._uncovered = uncovered
         # Records that this transaction has found; it alone writes, and its deletes forget them.
         self._present: set[tuple[str, Key]] = set()
         # The last number of each sequence that this transaction has drawn, and the first: the ones
-        # between are counted here and written once, by `finish`.
-        self._counted: dict[tuple[str, str, Key], int] = {}
-        self._first: dict[tuple[str, str, Key], int] = {}
+        # between are counted here and written once, by `_finish`.
+        self._counted: dict[Counter, int] = {}
+        self._first: dict[Counter, int] = {}
         self._removing: set[tuple[str, int]] = set()
         self._journaled = journaled
 
-    def do(self, change: Change | Prepared | PreparedPatch) -> Outcome:
-        """One change. Conflict or NotFound leave the transaction to be rolled back."""
-        act = _ACTS.get(type(change))
-        if act is None:
-            raise Invalid("changes", expected="a Change", got=change)
-        outcome: Outcome = act(self, change)
-        return outcome
+    @cached_property
+    def _rows(self) -> Rows:
+        return Rows(self._connection, self._planner, self._tenant)
+
+    @cached_property
+    def _notes(self) -> Notes:
+        return Notes(self._connection, self._tenant, self._uncovered)
+
+    @cached_property
+    def at_micros(self) -> int:
+        """When all of it happens, for those who follow and for the operation."""
+        return to_micros(self._clock.now())
+
+    def run(self, changes: Sequence[Change | Prepared | PreparedPatch]) -> list[Outcome]:
+        """All changes. Conflict or NotFound leave the transaction to be rolled back."""
+        outcomes = []
+        for change in changes:
+            act = _ACTS.get(type(change))
+            if act is None:
+                raise Invalid("changes", expected="a Change", got=change)
+            outcomes.append(act(self, change))
+        self._finish()
+        return outcomes
 
     # --- changes
 
@@ -320,14 +338,13 @@ class Transaction:
         self, collection: Collection, key: Key, revision: int, record: Record | None
     ) -> None:
         body = None if record is None else _encode_body(record)
-        at = to_micros(self._now)
         values = (
             self._tenant,
             collection.name,
             _encode_body(key),
             revision,
             body,
-            at,
+            self.at_micros,
             self._op_id,
         )
         self._connection.execute(_JOURNAL, values)
@@ -369,36 +386,30 @@ class Transaction:
 
     def _number(self, collection: Collection, record: Record, values: list[Any]) -> None:
         """Number the record, and the values that will be bound for it."""
-        for sequence in collection.sequences:
-            per = tuple(record[name] for name in sequence.per)
-            counter = (collection.name, sequence.field, per)
-            given = record[sequence.field]
+        for sequence, place in self._planner.columns(collection.name).numbered:
+            field = sequence.field
+            per = _encode_body([record[name] for name in sequence.per]).hex()
+            counter = (self._tenant, collection.name, field, per)
+            given = record[field]
             last = self._counted.get(counter)
             if given is not None:
                 self._counted.pop(counter, None)
-                names = self._counter_names(counter)
                 if last is not None:
-                    self._connection.execute(_RAISE_SEQUENCE, (*names, last))
-                self._connection.execute(_RAISE_SEQUENCE, (*names, given))
+                    self._connection.execute(_RAISE_SEQUENCE, (*counter, last))
+                self._connection.execute(_RAISE_SEQUENCE, (*counter, given))
                 continue
             if last is None:
-                names = self._counter_names(counter)
-                number = self._connection.execute(_NEXT_IN_SEQUENCE, names).get
+                number = self._connection.execute(_NEXT_IN_SEQUENCE, counter).get
                 self._first[counter] = number
             else:
                 number = last + 1
-            self._counted[counter] = record[sequence.field] = number
-            values[self._planner.columns(collection.name).place(sequence.field)] = number
+            self._counted[counter] = record[field] = values[place] = number
 
-    def _counter_names(self, counter: tuple[str, str, Key]) -> tuple[str, ...]:
-        collection, field, per = counter
-        return self._tenant, collection, field, _encode_body(per).hex()
-
-    def finish(self) -> None:
+    def _finish(self) -> None:
         """Write the counters that went on in memory after their first number."""
         for counter, last in self._counted.items():
             if last > self._first[counter]:
-                self._connection.execute(_RAISE_SEQUENCE, (*self._counter_names(counter), last))
+                self._connection.execute(_RAISE_SEQUENCE, (*counter, last))
 
     def _check_references(self, collection: Collection, record: Record) -> None:
         for reference in collection.references:

@@ -41,7 +41,7 @@ from holdfast.core.filter import Record
 from holdfast.core.query import Aggregate, Query, Rows, full_order, position
 from holdfast.core.scope import EVERY_TENANT, Tenant
 from holdfast.core.search import Hits, Search
-from holdfast.core.values import Vector, from_micros, to_micros
+from holdfast.core.values import Vector, from_micros
 
 _decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
 _encode_outcomes = msgspec.msgpack.Encoder().encode
@@ -266,22 +266,20 @@ class SqliteDriver(Driver):
                 if known[0] != body:
                     raise IdempotencyMismatch("This operation id was used with another body.")
                 return _decode_outcomes(known[1])
-        now = self._clock.now()
         work = Transaction(
             connection,
             self._planner,
             tenant,
-            now,
+            self._clock,
             op_id=op_id,
             journaled=self._writer.journaled(connection),
             uncovered=self._writer.uncovered,
         )
-        outcomes = [work.do(change) for change in changes]
-        work.finish()
+        outcomes = work.run(changes)
         if op_id is not None:
             connection.execute(
                 "INSERT INTO holdfast_operations VALUES (?, ?, ?, ?, ?)",
-                (tenant, op_id, body, _encode_outcomes(outcomes), to_micros(now)),
+                (tenant, op_id, body, _encode_outcomes(outcomes), work.at_micros),
             )
         return outcomes
 

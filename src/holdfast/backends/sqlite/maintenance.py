@@ -81,12 +81,12 @@ def _sweep(
             connection,
             desk.planner,
             tenant,
-            desk.clock.now(),
+            desk.clock,
             op_id=None,
             journaled=desk.writer.journaled(connection),
             uncovered=desk.writer.uncovered,
         )
-        count += work.do(expired).count
+        count += work.run([expired])[0].count
     return count
 
 

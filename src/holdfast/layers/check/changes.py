@@ -9,6 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.change import (
+    ABSENT,
+    EDIT_OPERATIONS,
     Absent,
     Change,
     Claim,
@@ -45,13 +47,19 @@ def check_change(change: Change, lookup: Lookup) -> Change:
 
 def _put(collection: Collection, put: Put, lookup: Lookup) -> Put:
     record = collection.check_record(put.record)
-    return Put(put.collection, record, _condition(collection, put.when, lookup))
+    when = put.when
+    if when is not None and when is not ABSENT:
+        when = _condition(collection, when, lookup)
+    return Put(put.collection, record, when)
 
 
 def _patch(collection: Collection, patch: Patch, lookup: Lookup) -> Patch:
+    check_bool("silent", patch.silent)
     key, edit = collection.check_key(patch.key), _edit(collection, patch.edit)
-    when = _condition(collection, patch.when, lookup)
-    return Patch(patch.collection, key, edit, when, check_bool("silent", patch.silent))
+    when = None if patch.when is None else _condition(collection, patch.when, lookup)
+    if key is patch.key and edit is patch.edit and when is patch.when:
+        return patch  # Nearly always: all of it is in canonical form already.
+    return Patch(patch.collection, key, edit, when, patch.silent)
 
 
 def _delete(collection: Collection, delete: Delete, lookup: Lookup) -> Delete:
@@ -91,27 +99,32 @@ def _condition(collection: Collection, when: Any, lookup: Lookup) -> Any:
 
 
 def _edit(collection: Collection, edit: Edit) -> Edit:
+    """The edit itself when all of it is in canonical form, which costs half of making another."""
     if not isinstance(edit, Edit):
         raise Invalid("edit", expected="an Edit", got=edit)
-    shape = []
-    for operation in _EDIT_KINDS:
-        given = getattr(edit, operation)
-        if given:
-            expect_mapping("edit", given)
-            shape.append((operation, tuple(given)))
-        elif given != {}:
-            raise Invalid("edit", expected="an object", got=given)
-    checked: dict[str, Any] = {}
-    for operation, operands in _operands(collection, tuple(shape)):
-        given = getattr(edit, operation)
-        checked[operation] = {name: check(name, given[name]) for name, check in operands}
-    return Edit(**checked)
+    given = msgspec.structs.astuple(edit)
+    for operands in given:
+        if type(operands) is not dict:
+            expect_mapping("edit", operands)
+    shape = tuple([tuple(operands) if operands else () for operands in given])
+    checked: dict[str, dict[str, Any]] = {}
+    for place, name, nullable, check in _operands(collection, shape):
+        operand = given[place][name]
+        if operand is None:
+            if not nullable:
+                raise Invalid(name, expected="a value", got="null")
+            continue
+        canonical = check(name, operand)
+        if canonical is not operand:
+            operation = EDIT_OPERATIONS[place]
+            checked.setdefault(operation, dict(given[place]))[name] = canonical
+    return msgspec.structs.replace(edit, **checked) if checked else edit
 
 
-_Shape = tuple[tuple[str, tuple[str, ...]], ...]
-"""Operations, and the fields of each."""
-_Operands = tuple[tuple[str, tuple[tuple[str, Check], ...]], ...]
-"""Operations, and the fields of each with the check of its operand."""
+_Shape = tuple[tuple[str, ...], ...]
+"""The fields of each operation, in their order."""
+_Operands = tuple[tuple[int, str, bool, Check], ...]
+"""The place of an operation, a field, whether its operand may be null, and what checks it."""
 
 
 @lru_cache(4096)
@@ -121,7 +134,7 @@ def _operands(collection: Collection, shape: _Shape) -> _Operands:
     Kept, because the same few shapes come again and again.
     """
     seen: set[str] = set()
-    for operation, names in shape:
+    for operation, names in zip(EDIT_OPERATIONS, shape, strict=True):
         for name in names:
             if name in seen:
                 raise Invalid(name, expected="one operation per field", got="two")
@@ -131,27 +144,30 @@ def _operands(collection: Collection, shape: _Shape) -> _Operands:
             if _EDIT_KINDS[operation]:
                 expect_kind(collection, name, _EDIT_KINDS[operation])
     return tuple(
-        (operation, tuple((name, _operand(collection, operation, name)) for name in names))
-        for operation, names in shape
+        (place, name, *_operand(collection, EDIT_OPERATIONS[place], name))
+        for place, names in enumerate(shape)
+        for name in names
     )
 
 
-def _operand(collection: Collection, operation: str, name: str) -> Check:
-    """What checks the operand of one operation on one field; only ``set`` may be given null."""
-    if operation == "set":
-        return collection.check_value
-    if operation == "scale":
-        return _check_scale
-    check = collection.check_of(name)
+def _operand(collection: Collection, operation: str, name: str) -> tuple[bool, Check]:
+    """Whether the operand of one operation on one field may be null, and what checks it else.
 
-    def given(name: str, value: object) -> Any:
-        if value is None:
-            raise Invalid(name, expected="a value", got="null")
-        if operation == "merge":
-            expect_mapping(name, value)
+    Only ``set`` may be given null, where the field may.
+    """
+    check = collection.check_of(name)
+    if operation == "set":
+        return collection.is_nullable(name), check
+    if operation == "scale":
+        return False, _check_scale
+    if operation != "merge":
+        return False, check
+
+    def check_merged(name: str, value: object) -> Any:
+        expect_mapping(name, value)
         return check(name, value)
 
-    return given
+    return False, check_merged
 
 
 def _check_scale(name: str, scale: object) -> Scale:

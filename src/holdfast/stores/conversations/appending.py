@@ -127,11 +127,11 @@ class Appending(Owned):
     ) -> list[Message]:
         now = self._now()
         records = [self._message(conversation_id, draft, now) for draft in drafts]
-        named = [r["external_id"] for r in records if r["external_id"] is not None]
         asked = (conversation_id, tuple(drafts), expected_head) if op_id is not None else ()
-        for _ in range(APPEND_TRIES):
+        named = [r["external_id"] for r in records if r["external_id"] is not None]
+        for _ in range(APPEND_TRIES if named else 1):
             known = self._known(conversation_id, named) if named else {}
-            fresh = _fresh(records, known)
+            fresh = _fresh(records, known) if named else records
             if not fresh:
                 return [_build(known[r["external_id"]]) for r in records]
             changes = self._changes(conversation_id, fresh, now, expected_head)
@@ -142,7 +142,8 @@ class Appending(Owned):
                     continue
                 self._explain(conversation_id, expected_head, error)
                 raise
-            return _in_order(records, fresh, [o.record for o in outcomes[1:]], known)
+            stored = [outcome.records[0] for outcome in outcomes[1:]]
+            return _in_order(records, fresh, stored, known) if named else [*map(_build, stored)]
         raise Conflict("Other writers kept storing the same messages.", hint="Try again later.")
 
     def _changes(
@@ -152,8 +153,10 @@ class Appending(Owned):
         now: datetime,
         expected_head: int | None,
     ) -> list[Change]:
-        head = None if expected_head is None else eq("head", expected_head)
-        when = self._when(CONVERSATIONS, head)
+        when = None
+        if self._bound or expected_head is not None:
+            head = None if expected_head is None else eq("head", expected_head)
+            when = self._when(CONVERSATIONS, head)
         # The conversation comes first: a missing one is NotFound, not a broken reference.
         counts = self._counted(records, now)
         counted = Patch(CONVERSATIONS.name, (conversation_id,), counts, when, silent=True)
@@ -175,13 +178,13 @@ class Appending(Owned):
             ) from error
 
     def _counted(self, records: list[Record], now: datetime) -> Edit:
-        first = next((r["text"] for r in records if r["direction"] == "inbound" and r["text"]), "")
+        first, tokens, count = "", 0, len(records)
+        for record in records:
+            tokens += record["tokens"]
+            if not first and record["direction"] == "inbound":
+                first = record["text"]
         return Edit(
-            increment={
-                "message_count": len(records),
-                "token_count": sum(r["tokens"] for r in records),
-                "head": len(records),
-            },
+            increment={"message_count": count, "token_count": tokens, "head": count},
             maximum={"updated_at": now},
             default={"first_inbound": first[:PREVIEW_CHARACTERS]} if first else {},
         )
