@@ -10,10 +10,10 @@ import sys
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
 from operator import mul
 from typing import TYPE_CHECKING, Final
 
+from holdfast.core.digests import blake2b
 from holdfast.core.embedding import EmbeddingKind, EmbeddingSpace
 from holdfast.core.text import ANALYSIS_VERSION, analyze, normalize_content
 from holdfast.core.values import VECTOR_WIDTH_LIMIT, check_count

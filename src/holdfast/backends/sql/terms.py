@@ -7,13 +7,13 @@ limit, and always what is committed, because there is nothing else to be stale.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 from holdfast.core.collection import Collection
+from holdfast.core.digests import blake2b
 from holdfast.core.filter import Record
 from holdfast.core.ranking import idf
 from holdfast.core.search import TextLeg
@@ -28,7 +28,7 @@ _CACHED_TERMS: Final = 65_536
 @lru_cache(_CACHED_TERMS)
 def term_hash(term: str) -> bytes:
     """64 bits of BLAKE2b: among a million distinct terms a collision has odds of 3 in 10^8."""
-    return hashlib.blake2b(term.encode(errors="surrogatepass"), digest_size=8).digest()
+    return blake2b(term.encode(errors="surrogatepass"), digest_size=8).digest()
 
 
 def hashed(term: str) -> int:

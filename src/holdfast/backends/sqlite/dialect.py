@@ -6,7 +6,6 @@ Instants are integers, microseconds since 1970 in UTC; json and text lists are J
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 import msgspec
@@ -57,7 +56,7 @@ class SqliteDialect(Dialect):
         return f"{column} IN (SELECT value FROM json_each(?))"
 
     def bind_list(self, values: list[Any]) -> Any:
-        return json.dumps(values)
+        return encode_json(values)
 
     def contains(self, column: str, mode: str) -> str:
         held = f"(SELECT value FROM json_each({column}))"

@@ -12,7 +12,7 @@ import msgspec
 from holdfast.backends.segments.cache import CACHE_LIMIT_BYTES, Cache
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sql.rows import decoded, decoded_all
-from holdfast.backends.sqlite import maintenance, upkeep
+from holdfast.backends.sqlite import upkeep
 from holdfast.backends.sqlite.changes import (
     Preparation,
     Prepared,
@@ -191,6 +191,8 @@ class SqliteDriver(Driver):
         return [_feed_entry(self._planner, row) for row in rows]
 
     def maintain(self, task: Task, **options: Any) -> Report:
+        from holdfast.backends.sqlite import maintenance  # which few processes need
+
         run = maintenance.TASKS[task]
         desk = maintenance.Desk(self._pool, self._writer, self._planner, self._merger, self._clock)
         try:
@@ -199,10 +201,14 @@ class SqliteDriver(Driver):
             raise mapped(error) from error
 
     def backup(self, target: str) -> Report:
+        from holdfast.backends.sqlite import maintenance
+
         with self._reading() as connection:
             return maintenance.backup(connection, target)
 
     def health(self) -> Health:
+        from holdfast.backends.sqlite import maintenance
+
         health = maintenance.health(self._pool, self.name)
         facts = {
             **health.facts,

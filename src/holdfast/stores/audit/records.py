@@ -6,8 +6,6 @@ same bytes; and the hash before it, so that no entry can change without all late
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -15,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.collection import Collection, Index
+from holdfast.core.digests import sha256
 from holdfast.core.values import to_micros
 
 GENESIS: Final = "0" * 64
@@ -116,7 +115,7 @@ def entry_hash(tenant: str, entry: Mapping[str, Any], *, seq: int | None = None)
         str(to_micros(entry["at"])),
         *(entry[name] for name in names),
     )
-    return hashlib.sha256(_delimited(fields)).hexdigest()
+    return sha256(_delimited(fields)).hexdigest()
 
 
 def anchor_signature(anchor: Anchor, key: bytes) -> str:
@@ -129,7 +128,9 @@ def anchor_signature(anchor: Anchor, key: bytes) -> str:
         anchor.hash,
         str(to_micros(anchor.at)),
     )
-    return hmac.new(key, _delimited(fields), hashlib.sha256).hexdigest()
+    import hmac  # here, because signing is optional and loads OpenSSL
+
+    return hmac.new(key, _delimited(fields), "sha256").hexdigest()
 
 
 def _delimited(fields: tuple[str, ...]) -> bytes:

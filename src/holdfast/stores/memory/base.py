@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -10,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.change import ABSENT, Change, DeleteWhere, Edit, Patch, PatchWhere, Put, When
+from holdfast.core.digests import sha256
 from holdfast.core.driver import Driver
 from holdfast.core.embedding import vectors_from
 from holdfast.core.errors import DimensionMismatch, NotFound
@@ -349,7 +349,7 @@ def given_space(width: int) -> str:
 def cache_key(space_id: str, kind: str, text: str) -> str:
     """What an embedding is kept under: equal for texts that differ in case and spaces only."""
     body = "\n".join((space_id, kind, normalize_content(text)))
-    return hashlib.sha256(body.encode()).hexdigest()
+    return sha256(body.encode()).hexdigest()
 
 
 def _starts(length: int, size: int, overlap: int) -> list[int]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypedDict
 
+from holdfast.core.digests import sha256
 from holdfast.core.errors import Invalid, InvalidText
 from holdfast.core.text import normalize_content
 from holdfast.core.values import (
@@ -79,7 +79,7 @@ def check_content(value: object) -> str:
 
 def fingerprint_of(content: str) -> str:
     """SHA-256 of the normalised content: equal for texts that a reader would call the same."""
-    return hashlib.sha256(normalize_content(content).encode()).hexdigest()
+    return sha256(normalize_content(content).encode()).hexdigest()
 
 
 def place_of(session: str | None, turn: int | None) -> str:
