@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
-from holdfast.testing.servers.pooler import Pooler
+from holdfast.testing.servers.pooler import Mode, Pooler
 from holdfast.testing.servers.run import folder, locked
 from holdfast.testing.servers.shared import shared_url
 
@@ -25,8 +25,8 @@ PASSWORD: Final = "holdfast-test"
 BLANK: Final = "holdfast_test_blank"
 """The template: pgvector, where the server has it, and nothing else."""
 EXTENSION: Final = "vector"
-POOLED: Final = 4
-"""Server connections that the pooler shares among all clients of a role and database."""
+POOLED: Final[dict[Mode, int]] = {"transaction": 4, "session": 16}
+"""Server connections that a pooler gives all clients of a role and database."""
 
 _numbers = itertools.count(1)
 
@@ -68,7 +68,13 @@ class Database:
 
     def pooled_url(self, role: str = OWNER) -> str:
         """Where a role connects through the run's pooler, which cannot keep prepared statements."""
-        return f"postgresql://{role}@127.0.0.1:{_pooler_port()}/{self.name}?prepare=off"
+        return (
+            f"postgresql://{role}@127.0.0.1:{_pooler_port('transaction')}/{self.name}?prepare=off"
+        )
+
+    def session_url(self, role: str = OWNER) -> str:
+        """Where a role connects through the run's other pooler, which gives whole sessions."""
+        return f"postgresql://{role}@127.0.0.1:{_pooler_port('session')}/{self.name}"
 
     @property
     def keeper(self) -> psycopg.Connection[Any]:
@@ -118,13 +124,13 @@ def _administer(statement: str, *names: str) -> None:
 
 
 @cache
-def _pooler_port() -> int:
+def _pooler_port(mode: Mode) -> int:
     """The first process of the run that asks starts the pooler; the janitor stops it."""
-    url, note = shared_url(), folder() / "pooler"
+    url, note = shared_url(), folder() / f"pooler-{mode}"
     with locked(folder()):
         if not note.exists():
             roles = dict.fromkeys((OWNER, APPLICATION), PASSWORD)
-            pooler = Pooler(url, size=POOLED, users=roles)
+            pooler = Pooler(url, size=POOLED[mode], users=roles, mode=mode)
             pooler.abandon()
             note.write_text(str(pooler.port))
         return int(note.read_text())

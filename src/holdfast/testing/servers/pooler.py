@@ -1,4 +1,4 @@
-"""PgBouncer before a server, in transaction mode: connections change hands at every commit."""
+"""PgBouncer before a server. In transaction mode connections change hands at every commit."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from holdfast.testing.servers.builds import MissingServer
 from holdfast.testing.servers.pids import kill, wait_for
 from holdfast.testing.servers.postgres import free_port
 from holdfast.testing.servers.run import AS_NOBODY, new_folder
+
+Mode = Literal["transaction", "session"]
 
 START_SECONDS: Final = 20.0
 CONFIGURATION: Final = """
@@ -27,7 +29,7 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = trust
 auth_file = {place}/users
-pool_mode = transaction
+pool_mode = {mode}
 default_pool_size = {size}
 max_client_conn = 1000
 server_idle_timeout = 10
@@ -42,11 +44,19 @@ logfile = {place}/log
 class Pooler:
     """A PgBouncer of one's own before the server at ``url``.
 
-    ``size`` is how many server connections the clients of one role and database share. ``users``
-    are the roles that may connect beside the one in the URL, and their passwords.
+    ``size`` is how many server connections the clients of one role and database share: in session
+    mode, how many of them are served at once. ``users`` are the roles that may connect beside the
+    one in the URL, and their passwords.
     """
 
-    def __init__(self, url: str, *, size: int, users: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        size: int,
+        users: Mapping[str, str] | None = None,
+        mode: Mode = "transaction",
+    ) -> None:
         self._parts = urlsplit(url)
         self.port = free_port()
         place = new_folder("pgbouncer")
@@ -56,6 +66,7 @@ class Pooler:
             port=self.port,
             size=size,
             place=place,
+            mode=mode,
         )
         (place / "pgbouncer.ini").write_text(configuration)
         own = {unquote(self._parts.username or ""): unquote(self._parts.password or "")}

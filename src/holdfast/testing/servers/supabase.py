@@ -58,7 +58,7 @@ between a table of an exposed schema and everybody."""
 
 
 class Project(Database):
-    """A database as Supabase gives one, reached through its transaction pooler."""
+    """A database as Supabase gives one, reached through its transaction pooler or its other one."""
 
     def __init__(self, settings: Iterable[tuple[str, str]] = ()) -> None:
         super().__init__(settings)
@@ -68,6 +68,11 @@ class Project(Database):
     def url(self, role: str = OWNER) -> str:
         """Where a role connects: a URL of Supabase's kind, to a server without TLS."""
         return self.pooled_url(role).replace("postgresql:", "supabase:") + "&sslmode=disable"
+
+    def session_url(self, role: str = OWNER) -> str:
+        """Where a role connects through the pooler that gives whole sessions."""
+        plain = super().session_url(role)
+        return plain.replace("postgresql:", "supabase:") + "?sslmode=disable"
 
 
 _SETTINGS: Final = """
