@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.core.scripts import plain_text
-from holdfast.core.text import analyze, normalize_content, term_frequencies
+from holdfast.core.text import (
+    _ASCII_FOLDED,
+    _ASCII_WORDS,
+    analyze,
+    normalize_content,
+    term_frequencies,
+)
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
@@ -142,3 +148,8 @@ def test_scripts_are_made_plain_once(text: str) -> None:
 def test_time_is_linear_in_the_text(piece: str) -> None:
     terms = analyze(piece * 200_000 + " lighthouse")
     assert terms[-1] == "lighthous"
+
+
+@given(st.text(alphabet=[chr(n) for n in range(128) if chr(n) != "'"]))
+def test_ascii_words_without_an_apostrophe_are_those_of_the_pattern(text: str) -> None:
+    assert text.translate(_ASCII_FOLDED).split() == _ASCII_WORDS.findall(text.lower())

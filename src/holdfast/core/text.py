@@ -54,6 +54,8 @@ _MARKS: Final = (
 _CLITIC: Final = r"(?:'(?:s|t|d|m|ll|re|ve)(?![a-z0-9]))?"
 
 _ASCII_WORDS: Final = re.compile(rf"[a-z0-9]++{_CLITIC}")
+_ASCII_FOLDED: Final = {n: chr(n).lower() if chr(n).isalnum() else " " for n in range(128)}
+"""Without an apostrophe, cutting what this makes at its spaces gives the same words, sooner."""
 
 
 @cache  # compiled at the first text beyond ASCII: 8 ms that most processes need not spend
@@ -109,7 +111,9 @@ def analyze(text: str) -> list[str]:
 
     A text without a single letter or digit, or made of stop words only, has no terms.
     """
-    folded = text.lower() if text.isascii() else _fold(text)
+    if text.isascii() and "'" not in text:
+        return _terms(text.translate(_ASCII_FOLDED).split())
+    folded = _fold(text)
     if folded.isascii():
         return _terms(_ASCII_WORDS.findall(folded))
     return _analyze_unicode(folded)
@@ -177,7 +181,7 @@ def _analyze_unicode(folded: str) -> list[str]:
 
 
 def _terms(words: list[str]) -> list[str]:
-    return [term for term in map(_TERMS.__getitem__, words) if term]
+    return list(filter(None, map(_TERMS.__getitem__, words)))
 
 
 class _Terms(dict[str, str]):

@@ -12,7 +12,10 @@ from holdfast.core.change import EDIT_OPERATIONS, Edit, Scale
 
 EditShape = tuple[tuple[Any, ...], ...]
 """Operation and field of each part of an edit, without the values."""
+Binding = tuple[int, str, Codec | None, bool]
+"""The place of an operation in an edit, a field, its codec, whether its value is bound twice."""
 
+_SCALE: Final = EDIT_OPERATIONS.index("scale")
 _REPEATED: Final = frozenset(("maximum", "minimum"))
 """Operations whose text names the value twice."""
 
@@ -23,10 +26,11 @@ def edit_shape(encoders: Mapping[str, Codec | None], edit: Edit, values: list[An
     for operation, given in zip(EDIT_OPERATIONS, astuple(edit), strict=True):
         if not given:
             continue
-        if operation == "scale":
-            _bind_scales(given, shape, values)
-            continue
         for name, value in given.items():
+            if operation == "scale":
+                shape.append(("scale", name, *bounds(value)))
+                values.extend(_numbers(value))
+                continue
             encode = encoders.get(name)
             shape.append((operation, name))
             bound = value if encode is None or value is None else encode(value)
@@ -36,13 +40,38 @@ def edit_shape(encoders: Mapping[str, Codec | None], edit: Edit, values: list[An
     return tuple(shape)
 
 
-def _bind_scales(
-    scales: Mapping[str, Scale], shape: list[tuple[Any, ...]], values: list[Any]
-) -> None:
-    for name, scale in scales.items():
-        bounds = [bound for bound in (scale.floor, scale.ceiling) if bound is not None]
-        shape.append(("scale", name, scale.floor is not None, scale.ceiling is not None))
-        values.extend((scale.factor, scale.offset, *bounds))
+def bindings(encoders: Mapping[str, Codec | None], shape: EditShape) -> tuple[Binding, ...]:
+    """How the values of edits of a shape are bound, as `edit_shape` finds anew for each edit."""
+    return tuple(
+        (EDIT_OPERATIONS.index(part[0]), part[1], encoders.get(part[1]), part[0] in _REPEATED)
+        for part in shape
+    )
+
+
+def bind(bound: tuple[Binding, ...], given: tuple[Any, ...]) -> list[Any]:
+    """The values to bind of an edit that was taken apart by `astuple`."""
+    values: list[Any] = []
+    for place, name, encode, twice in bound:
+        value = given[place][name]
+        if place == _SCALE:
+            values.extend(_numbers(value))
+            continue
+        if encode is not None and value is not None:
+            value = encode(value)
+        values.append(value)
+        if twice:
+            values.append(value)
+    return values
+
+
+def bounds(scale: Scale) -> tuple[bool, bool]:
+    """Whether a scale has a floor, and a ceiling: that belongs to the shape."""
+    return scale.floor is not None, scale.ceiling is not None
+
+
+def _numbers(scale: Scale) -> list[float]:
+    given = (scale.factor, scale.offset, scale.floor, scale.ceiling)
+    return [number for number in given if number is not None]
 
 
 def edit_text(dialect: Dialect, shape: EditShape) -> str:

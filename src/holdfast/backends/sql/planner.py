@@ -13,9 +13,16 @@ import msgspec
 from msgspec.structs import astuple, replace
 
 from holdfast.backends.sql.dialect import Codec, Dialect, quoted
-from holdfast.backends.sql.edits import edit_shape, edit_text
+from holdfast.backends.sql.edits import (
+    Binding,
+    bind,
+    bindings,
+    bounds,
+    edit_shape,
+    edit_text,
+)
 from holdfast.backends.sql.filters import FilterPlanner, Shape
-from holdfast.core.change import Claim, DeleteWhere, Edit
+from holdfast.core.change import Claim, DeleteWhere, Edit, Patch
 from holdfast.core.collection import REVISION, Collection, Reference
 from holdfast.core.collection import Sequence as Sequenced
 from holdfast.core.filter import Filter, Record
@@ -101,6 +108,7 @@ class Planner:
         self._columns: dict[str, Columns] = {}
         self._narrowed: dict[tuple[Any, ...], Columns] = {}
         self._texts: dict[tuple[Any, ...], str] = {}
+        self._patches: dict[tuple[Any, ...], tuple[str | None, tuple[Binding, ...]]] = {}
         self._dependents: dict[str, list[tuple[Collection, Reference]]] = {}
 
     def declare(self, collection: Collection) -> None:
@@ -108,6 +116,7 @@ class Planner:
         dialect = self.dialect
         self.collections[collection.name] = collection
         self._texts.clear()
+        self._patches.clear()
         self._narrowed.clear()
         self._dependents = {}
         for holder in self.collections.values():
@@ -394,12 +403,7 @@ class Planner:
     def is_plain(self, collection: str, edit: Edit) -> bool:
         """Whether an edit touches nothing with which more is due than writing it."""
         watched = self._columns[collection].watched
-        if not watched:
-            return True
-        for edited in astuple(edit):  # noqa: SIM110 - a generator costs more than its loop
-            if edited and not watched.isdisjoint(edited):
-                return False
-        return True
+        return all(watched.isdisjoint(edited) for edited in astuple(edit))
 
     def patch_where(self, tenant: str, collection: str, part: Filter, edit: Edit) -> Statement:
         """One statement that edits every match."""
@@ -416,31 +420,40 @@ class Planner:
 
         return self.text(("patch_where", collection, edits, where), write), values
 
-    def patch(
-        self,
-        tenant: str,
-        collection: str,
-        key: tuple[Any, ...],
-        edit: Edit,
-        *,
-        returning: bool = True,
-    ) -> Statement:
-        """One statement that edits a record by key and returns it as it became, if asked to."""
-        shape = self.collections[collection]
-        columns = self._columns[collection]
-        values: list[Any] = []
-        edits = edit_shape(columns.encoder_of, edit, values)
+    def patch(self, tenant: str, patch: Patch) -> Statement | None:
+        """One statement that edits a record by key and returns it as it became, unless silent.
+
+        None where an edit takes more than writing it, or has a condition.
+        """
+        if patch.when is not None:
+            return None
+        given = astuple(patch.edit)
+        fields = tuple([tuple(named) if named else () for named in given])
+        if patch.edit.scale:
+            fields = (*fields, *(bounds(scale) for scale in patch.edit.scale.values()))
+        known = (patch.collection, patch.silent, fields)
+        plan = self._patches.get(known)
+        if plan is None:
+            plan = self._patches[known] = self._patch_plan(patch)
+        text, bound = plan
+        if text is None:
+            return None
+        values = bind(bound, given)
         values.append(tenant)
-        values.extend(columns.encode_key(key))
+        values.extend(self._columns[patch.collection].encode_key(patch.key))
+        return text, values
 
-        def write() -> str:
-            mark = self.dialect.mark
-            where = " AND ".join(f"{quoted(name)} = {mark}" for name in ("tenant", *shape.key))
-            text = f"UPDATE {self.dialect.table(shape)} SET {edit_text(self.dialect, edits)}"
-            returned = ", ".join(quoted(name) for name in columns.names)
-            return f"{text} WHERE {where}" + (f" RETURNING {returned}" if returning else "")
-
-        return self.text(("patch", collection, edits, returning), write), values
+    def _patch_plan(self, patch: Patch) -> tuple[str | None, tuple[Binding, ...]]:
+        if not self.is_plain(patch.collection, patch.edit):
+            return None, ()
+        shape, columns = self.collections[patch.collection], self._columns[patch.collection]
+        edits = edit_shape(columns.encoder_of, patch.edit, [])
+        mark = self.dialect.mark
+        where = " AND ".join(f"{quoted(name)} = {mark}" for name in ("tenant", *shape.key))
+        text = f"UPDATE {self.dialect.table(shape)} SET {edit_text(self.dialect, edits)}"
+        returned = ", ".join(quoted(name) for name in columns.names)
+        text = f"{text} WHERE {where}" + ("" if patch.silent else f" RETURNING {returned}")
+        return text, bindings(columns.encoder_of, edits)
 
     def delete_where(self, tenant: str, change: DeleteWhere, row_id: str) -> Statement:
         """One statement that deletes every match, the first ones in order when limited."""

@@ -80,17 +80,9 @@ class Preparation:
 
     def prepare(self, tenant: str, change: Change) -> Change | Prepared | PreparedPatch:
         """The change; a Put with its row encoded and its text analysed; a Patch as a statement."""
-        if isinstance(change, Patch) and change.when is None:
-            if self._planner.is_plain(change.collection, change.edit):
-                text, values = self._planner.patch(
-                    tenant,
-                    change.collection,
-                    change.key,
-                    change.edit,
-                    returning=not change.silent,
-                )
-                return PreparedPatch(change, text, values)
-            return change
+        if isinstance(change, Patch):
+            statement = self._planner.patch(tenant, change)
+            return change if statement is None else PreparedPatch(change, *statement)
         if not isinstance(change, Put):
             return change
         collection = self._planner.collections[change.collection]
