@@ -22,7 +22,7 @@ from holdfast.testing.servers.pids import wait_for
 from holdfast.testing.servers.proxy import Moment
 from soak.campaign import Result, Saboteur, Tick, chances, ignore, timed
 from soak.pg_kills import _new_store
-from soak.workload import TENANT
+from soak.workload import ALWAYS_ASK, TENANT
 
 WRITERS: Final = 4
 MOMENTS: Final[tuple[Moment | None, ...]] = ("commit asked", "commit answered", None)
@@ -85,7 +85,7 @@ def _campaign(
         through = (
             direct.rpartition("@")[0] + f"@127.0.0.1:{proxy.port}/" + direct.rpartition("/")[2]
         )
-        with holdfast.open(through, tenant=TENANT, embedder=None) as storage:
+        with holdfast.open(through, tenant=TENANT, embedder=None, options=ALWAYS_ASK) as storage:
             stopping = threading.Event()
             crew = [
                 threading.Thread(target=_write, args=(storage, thread, n, append, told, stopping))

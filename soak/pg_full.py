@@ -32,7 +32,7 @@ from holdfast.testing.servers.pids import wait_for
 from holdfast.testing.servers.postgres import free_port
 from holdfast.testing.servers.run import new_folder
 from soak.campaign import Result, Saboteur, Tick, chances, ignore, timed
-from soak.workload import TENANT, keys_of, storage_on
+from soak.workload import ALWAYS_ASK, TENANT, keys_of, storage_on
 
 MIB: Final = 1 << 20
 SIZES_MIB: Final = {"data": 256, "wal": 24}
@@ -181,7 +181,7 @@ def run(fills: int, *, seed: int = 1, tick: Tick = ignore) -> Result:
     with timed(result):
         with _server() as (server, disks):
             url = _new_store(server, "sound")
-            with holdfast.open(url, tenant=TENANT, embedder=None) as storage:
+            with holdfast.open(url, tenant=TENANT, embedder=None, options=ALWAYS_ASK) as storage:
                 trials = Trials(server, disks, storage, result.note)
                 chance = chances(seed, "sound")
                 for number in range(fills):

@@ -28,7 +28,7 @@ from holdfast.testing.servers import Server, running
 from holdfast.testing.servers.pids import wait_for
 from soak.campaign import Result, Saboteur, Tick, chances, ignore, timed
 from soak.jobs import EARLY_DELAY_SECONDS
-from soak.workload import TENANT, Workload, judged, names_of, storage_on
+from soak.workload import ALWAYS_ASK, TENANT, Workload, judged, names_of, storage_on
 
 KILLS_PER_STORE: Final = 25
 WRITERS: Final = 4
@@ -187,7 +187,7 @@ def _all_further(crew: list[Writer], before: list[int]) -> bool:
 
 
 def _sound(url: str) -> Storage:
-    return holdfast.open(url, tenant=TENANT)
+    return holdfast.open(url, tenant=TENANT, options=ALWAYS_ASK)
 
 
 def _early(url: str) -> Storage:

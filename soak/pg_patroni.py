@@ -28,7 +28,7 @@ from holdfast.testing.servers.pids import wait_for
 from soak.campaign import Result, Saboteur, Tick, chances, ignore, timed
 from soak.patroni import Cluster, cluster
 from soak.pg_kills import AnswersEarly
-from soak.workload import TENANT, keys_of, storage_on
+from soak.workload import ALWAYS_ASK, TENANT, keys_of, storage_on
 
 WRITERS: Final = 3
 PAUSE_SECONDS: Final = 0.02
@@ -101,7 +101,7 @@ def _messages(
 ) -> tuple[list[str], list[str]]:
     """Append messages with operation ids under kills; what was acknowledged, and what is there."""
     url = _new_store(nodes, "messages")
-    with holdfast.open(url, tenant=TENANT, embedder=None) as storage:
+    with holdfast.open(url, tenant=TENANT, embedder=None, options=ALWAYS_ASK) as storage:
         talk = storage.conversations.create(key="thread").id
 
         def write(name: str) -> None:
@@ -132,7 +132,7 @@ def _early(nodes: Cluster, seed: int) -> tuple[list[str], list[str]]:
         aside = Result(campaign="", trial="", trials=1, seed=seed)
         list(_cycles(nodes, crew, 1, seed, aside, ignore))
     told = [name for writer in crew for name in writer.told]
-    with holdfast.open(url, tenant=TENANT, embedder=None) as reader:
+    with holdfast.open(url, tenant=TENANT, embedder=None, options=ALWAYS_ASK) as reader:
         return told, keys_of(reader)
 
 

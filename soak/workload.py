@@ -17,6 +17,8 @@ from holdfast.storage import Storage, all_collections
 from holdfast.stores.conversations.appending import Draft
 
 TENANT: Final = "soak"
+ALWAYS_ASK: Final = {"breaker_failures": 0}
+"""A server that is killed is to be met again as soon as it is back."""
 THREAD_KEY: Final = "thread"
 GROUP: Final = 3
 """How many messages an ``append_many`` of the workload holds."""

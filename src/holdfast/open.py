@@ -92,7 +92,11 @@ def open(
         ranker=ranker or Recipe(),
     )
     driver: Driver = Checked(
-        open_driver(url, clock, durability=durability, busy_seconds=busy_seconds, options=options),
+        _patient(
+            open_driver(
+                url, clock, durability=durability, busy_seconds=busy_seconds, options=options
+            )
+        )
     )
     if observe is not None:
         from holdfast.layers.observe import Observed
@@ -153,6 +157,15 @@ def open_driver(
         driver: Driver = entry.load()(url, clock)
         return driver
     raise Invalid("url", expected="a path, sqlite:, memory: or an installed scheme", got=scheme)
+
+
+def _patient(engine: Driver) -> Driver:
+    """The engine, not asked for a while after its server has not answered."""
+    if engine.patience is None:
+        return engine
+    from holdfast.layers.breaker import Breaker
+
+    return Breaker(engine, engine.patience)
 
 
 def _file_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,8 @@ def through(proxy: Proxy, store: str) -> str:
 
 
 def opened(url: str, **options: Any) -> Storage:
-    return holdfast.open(url, embedder=None, options=options)
+    """A handle that asks the server however often it has failed, unless told otherwise."""
+    return holdfast.open(url, embedder=None, options={"breaker_failures": 0, **options})
 
 
 def backends(server: Server, store: str, state: str = "%") -> int:
@@ -187,6 +188,35 @@ def test_a15_a_killed_server_is_told_as_such_and_met_again_when_it_is_back() -> 
         server.start()
         assert storage.kv.set("k", 3).value == 3
         assert storage.health().ok
+
+
+def test_a14_a_server_that_is_gone_is_not_asked_for_a_while_and_then_met_again(
+    store: str, proxy: Proxy
+) -> None:
+    options = {"breaker_failures": 5, "breaker_seconds": 86_400.0}
+    with opened(through(proxy, store), **options) as storage:
+        storage.kv.set("k", 1)
+        proxy.refuse()
+        proxy.cut()
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                storage.kv.get("k")
+        proxy.allow()
+        made = proxy.links_made
+        for call in (lambda: storage.kv.get("k"), lambda: storage.kv.set("k", 2)):
+            with pytest.raises(Unavailable, match="not asked for a while"):
+                call()
+        assert proxy.links_made == made
+        assert storage.health().facts["circuit"] == "open"
+    with opened(through(proxy, store), breaker_failures=1, breaker_seconds=0.05) as storage:
+        proxy.refuse()
+        proxy.cut()
+        with pytest.raises(Unavailable):
+            storage.kv.get("k")
+        proxy.allow()
+        wait_for(lambda: storage.health().facts.get("circuit") == "half-open", seconds=60)
+        assert storage.kv.get("k") == 1
+        assert "circuit" not in storage.health().facts
 
 
 def test_a_page_can_be_continued_on_a_server_that_was_restarted() -> None:

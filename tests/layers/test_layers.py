@@ -14,10 +14,11 @@ import pytest
 from holdfast import layers
 from holdfast.core.capabilities import YES, Capabilities
 from holdfast.core.change import Delete
-from holdfast.core.driver import Driver, FeedEntry, Health, Report
+from holdfast.core.driver import Driver, FeedEntry, Health, Patience, Report
 from holdfast.core.observe import Operation
 from holdfast.core.query import Aggregate, Query, Rows
 from holdfast.core.search import Hits, Search
+from holdfast.layers.breaker import Breaker
 from holdfast.layers.check import Checked
 from holdfast.layers.layer import Layer
 from holdfast.layers.observe import Observed
@@ -41,6 +42,7 @@ class _RaisingSink:
 
 STACKS: dict[str, Callable[[Driver], Driver]] = {
     "plain layers": lambda driver: Observed(Checked(Layer(Layer(driver))), _RaisingSink()),
+    "behind a breaker": lambda driver: Checked(Breaker(driver, Patience(1, 60.0))),
     "checked twice": lambda driver: Layer(Checked(Checked(driver))),
 }
 
@@ -161,6 +163,7 @@ def _make(kind: type[Layer], listener: Driver) -> Layer:
     makers: dict[type[Layer], Callable[[], Layer]] = {
         UnitOfWork: lambda: UnitOfWork(listener, {}),
         Observed: lambda: Observed(listener, _QuietSink()),
+        Breaker: lambda: Breaker(listener, Patience()),
     }
     made = makers.get(kind, lambda: kind(listener))()
     if kind is not UnitOfWork:

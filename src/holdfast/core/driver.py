@@ -103,6 +103,16 @@ class Report(msgspec.Struct, frozen=True):
     findings: list[str] = []
 
 
+class Patience(msgspec.Struct, frozen=True):
+    """When an engine's server is not asked any more: after ``failures`` in a row, for ``seconds``.
+
+    A failure is an error with `errors.UNANSWERED` in its context, or an UnknownOutcome.
+    """
+
+    failures: int = 5
+    seconds: float = 60.0
+
+
 class Driver(ABC):
     """An engine: values in, records out. Users never call it; stores call nothing else.
 
@@ -112,6 +122,8 @@ class Driver(ABC):
 
     name: str
     capabilities: Capabilities
+    patience: Patience | None = None
+    """None for an engine that asks no server, and so always answers."""
 
     @abstractmethod
     def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:

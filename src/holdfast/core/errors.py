@@ -6,7 +6,10 @@ is the same word in HTTP problem details and in the command line's exit status.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+
+UNANSWERED: Final = "unanswered"
+"""In the context of an error of the way to a server: it was not reached, or did not answer."""
 
 
 class HoldfastError(Exception):

@@ -26,7 +26,7 @@ from holdfast.core.capabilities import YES, Capabilities, no
 from holdfast.core.change import Change, Outcome
 from holdfast.core.clock import Clock, SystemClock
 from holdfast.core.collection import Collection
-from holdfast.core.driver import Driver, FeedEntry, Health, Report, Task, not_set_up
+from holdfast.core.driver import Driver, FeedEntry, Health, Patience, Report, Task, not_set_up
 from holdfast.core.errors import Invalid
 from holdfast.core.filter import Record
 from holdfast.core.fresh import fresh_is_asked
@@ -91,6 +91,9 @@ class PostgresDriver(Driver):
         self._planner = Planner(self._dialect)
         self._compiler = Compiler(self._planner, self._dialect)
         chosen = self._target.options
+        # Where standbys answer reads, one that is there must not wait for another that is not.
+        if chosen.breaker_failures and not has_replica:
+            self.patience = Patience(chosen.breaker_failures, chosen.breaker_seconds)
         self._packer = Packer(self._pool, self._dialect, chosen.tail_rows)
         self._engine = Engine(self._planner, self._dialect, self._packer, chosen)
         settings = self._settings()

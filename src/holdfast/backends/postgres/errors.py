@@ -10,6 +10,7 @@ import psycopg
 
 from holdfast.backends.postgres.wire import ConnectionLost, StatementFailed
 from holdfast.core.errors import (
+    UNANSWERED,
     Busy,
     Corrupt,
     Forbidden,
@@ -32,6 +33,7 @@ REPEATABLE: Final = frozenset({"40001", "40P01"})
 
 ENGINE_ERRORS: Final = (StatementFailed, ConnectionLost, psycopg.Error)
 
+_NO_ANSWER: Final = {UNANSWERED: True}
 _NOT_SET_UP: Final = frozenset({"42P01", "3F000", "42883", "42703"})
 
 
@@ -51,8 +53,8 @@ def mapped(error: Exception) -> HoldfastError:
 def lost(error: ConnectionLost) -> HoldfastError:
     """What is said of a connection that ended under a read, or before a write was done."""
     if error.late:
-        return Timeout("The server did not answer in time.", hint="Try again.")
-    return Unavailable("The connection to the server was lost.", hint="Try again.")
+        return Timeout("The server did not answer in time.", hint="Try again.", **_NO_ANSWER)
+    return Unavailable("The connection to the server was lost.", hint="Try again.", **_NO_ANSWER)
 
 
 def unreachable(error: psycopg.Error) -> HoldfastError:
@@ -60,13 +62,15 @@ def unreachable(error: psycopg.Error) -> HoldfastError:
     said = " ".join(str(error).split())
     reason = re.sub(r"password\s*=\s*\S+", "password=...", said)[:300]
     if isinstance(error, psycopg.errors.ConnectionTimeout) or "timeout expired" in said:
-        return Timeout("The server did not answer in time.", hint="Check host and port.")
+        hint = "Check host and port."
+        return Timeout("The server did not answer in time.", hint=hint, **_NO_ANSWER)
     state = error.sqlstate or ""
     if state in ("53300", "57P03") or "too many clients" in said or "starting up" in said:
-        return Unavailable("The server accepts no connection now.", hint="Try again.")
+        said = "The server accepts no connection now."
+        return Unavailable(said, hint="Try again.", **_NO_ANSWER)
     if "authentication failed" in said or "no pg_hba.conf entry" in said:
         return Forbidden("The server refused the credentials.", hint=reason)
-    return Unavailable("The server cannot be reached.", hint=reason)
+    return Unavailable("The server cannot be reached.", hint=reason, **_NO_ANSWER)
 
 
 def _refused(sqlstate: str | None) -> HoldfastError:
@@ -123,8 +127,10 @@ _STATES: Final[dict[str, Callable[[], HoldfastError]]] = {
     "54000": lambda: Invalid("value", expected="a value that the server can hold", got="another"),
 }
 _CLASSES: Final[dict[str, Callable[[], HoldfastError]]] = {
-    "08": lambda: Unavailable("The connection to the server was lost.", hint="Try again."),
-    "57": lambda: Unavailable("The server ended the work.", hint="Try again."),
+    "08": lambda: Unavailable(
+        "The connection to the server was lost.", hint="Try again.", **_NO_ANSWER
+    ),
+    "57": lambda: Unavailable("The server ended the work.", hint="Try again.", **_NO_ANSWER),
     "53": lambda: Unavailable("The server lacks resources for this.", hint="Try again."),
     "28": lambda: Forbidden("The server refused the credentials."),
     "58": lambda: Unavailable("The server's disk refused the work."),

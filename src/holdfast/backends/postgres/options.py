@@ -39,6 +39,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     ``tail_rows`` of them are fresh; ``maintain("reindex")`` builds a graph (HNSW) for a space of
     which a tenant has ``graph_rows`` vectors, and ``ef_search`` is how wide searches go in it.
 
+    After ``breaker_failures`` failures in a row to reach the server it is not asked for
+    ``breaker_seconds``, and calls fail at once. With 0, or with a ``replica``, it is always asked.
+
     ``replica`` names standbys as host:port, with commas between them, that answer reads. With
     ``read_your_writes`` "own" they do once they show what this handle wrote, with "never" also
     before, and "always" asks the primary alone.
@@ -55,6 +58,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     tail_rows: int = 2_000
     graph_rows: int = 5_000
     ef_search: int = 200
+    breaker_failures: int = 5
+    breaker_seconds: float = 60.0
     replica: str = ""
     read_your_writes: Literal["own", "always", "never"] = "own"
 
@@ -90,6 +95,7 @@ _WHOLE: Final = {
     "tail_rows": (1, 65_536),
     "graph_rows": (1, 1_000_000_000),
     "ef_search": (1, 1_000),
+    "breaker_failures": (0, 1_000),
 }
 
 _ADDRESS: Final = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[\w.-]+)(:(?P<port>\d{1,5}))?")
