@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING
 
 from holdfast.open import open
+from holdfast.shared import close_shared, shared
 from holdfast.storage import Storage
 
 if TYPE_CHECKING:
     from holdfast import aio as aio
 
-__all__ = ["Storage", "open"]
+__all__ = ["Storage", "close_shared", "open", "shared"]
 __version__ = "0.1.0"
 
 

@@ -206,6 +206,11 @@ class Storage:
         """
         return self._driver.native()
 
+    @property
+    def closed(self) -> bool:
+        """Whether this handle, or one that shares its store, was closed."""
+        return self._driver.closed
+
     def close(self) -> None:
         """Let go of the store; may be repeated. Later calls raise Closed."""
         self._driver.close()

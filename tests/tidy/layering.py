@@ -24,7 +24,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 EDGES = frozenset({"__main__", "cli", "server", "mcp", "integrations", "dashboard"})
 
 # What joins the two sides: the only places that see both stores and engines.
-JOINTS = frozenset({"", "open", "storage", "aio", "calls", "opening", "config", "testing"})
+JOINTS = frozenset(
+    {"", "open", "shared", "storage", "aio", "calls", "opening", "config", "testing"}
+)
 
 # Native engines belong behind the contract.
 ENGINES = frozenset({"apsw", "sqlite3", "psycopg", "psycopg_pool", "qdrant_client", "redis"})

@@ -200,6 +200,11 @@ class Driver(ABC):
     def close(self) -> None:
         """Let go of everything; may be repeated."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether calls say Closed; told by `layers.check`, which stands above every engine."""
+        return False
+
     def native(self) -> Any:
         """The engine's own client, for what the contract does not say; Unsupported without one.
 

@@ -72,6 +72,10 @@ class Layer(Driver):
     def close(self) -> None:
         self.below.close()
 
+    @property
+    def closed(self) -> bool:
+        return self.below.closed
+
     def native(self) -> Any:
         return self.below.native()
 

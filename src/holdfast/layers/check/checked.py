@@ -176,6 +176,10 @@ class Checked(Layer):
             if os.getpid() == self._process_id:
                 self.below.close()
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     def native(self) -> Any:
         self._check_open()
         return self.below.native()
