@@ -24,6 +24,7 @@ from holdfast.stores.store import FACTS, Store
 
 if TYPE_CHECKING:
     from holdfast.stores.audit.audit import Audit
+    from holdfast.stores.checkpoints.checkpoints import Checkpoints
     from holdfast.stores.conversations.conversations import Conversations
     from holdfast.stores.knowledge.knowledge import Knowledge
     from holdfast.stores.kv import KeyValue
@@ -59,6 +60,13 @@ class Storage:
         from holdfast.stores.audit.audit import Audit
 
         return self.store(Audit)
+
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        """The state of an agent at every step."""
+        from holdfast.stores.checkpoints.checkpoints import Checkpoints
+
+        return self.store(Checkpoints)
 
     @cached_property
     def conversations(self) -> Conversations:

@@ -62,6 +62,7 @@ def _built_in(path: str, name: str, shapes: str = "") -> BuiltIn:
 STORES: Final = BuiltIns(
     {
         "audit": _built_in("audit.audit", "Audit", "audit.records"),
+        "checkpoints": _built_in("checkpoints.checkpoints", "Checkpoints", "checkpoints.records"),
         "conversations": _built_in(
             "conversations.conversations", "Conversations", "conversations.records"
         ),

@@ -1,0 +1,106 @@
+"""What a state has in common with the one before it.
+
+States grow at the end, change a counter here and there, and lose their oldest messages. So the
+common beginning and the common end are taken first, by comparing memory, and what is between is
+looked for by short stretches of the old state. That finds no stretch that has moved before
+another one; what is not found is written anew, which costs space and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+ANCHOR: Final = 64
+"""The shortest stretch that is worth a reference, in bytes."""
+COPY_LIMIT: Final = 32
+"""Most copies of one state: a bound of time and of the spans that they become."""
+_STEP: Final = 32_768
+"""Bytes compared at once: few enough that the slice needs no fresh memory from the system."""
+
+
+class Copy(NamedTuple):
+    """``length`` bytes at ``source`` of the old state stand at ``place`` of the new one."""
+
+    source: int
+    place: int
+    length: int
+
+
+def copies(old: bytes, new: bytes) -> list[Copy]:
+    """Stretches that both states hold, in the order of both, none overlapping another.
+
+    >>> old = bytes(range(200))
+    >>> copies(old, b"!" + old + b"?")
+    [Copy(source=0, place=1, length=200)]
+    """
+    most = min(len(old), len(new))
+    head = shared_ahead(old, 0, new, 0, most)
+    head = head if head >= ANCHOR else 0
+    tail = shared_behind(old, len(old), new, len(new), most - head)
+    tail = tail if tail >= ANCHOR else 0
+    found = [Copy(0, 0, head)] if head else []
+    found += _between(old, head, len(old) - tail, new, head, len(new) - tail)
+    if tail:
+        found.append(Copy(len(old) - tail, len(new) - tail, tail))
+    return found
+
+
+def shared_ahead(old: bytes, source: int, new: bytes, place: int, limit: int) -> int:
+    """How many bytes from these places on are the same, at most ``limit``."""
+
+    def same(start: int, length: int) -> bool:
+        at = source + start
+        return new.startswith(old[at : at + length], place + start)
+
+    return _longest(same, limit)
+
+
+def shared_behind(old: bytes, source: int, new: bytes, place: int, limit: int) -> int:
+    """How many bytes before these places are the same, at most ``limit``."""
+
+    def same(start: int, length: int) -> bool:
+        at = source - start
+        return new.endswith(old[at - length : at], 0, place - start)
+
+    return _longest(same, limit)
+
+
+def _longest(same: Callable[[int, int], bool], limit: int) -> int:
+    """How far all is the same; ``same`` compares so many bytes from a distance on."""
+    length, step = 0, _STEP
+    while step:
+        # Ever smaller steps meet each byte once or twice, and never the whole again.
+        while length + step <= limit and same(length, step):
+            length += step
+        step //= 8
+    return length
+
+
+def _between(
+    old: bytes, source: int, source_end: int, new: bytes, place: int, place_end: int
+) -> Iterator[Copy]:
+    """Copies in what the common beginning and end leave over, from left to right."""
+    for _ in range(COPY_LIMIT):
+        anchor = _anchor(old, source, source_end, new, place, place_end)
+        if anchor is None:
+            return
+        at, found = anchor
+        before = shared_behind(old, at, new, found, min(at - source, found - place))
+        after = shared_ahead(old, at, new, found, min(source_end - at, place_end - found))
+        yield Copy(at - before, found - before, before + after)
+        source, place = at + after, found + after
+
+
+def _anchor(
+    old: bytes, source: int, source_end: int, new: bytes, place: int, place_end: int
+) -> tuple[int, int] | None:
+    """A stretch of the old state that the new one has too: near the left if there is one."""
+    distance = 0
+    while source + distance + ANCHOR <= source_end and place + ANCHOR <= place_end:
+        at = source + distance
+        found = new.find(old[at : at + ANCHOR], place, place_end)
+        if found >= 0:
+            return at, found
+        distance = distance * 4 or 128
+    return None

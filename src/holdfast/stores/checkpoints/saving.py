@@ -1,0 +1,225 @@
+"""Saving a state: what it shares with the one before it, and what must hold for that.
+
+What is known of the checkpoint before may be old, or of a unit that never committed. So every save
+carries its own conditions; where one does not hold, it reads again, and if need be shares nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any, Final, NamedTuple
+
+from holdfast.core.change import ABSENT, Condition, Put, Revision
+from holdfast.core.driver import Driver
+from holdfast.core.errors import (
+    Conflict,
+    Corrupt,
+    IdempotencyMismatch,
+    Invalid,
+    NotFound,
+    TooLarge,
+)
+from holdfast.core.filter import Record
+from holdfast.core.query import desc
+from holdfast.core.runtime import Runtime
+from holdfast.core.scope import Scope
+from holdfast.core.values import check_count, check_keyed_text
+from holdfast.stores.checkpoints.layout import (
+    INLINE_SIZE,
+    NEW,
+    Part,
+    assembled,
+    plan,
+    read,
+    whole,
+    written,
+)
+from holdfast.stores.checkpoints.logs import MERGE_EVERY, Growth
+from holdfast.stores.checkpoints.policy import CheckpointPolicy
+from holdfast.stores.checkpoints.records import CHECKPOINTS, LOGS, Checkpoint
+from holdfast.stores.checkpoints.removing import TRIES, Removing, contended
+from holdfast.stores.owned import name_of
+from holdfast.stores.store import builder, object_of
+
+STATE_LIMIT: Final = 256 * 1024 * 1024
+"""Largest state, in bytes."""
+ITERATION_LIMIT: Final = 2**62
+RETENTION_EVERY: Final = 64
+"""Saves of a session between two looks at how many it keeps."""
+KNOWN_LIMIT: Final = 16 * 1024 * 1024
+"""Bytes of last states that a handle remembers, so that the next save need not read them."""
+
+build_checkpoint = builder(Checkpoint)
+
+
+class _Known(NamedTuple):
+    """A checkpoint to build on: which one, its bytes, its parts, and the log that it ends in."""
+
+    mark: tuple[Any, ...]
+    state: bytes
+    parts: list[Part]
+    log: Record | None
+
+
+class Saving(Removing):
+    """Writes checkpoints."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        scope: Scope,
+        runtime: Runtime,
+        policy: CheckpointPolicy | None = None,
+    ) -> None:
+        super().__init__(driver, scope, runtime)
+        self._policy = policy or CheckpointPolicy()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known_lock = threading.Lock()
+
+    def save(
+        self,
+        state: bytes,
+        *,
+        iteration: int,
+        session_id: str = "",
+        metadata: dict[str, Any] | None = None,
+        checkpoint_id: str | None = None,
+        op_id: str | None = None,
+    ) -> Checkpoint:
+        """Keep a state of up to 256 MiB and return what is known of it.
+
+        An id that is in use here has its checkpoint replaced, as the newest save of its session;
+        one that is in use outside this handle's reach is a Conflict. ``iteration`` is 0 to 2**62.
+        A repeat with the same ``op_id`` and arguments returns the first answer. TooLarge, Invalid.
+        """
+        given = {
+            **self._scope_fields(),
+            "session_id": check_keyed_text("session_id", session_id),
+            "iteration": check_count("iteration", iteration, 0, ITERATION_LIMIT),
+            "metadata": object_of("metadata", metadata),
+            "size": len(_checked(state)),
+            "forked_from": None,
+        }
+        asked = ("checkpoints.save", state, iteration, session_id, metadata, checkpoint_id)
+        named = name_of("checkpoint_id", checkpoint_id)
+        for attempt in range(TRIES):
+            held = None if named is None else self._replaced(named)
+            growth = self._grown(state, session_id, attempt)
+            record = {**given, **self._minted(named, growth)}
+            used = self._used(growth, self._policy.compress)
+            released = [] if held is None else self._released([held])
+            try:
+                outcomes = self._apply(
+                    _put(record, held), *used, *released, op_id=op_id, asked=asked
+                )
+            except IdempotencyMismatch:
+                raise
+            except (Conflict, NotFound) as error:
+                self._known.pop(session_id, None)
+                if held is None and error.context.get("unique") == "key":
+                    self._refuse_foreign(named)
+                continue
+            saved = outcomes[0].record
+            self._after(saved, state, growth, first=op_id is None)
+            return build_checkpoint(saved)
+        raise contended()
+
+    def _grown(self, state: bytes, session_id: str, attempt: int) -> Growth:
+        """What to write of a state at the first, second ... attempt.
+
+        From the third on nothing is appended that others may append to, and from the fourth on
+        nothing is shared: that one fails for nobody else's save or prune.
+        """
+        if len(state) <= INLINE_SIZE or attempt > 2:
+            return self._growth(whole(state), None)
+        known = self._known.get(session_id) if attempt == 0 else None
+        known = known or self._read_newest(session_id)
+        if known is None:
+            return self._growth(whole(state), None)
+        log = known.log if attempt < 2 else None
+        end = (log["id"], log["size"]) if log is not None else (NEW, 0)
+        return self._growth(plan(state, known.parts, known.state, *end), log)
+
+    def _minted(self, named: str | None, growth: Growth) -> Record:
+        """The fields of a checkpoint that its save makes."""
+        fields = written(growth.layout, lambda log: log or growth.appended_to())
+        return {**fields, "id": named or self._new_id(), "saved_at": self._now()}
+
+    def _read_newest(self, session_id: str) -> _Known | None:
+        """The session's newest checkpoint, to build on; None when there is no whole one."""
+        newest = self._newest(session_id)
+        if newest is None:
+            return None
+        try:
+            parts = read(newest)
+            state = assembled(newest, parts, self._read(newest, parts))
+        except Corrupt:
+            return None  # a save does not depend on whether an older one can be read
+        # A fork would be in the way of its origin at every append, so that it begins a new log.
+        logs = [] if newest["forked_from"] is not None else newest["logs"]
+        return _Known(mark_of(newest), state, parts, self._get(LOGS, logs[-1]) if logs else None)
+
+    def _replaced(self, checkpoint_id: str) -> Record | None:
+        """The checkpoint of this id, which a save replaces; Conflict if it is another's."""
+        held = self._get(CHECKPOINTS, checkpoint_id)
+        if held is not None and any(held[k] != v for k, v in self._scope_fields().items()):
+            raise _in_use()
+        return held
+
+    def _refuse_foreign(self, checkpoint_id: str | None) -> None:
+        """Raise Conflict when the id that was just in use is one that this handle cannot see."""
+        if checkpoint_id is not None and self._get(CHECKPOINTS, checkpoint_id) is None:
+            raise _in_use()
+
+    def _after(self, saved: Record, state: bytes, growth: Growth, *, first: bool) -> None:
+        """Remember what was saved for the next save, keep logs and sessions short.
+
+        Not after a save that may be a repeat: the first one's record says nothing of this growth.
+        """
+        if not first:
+            return
+        self._remember(saved, state, growth.after)
+        log = growth.after if growth.layout.appended else None
+        if log is not None and log["appends"] % MERGE_EVERY == 0:
+            self._merge(log["id"], log["size"], self._policy.compress)
+        keep, sequence = self._policy.keep, saved["sequence"]
+        # Inside a unit the sequence is 0.
+        if keep is not None and sequence and sequence % RETENTION_EVERY == 0:
+            self._retain(keep, saved["session_id"])
+
+    def _remember(self, saved: Record, state: bytes, log: Record | None) -> None:
+        known = _Known(mark_of(saved), state, read(saved), log)
+        with self._known_lock:
+            self._known.pop(saved["session_id"], None)
+            self._known[saved["session_id"]] = known
+            size = sum(len(kept.state) for kept in self._known.values())
+            while size > KNOWN_LIMIT:
+                _, dropped = self._known.popitem(last=False)
+                size -= len(dropped.state)
+
+    def _newest(self, session_id: str) -> Record | None:
+        order = desc("iteration", "sequence", "id")
+        return self._first(CHECKPOINTS, *self._lane(session_id), order=order)
+
+
+def _checked(state: object) -> bytes:
+    if not isinstance(state, bytes):
+        raise Invalid("state", expected="bytes", got=state)
+    if len(state) > STATE_LIMIT:
+        raise TooLarge("state", expected=f"at most {STATE_LIMIT} bytes", got=f"{len(state)}")
+    return state
+
+
+def _put(record: Record, held: Record | None) -> Put:
+    condition: Condition = ABSENT if held is None else Revision(held["revision"])
+    return Put(CHECKPOINTS.name, record, condition)
+
+
+def mark_of(record: Record) -> tuple[Any, ...]:
+    """Which save of which checkpoint this is; numbers of a session are never used again."""
+    return record["id"], record["revision"], record["sequence"]
+
+
+def _in_use() -> Conflict:
+    return Conflict("The checkpoint's id is in use.", hint="Save under another one.", unique="key")
