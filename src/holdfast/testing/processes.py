@@ -187,8 +187,23 @@ def _reembed(driver: Driver, model: str, width: int) -> None:
     _say(storage.memory.spaces.reembed(embedder, batch=1, on_progress=tell).id)
 
 
+def _checkpoint(driver: Driver, name: str, count: int) -> None:
+    """Save a conversation as it grows, and say each checkpoint's id once it is acknowledged."""
+    driver.setup(all_collections())
+    storage = Storage(driver, Scope(), Runtime())
+    for step in range(count):
+        _say(storage.checkpoints.save(step_of(name, step), iteration=step).id)
+
+
+def step_of(name: str, step: int) -> bytes:
+    """The state that the peer of this name saves at a step, counted from 0."""
+    lines = [f"{name} said in step {n} what it had to say about {n * n}" for n in range(step + 30)]
+    return "\n".join([*lines, f"[{step}]"]).encode()
+
+
 ACTIONS: Final[dict[str, Callable[..., None]]] = {
     "audit": _audit,
+    "checkpoint": _checkpoint,
     "count": _count,
     "setup": _setup,
     "number": _number,
