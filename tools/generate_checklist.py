@@ -89,6 +89,10 @@ ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {
     "C24": (
         "tests/backends/test_sqlite_file.py::test_damaged_pages_are_corrupt_never_empty_and_salvage_counts",
     ),
+    "D4": (
+        "tests/aio/test_calls.py::test_a_slow_call_holds_neither_the_loop_nor_other_calls",
+        "tests/aio/test_calls.py::test_a_slow_commit_holds_neither_the_loop_nor_reads",
+    ),
     "E8": (
         "tests/recall/test_rerankers.py::test_no_reranker_keeps_the_order",
         "tests/recall/test_rerankers.py::test_the_best_worded_answer_scores_highest",

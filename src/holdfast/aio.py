@@ -36,6 +36,9 @@ from holdfast.stores.audit.audit import Audit as SyncAudit
 from holdfast.stores.audit.audit import AuditEvent
 from holdfast.stores.audit.records import Anchor, AuditEntry
 from holdfast.stores.audit.verify import Verification
+from holdfast.stores.checkpoints.checkpoints import Checkpoints as SyncCheckpoints
+from holdfast.stores.checkpoints.policy import CheckpointPolicy, Event
+from holdfast.stores.checkpoints.records import Checkpoint, CheckpointStats, LoadedCheckpoint
 from holdfast.stores.conversations.appending import Draft
 from holdfast.stores.conversations.conversations import Conversations as SyncConversations
 from holdfast.stores.conversations.conversations import ListOrder, Overview
@@ -150,6 +153,7 @@ __all__ = [
     "Archive",
     "Audit",
     "Canonical",
+    "Checkpoints",
     "Connectors",
     "Consolidation",
     "Conversations",
@@ -276,6 +280,115 @@ class Audit:
         hide it.
         """
         return await self._calls.run(self._below.trim, through_seq, stream)
+
+
+class Checkpoints:
+    """Checkpoints of the bound scope.
+
+    A session is a name within the handle's agent, user and namespace; without one it is "".
+    """
+
+    def __init__(self, below: SyncCheckpoints, calls: Calls) -> None:
+        self._below = below
+        self._calls = calls
+
+    def configured(self, policy: CheckpointPolicy) -> Checkpoints:
+        """This store working by another policy."""
+        return Checkpoints(self._below.configured(policy), self._calls)
+
+    async def due(self, event: Event, iteration: int) -> bool:
+        """Whether the policy's strategy wants a save after this event of this iteration.
+
+        Events are "iteration", "tool_call" and "response"; iterations count from 0.
+        """
+        return await self._calls.run(self._below.due, event, iteration)
+
+    async def load(self, checkpoint_id: str) -> LoadedCheckpoint | None:
+        """The checkpoint with its state, or None. Corrupt where its bytes are not all there."""
+        return await self._calls.run(self._below.load, checkpoint_id)
+
+    async def latest(self, *, session_id: str = "") -> LoadedCheckpoint | None:
+        """The session's checkpoint of the highest iteration, the last saved of equals; or None."""
+        return await self._calls.run(self._below.latest, session_id=session_id)
+
+    async def list(
+        self, *, session_id: str | None = "", limit: int = 100, cursor: str | None = None
+    ) -> Page[Checkpoint]:
+        """A session's checkpoints without their states, newest first as `latest` counts.
+
+        With None those of all sessions in reach, session by session, the greatest name first.
+        """
+        return await self._calls.run(
+            self._below.list, session_id=session_id, limit=limit, cursor=cursor
+        )
+
+    async def fork(
+        self,
+        checkpoint_id: str,
+        *,
+        session_id: str,
+        new_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        op_id: str | None = None,
+    ) -> Checkpoint:
+        """Make a checkpoint in another session that shares all bytes of this one.
+
+        It keeps scope, iteration and, unless others are given, metadata. NotFound; Conflict for
+        an id in use. A repeat with the same ``op_id`` returns the first fork.
+        """
+        return await self._calls.run(
+            self._below.fork,
+            checkpoint_id,
+            session_id=session_id,
+            new_id=new_id,
+            metadata=metadata,
+            op_id=op_id,
+        )
+
+    async def stats(self) -> CheckpointStats:
+        """How many checkpoints the scope has, how large their states are, what they take."""
+        return await self._calls.run(self._below.stats)
+
+    async def save(
+        self,
+        state: bytes,
+        *,
+        iteration: int,
+        session_id: str = "",
+        metadata: dict[str, Any] | None = None,
+        checkpoint_id: str | None = None,
+        op_id: str | None = None,
+    ) -> Checkpoint:
+        """Keep a state of up to 256 MiB and return what is known of it.
+
+        An id that is in use here has its checkpoint replaced, as the newest save of its session;
+        one that is in use outside this handle's reach is a Conflict. ``iteration`` is 0 to 2**62.
+        A repeat with the same ``op_id`` and arguments returns the first answer. TooLarge, Invalid.
+        """
+        return await self._calls.run(
+            self._below.save,
+            state,
+            iteration=iteration,
+            session_id=session_id,
+            metadata=metadata,
+            checkpoint_id=checkpoint_id,
+            op_id=op_id,
+        )
+
+    async def prune(self, *, keep: int, session_id: str = "") -> int:
+        """Remove all but the ``keep`` newest of the session, oldest first; how many went.
+
+        0 removes all. What the others share stays. Other sessions, agents, users and namespaces
+        are not touched, also not by a handle that is bound to none of them.
+        """
+        return await self._calls.run(self._below.prune, keep=keep, session_id=session_id)
+
+    async def delete(self, checkpoint_id: str, *, op_id: str | None = None) -> bool:
+        """Remove one checkpoint; whether it existed. What others share of it stays.
+
+        A repeat with the same ``op_id`` gives the first answer.
+        """
+        return await self._calls.run(self._below.delete, checkpoint_id, op_id=op_id)
 
 
 class Conversations:
@@ -2815,6 +2928,11 @@ class Storage:
     def audit(self) -> Audit:
         """An append-only log that shows tampering."""
         return Audit(self._below.audit, self._calls)
+
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        """The state of an agent at every step."""
+        return Checkpoints(self._below.checkpoints, self._calls)
 
     @cached_property
     def conversations(self) -> Conversations:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -297,3 +298,32 @@ def test_a_recall_tells_how_it_came_about(shell: Shell) -> None:
     assert "holdfast memory calibrate" in told
     assert shell.json("memory", "calibrate")["memories"] == 12
     shell.ok("recall", "kayak", *floor)
+
+
+def test_a_checkpoint_is_listed_read_forked_pruned_and_deleted(
+    shell: Shell, tmp_path: Path
+) -> None:
+    state = b"\x00\xff" + b"state " * 900
+    with holdfast.open(shell.store) as storage:
+        ids = [
+            storage.checkpoints.save(state + bytes([n]), iteration=n, session_id="s").id
+            for n in range(5)
+        ]
+    listed = shell.json("checkpoint", "list", "--session", "s", "--limit", "2")["items"]
+    assert [item["id"] for item in listed] == [ids[4], ids[3]]
+    assert shell.json("checkpoint", "get", ids[4])["size"] == len(state) + 1
+    shell.ok("checkpoint", "get", ids[4], "--output", str(tmp_path / "state"))
+    assert (tmp_path / "state").read_bytes() == state + b"\x04"
+    fork = shell.json("checkpoint", "fork", ids[4], "t")["id"]
+    assert len(shell.json("checkpoint", "list")["items"]) == 6
+    shell.refused(2, "checkpoint", "prune", "--keep", "1", "--session", "s")
+    pruned = shell.json("checkpoint", "prune", "--keep", "1", "--session", "s", "--yes")
+    assert pruned == {"deleted": 4}
+    assert shell.json("checkpoint", "stats")["checkpoints"] == 2
+    shell.ok("checkpoint", "delete", ids[4], "--yes")
+    shell.refused(3, "checkpoint", "get", ids[4])
+    shell.refused(3, "checkpoint", "delete", ids[4], "--yes")
+    with holdfast.open(shell.store) as storage:
+        loaded = storage.checkpoints.load(fork)
+        assert loaded is not None
+        assert loaded.state == state + b"\x04"

@@ -6,6 +6,7 @@ import click
 
 from holdfast import __version__
 from holdfast.cli.audit import audit
+from holdfast.cli.checkpoint import checkpoint
 from holdfast.cli.command import Root, shared_options
 from holdfast.cli.completion import completion
 from holdfast.cli.conversation import conversation
@@ -52,6 +53,7 @@ def main() -> None:
 COMMANDS = (
     audit,
     backup,
+    checkpoint,
     completion,
     conversation,
     demo,

@@ -24,6 +24,7 @@ from holdfast.core.change import (
     Claim,
     Delete,
     DeleteWhere,
+    Edit,
     Outcome,
     Patch,
     PatchWhere,
@@ -33,7 +34,7 @@ from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver, FeedEntry, Report, Task
 from holdfast.core.errors import Conflict, SchemaNewer, Unavailable
 from holdfast.core.filter import EVERYTHING, And, Contains, Filter, JsonPath, Not, Or, Record
-from holdfast.core.query import Query, Rows, compare_positions, full_order, position
+from holdfast.core.query import Query, Rows, compare_positions, desc, full_order, position
 from holdfast.core.scope import Tenant
 from holdfast.core.search import Hits, Search
 from holdfast.core.values import Vector
@@ -169,6 +170,34 @@ class _Surplus(_Each):
         if isinstance(change, DeleteWhere) and change.collection == "knowledge_chunks":
             return msgspec.structs.replace(change, limit=0)
         return change
+
+
+class _SharedToo(_Each):
+    """A pruned checkpoint takes its logs along, whoever else uses them."""
+
+    def _broken(self, change: Change) -> Change:
+        if isinstance(change, DeleteWhere) and change.collection == "checkpoint_logs":
+            assert isinstance(change.filter, And)
+            return msgspec.structs.replace(change, filter=change.filter.parts[0])
+        return change
+
+
+class _UncountedFork(_Each):
+    """A checkpoint that shares a log without appending to it is not counted among its users."""
+
+    def _broken(self, change: Change) -> Change:
+        if isinstance(change, Patch) and change.edit.increment == {"uses": 1}:
+            return msgspec.structs.replace(change, edit=Edit(increment={"uses": 0}))
+        return change
+
+
+class _LastByTime(Layer):
+    """Takes the last saved checkpoint for the latest, whatever its iteration and number."""
+
+    def query(self, tenant: Tenant, query: Query) -> Rows:
+        if query.collection == "checkpoints":
+            query = msgspec.structs.replace(query, order=desc("saved_at"))
+        return self.below.query(tenant, query)
 
 
 class _OldReaders(_Each):
@@ -580,6 +609,18 @@ SABOTEURS: Final = (
             _OldVector, arguments={"how": "patch"}),
     _broken("a lost lease that still writes",
             "TestMessageEmbeddings.test_f24_who_lost_the_lease_writes_nothing", _NoConditions),
+    _broken("prune that drops what others share",
+            "TestCheckpointGrowth.test_n9_any_step_stays_whole_when_others_are_pruned_or_deleted",
+            _SharedToo),
+    _broken("fork that is not counted",
+            "TestCheckpointGrowth.test_n9_a_fork_shares_all_and_outlives_its_origin",
+            _UncountedFork),
+    _broken("append to a log that others have grown",
+            "TestCheckpointsShared.test_d4_handles_that_go_apart_do_not_write_into_each_other",
+            _NoConditions),
+    _broken("latest by time alone",
+            "TestCheckpointOrder.test_d2_latest_is_of_the_highest_iteration_then_of_the_last_save",
+            _LastByTime),
     _broken("packed tokens that stay",
             "TestMemoryLate.test_e8_packed_tokens_come_and_go_with_their_memory", _OldTokens),
     Saboteur("NaN accepted",

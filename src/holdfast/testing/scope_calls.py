@@ -16,6 +16,7 @@ from typing import Any, Final
 from holdfast.storage import Storage
 from holdfast.stores import STORES
 from holdfast.stores.audit.audit import AuditEvent
+from holdfast.stores.checkpoints.policy import CheckpointPolicy
 from holdfast.stores.conversations.appending import Draft
 from holdfast.stores.knowledge.policy import KnowledgePolicy
 from holdfast.stores.memory.policy import MemoryPolicy
@@ -65,7 +66,9 @@ def seed(owner: Storage) -> dict[str, Any]:
     owner.knowledge.grants.create("tag-theirs", by="reader-theirs", title=SECRET)
     shared = owner.knowledge.library.publish(SECRET, "shared words", category="category-theirs")
     connector = owner.knowledge.connectors.create(SECRET, "kind-theirs")
+    saved = owner.checkpoints.save(SECRET.encode(), iteration=1, session_id="label-theirs")
     return {
+        "checkpoint": saved.id,
         "document": "document-theirs",
         "source": "source-theirs",
         "item": "item-theirs",
@@ -144,6 +147,21 @@ _AUDIT: Final[dict[str, Call]] = {
     "audit.trim": lambda s, i: s.audit.trim(2),
     "audit.verify": lambda s, i: s.audit.verify(),
     "audit.verify_all": lambda s, i: s.audit.verify_all(),
+}
+
+_CHECKPOINTS: Final[dict[str, Call]] = {
+    "checkpoints.configured": lambda s, i: s.checkpoints.configured(CheckpointPolicy()).stats(),
+    "checkpoints.delete": lambda s, i: s.checkpoints.delete(i["checkpoint"]),
+    "checkpoints.due": lambda s, i: s.checkpoints.due("tool_call", 1),
+    "checkpoints.fork": lambda s, i: s.checkpoints.fork(i["checkpoint"], session_id=i["label"]),
+    "checkpoints.latest": lambda s, i: s.checkpoints.latest(session_id=i["label"]),
+    "checkpoints.list": lambda s, i: s.checkpoints.list(session_id=i["label"]),
+    "checkpoints.load": lambda s, i: s.checkpoints.load(i["checkpoint"]),
+    "checkpoints.prune": lambda s, i: s.checkpoints.prune(keep=0, session_id=i["label"]),
+    "checkpoints.save": lambda s, i: (
+        s.checkpoints.save(b"mine", iteration=1, session_id=i["label"]).sequence
+    ),
+    "checkpoints.stats": lambda s, i: s.checkpoints.stats(),
 }
 
 _CONVERSATIONS: Final[dict[str, Call]] = {
@@ -426,6 +444,7 @@ _TASKS: Final[dict[str, Call]] = {
 
 CALLS: Final[dict[str, Call]] = {
     **_AUDIT,
+    **_CHECKPOINTS,
     **_CONVERSATIONS,
     **_KNOWLEDGE,
     **_KNOWLEDGE_PARTS,

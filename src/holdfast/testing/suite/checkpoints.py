@@ -497,6 +497,17 @@ class TestCheckpointsShared:
         whole(open_storage(), ids)
         assert taken(driver) < 3 * len(states[-1])
 
+    def test_d4_handles_that_go_apart_do_not_write_into_each_other(
+        self, open_storage: Callable[..., Storage]
+    ) -> None:
+        handles = [open_storage() for _ in range(2)]
+        base, ids = talk(20)[-1], {}
+        for n in range(30):
+            own = b"".join(f"{n % 2} said {k} {n % 2} times, ".encode() * 9 for k in range(n))
+            saved = handles[n % 2].checkpoints.save(base + own, iteration=n)
+            ids[saved.id] = base + own
+        whole(open_storage(), ids)
+
     def test_d4_prune_and_fork_beside_savers_break_nothing(
         self, open_storage: Callable[..., Storage]
     ) -> None:
