@@ -10,7 +10,11 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 VENV: Final = ROOT / ".venv-bench"
-SMALL: Final = ("aiosqlite==0.22.1",)
+SMALL: Final = (
+    "aiosqlite==0.22.1",
+    "langgraph-checkpoint-postgres==3.2.0",
+    "langgraph-checkpoint-sqlite==3.1.2",
+)
 """Always installed."""
 LARGE: Final = (
     "chromadb",

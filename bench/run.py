@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import apsw
 
-from bench import peers, postgres, postgres_search, report, start
+from bench import checkpoints, peers, postgres, postgres_search, report, start
 from bench.measure import Sheet, measure
 from bench.reads import Reads
 from bench.search.hybrid import HybridSheet
@@ -45,6 +45,13 @@ SHEETS: Final[dict[str, Make]] = {
     "postgres-search-10k": lambda quick: postgres_search.sheet(10_000, quick=quick),
     "postgres-tenants-1k": lambda quick: postgres_search.flat_sheet(1_000, quick=quick),
     "postgres-tenants-10k": lambda quick: postgres_search.flat_sheet(10_000, quick=quick),
+    "checkpoints-sqlite": lambda quick: checkpoints.sqlite_sheet(1 if quick else 3, quick=quick),
+    "checkpoints-postgres": lambda quick: checkpoints.postgres_sheet(
+        1 if quick else 3, quick=quick
+    ),
+    "checkpoints-postgres-10k": lambda quick: checkpoints.history_sheet(
+        1 if quick else 2, quick=quick
+    ),
     "start": lambda quick: start.sheet(1 if quick else 5),
     "systems": lambda quick: Systems(quick=quick).sheet(1 if quick else 2),
     "search-talk-1k": lambda quick: TalkSheet(quick=quick).sheet(1 if quick else 3),

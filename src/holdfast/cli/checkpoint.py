@@ -53,7 +53,7 @@ def get(checkpoint_id: str, target: Path | None) -> None:
     elif settings().form in ("json", "jsonl"):
         output.emit(found)
     else:
-        click.get_binary_stream("stdout").write(found.state)
+        click.echo(found.state, nl=False)
 
 
 @checkpoint.command("fork")

@@ -15,7 +15,7 @@ from holdfast.core.errors import Corrupt, Invalid, NotFound
 from holdfast.core.filter import Filter, Record
 from holdfast.core.query import Measure, desc
 from holdfast.core.values import check_keyed_text
-from holdfast.stores.checkpoints.layout import assembled, read
+from holdfast.stores.checkpoints.known import Known, mark_of
 from holdfast.stores.checkpoints.policy import CheckpointPolicy, Event
 from holdfast.stores.checkpoints.records import (
     CHECKPOINTS,
@@ -27,7 +27,7 @@ from holdfast.stores.checkpoints.records import (
     LoadedCheckpoint,
 )
 from holdfast.stores.checkpoints.removing import TRIES, contended
-from holdfast.stores.checkpoints.saving import Saving, build_checkpoint, mark_of
+from holdfast.stores.checkpoints.saving import Saving, build_checkpoint
 from holdfast.stores.owned import name_of
 from holdfast.stores.store import Page, builder, object_of
 
@@ -62,7 +62,7 @@ class Checkpoints(Saving):
     def latest(self, *, session_id: str = "") -> LoadedCheckpoint | None:
         """The session's checkpoint of the highest iteration, the last saved of equals; or None."""
         check_keyed_text("session_id", session_id)
-        return self._whole(lambda: self._newest(session_id))
+        return self._whole(lambda: self._newest(session_id), newest=True)
 
     def list(
         self, *, session_id: str | None = "", limit: int = 100, cursor: str | None = None
@@ -131,22 +131,27 @@ class Checkpoints(Saving):
             logs=logs["n"],
         )
 
-    def _whole(self, find: Callable[[], Record | None]) -> LoadedCheckpoint | None:
-        """The checkpoint that is found, with its state."""
+    def _whole(
+        self, find: Callable[[], Record | None], *, newest: bool = False
+    ) -> LoadedCheckpoint | None:
+        """The checkpoint that is found, with its state; ``newest`` says it is its session's."""
         before: tuple[Any, ...] = ()
         while True:
             record = find()
             if record is None:
                 return None
-            known, mark = self._known.get(record["session_id"]), mark_of(record)
+            session_id, mark = record["session_id"], mark_of(record)
+            known = self._recent.get(session_id)
             if known is not None and known.mark == mark:
                 return _loaded({**record, "state": known.state})
             try:
-                parts = read(record)
-                state = assembled(record, parts, self._read(record, parts))
+                state = self._state(record)
             except Corrupt:
                 if mark == before:
                     raise
                 before = mark  # it may have been removed between the two reads: look again
                 continue
+            if newest:
+                # Whoever goes on from here saves next, and need not read it again.
+                self._recent.set(session_id, Known.loaded(record, state))
             return _loaded({**record, "state": state})

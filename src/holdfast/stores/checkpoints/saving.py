@@ -6,9 +6,7 @@ carries its own conditions; where one does not hold, it reads again, and if need
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from holdfast.core.change import ABSENT, Condition, Put, Revision
 from holdfast.core.driver import Driver
@@ -25,10 +23,10 @@ from holdfast.core.query import desc
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
 from holdfast.core.values import check_count, check_keyed_text
+from holdfast.stores.checkpoints.known import Known, Recent
 from holdfast.stores.checkpoints.layout import (
     INLINE_SIZE,
     NEW,
-    Part,
     assembled,
     plan,
     read,
@@ -47,19 +45,7 @@ STATE_LIMIT: Final = 256 * 1024 * 1024
 ITERATION_LIMIT: Final = 2**62
 RETENTION_EVERY: Final = 64
 """Saves of a session between two looks at how many it keeps."""
-KNOWN_LIMIT: Final = 16 * 1024 * 1024
-"""Bytes of last states that a handle remembers, so that the next save need not read them."""
-
 build_checkpoint = builder(Checkpoint)
-
-
-class _Known(NamedTuple):
-    """A checkpoint to build on: which one, its bytes, its parts, and the log that it ends in."""
-
-    mark: tuple[Any, ...]
-    state: bytes
-    parts: list[Part]
-    log: Record | None
 
 
 class Saving(Removing):
@@ -74,8 +60,7 @@ class Saving(Removing):
     ) -> None:
         super().__init__(driver, scope, runtime)
         self._policy = policy or CheckpointPolicy()
-        self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._known_lock = threading.Lock()
+        self._recent = Recent()
 
     def save(
         self,
@@ -116,7 +101,7 @@ class Saving(Removing):
             except IdempotencyMismatch:
                 raise
             except (Conflict, NotFound) as error:
-                self._known.pop(session_id, None)
+                self._recent.drop(session_id)
                 if held is None and error.context.get("unique") == "key":
                     self._refuse_foreign(named)
                 continue
@@ -133,32 +118,34 @@ class Saving(Removing):
         """
         if len(state) <= INLINE_SIZE or attempt > 2:
             return self._growth(whole(state), None)
-        known = self._known.get(session_id) if attempt == 0 else None
+        known = self._recent.get(session_id) if attempt == 0 else None
         known = known or self._read_newest(session_id)
         if known is None:
             return self._growth(whole(state), None)
-        log = known.log if attempt < 2 else None
-        end = (log["id"], log["size"]) if log is not None else (NEW, 0)
-        return self._growth(plan(state, known.parts, known.state, *end), log)
+        log = known.log
+        if log is None and known.log_id:
+            log = self._get(LOGS, known.log_id)
+        if log is None or attempt > 1:
+            return self._growth(plan(state, known.parts, known.state, NEW, 0), None)
+        return self._growth(plan(state, known.parts, known.state, log["id"], log["size"]), log)
 
     def _minted(self, named: str | None, growth: Growth) -> Record:
         """The fields of a checkpoint that its save makes."""
         fields = written(growth.layout, lambda log: log or growth.appended_to())
         return {**fields, "id": named or self._new_id(), "saved_at": self._now()}
 
-    def _read_newest(self, session_id: str) -> _Known | None:
+    def _read_newest(self, session_id: str) -> Known | None:
         """The session's newest checkpoint, to build on; None when there is no whole one."""
         newest = self._newest(session_id)
-        if newest is None:
-            return None
         try:
-            parts = read(newest)
-            state = assembled(newest, parts, self._read(newest, parts))
+            return None if newest is None else Known.loaded(newest, self._state(newest))
         except Corrupt:
             return None  # a save does not depend on whether an older one can be read
-        # A fork would be in the way of its origin at every append, so that it begins a new log.
-        logs = [] if newest["forked_from"] is not None else newest["logs"]
-        return _Known(mark_of(newest), state, parts, self._get(LOGS, logs[-1]) if logs else None)
+
+    def _state(self, record: Record) -> bytes:
+        """The bytes of a checkpoint; Corrupt where they are not all there."""
+        parts = read(record)
+        return assembled(record, parts, self._read(record, parts))
 
     def _replaced(self, checkpoint_id: str) -> Record | None:
         """The checkpoint of this id, which a save replaces; Conflict if it is another's."""
@@ -179,7 +166,7 @@ class Saving(Removing):
         """
         if not first:
             return
-        self._remember(saved, state, growth.after)
+        self._recent.set(saved["session_id"], Known.saved(saved, state, growth.after))
         log = growth.after if growth.layout.appended else None
         if log is not None and log["appends"] % MERGE_EVERY == 0:
             self._merge(log["id"], log["size"], self._policy.compress)
@@ -187,16 +174,6 @@ class Saving(Removing):
         # Inside a unit the sequence is 0.
         if keep is not None and sequence and sequence % RETENTION_EVERY == 0:
             self._retain(keep, saved["session_id"])
-
-    def _remember(self, saved: Record, state: bytes, log: Record | None) -> None:
-        known = _Known(mark_of(saved), state, read(saved), log)
-        with self._known_lock:
-            self._known.pop(saved["session_id"], None)
-            self._known[saved["session_id"]] = known
-            size = sum(len(kept.state) for kept in self._known.values())
-            while size > KNOWN_LIMIT:
-                _, dropped = self._known.popitem(last=False)
-                size -= len(dropped.state)
 
     def _newest(self, session_id: str) -> Record | None:
         order = desc("iteration", "sequence", "id")
@@ -214,11 +191,6 @@ def _checked(state: object) -> bytes:
 def _put(record: Record, held: Record | None) -> Put:
     condition: Condition = ABSENT if held is None else Revision(held["revision"])
     return Put(CHECKPOINTS.name, record, condition)
-
-
-def mark_of(record: Record) -> tuple[Any, ...]:
-    """Which save of which checkpoint this is; numbers of a session are never used again."""
-    return record["id"], record["revision"], record["sequence"]
 
 
 def _in_use() -> Conflict:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from holdfast.core.change import Delete, Edit, Patch
+from holdfast.core.change import Change, Delete, Edit, Patch
 from holdfast.core.clock import ManualClock
 from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver
@@ -102,6 +102,21 @@ def edits(rng: random.Random) -> list[Callable[[bytes], bytes]]:
 
 
 class TestCheckpoints:
+    def test_d1_work_goes_on_from_the_latest_in_another_handle(
+        self, open_storage: Callable[..., Storage], driver: Driver
+    ) -> None:
+        states = dict(enumerate(talk(40)))
+        ids = {}
+        for begin in range(0, 40, 8):
+            store = open_storage().checkpoints
+            latest = store.latest()
+            assert (None if latest is None else latest.state) == states.get(begin - 1)
+            for step in range(begin, begin + 8):
+                ids[store.save(states[step], iteration=step).id] = states[step]
+        whole(open_storage(), ids)
+        assert len(rows(driver, LOGS)) == 1
+        assert taken(driver) < 3 * len(states[39])
+
     @pytest.mark.parametrize("size", [0, 1, 128, 129, 257, 1_023, 1_024, 1_025, 70_000, 4_300_000])
     def test_d1_a_state_comes_back_to_the_byte_and_after_reopening(
         self, storage: Storage, open_storage: Callable[..., Storage], size: int
@@ -216,15 +231,16 @@ class TestCheckpoints:
     ) -> None:
         saved = storage.checkpoints.save(MIXED, iteration=1)
         key = (rows(driver, STRETCHES)[0]["log_id"], 0)
-        change = {
+        changes: dict[str, Change] = {
             "bytes": Patch(STRETCHES.name, key, Edit(set={"data": bytes(len(MIXED) - 128)})),
             "a stretch": Delete(STRETCHES.name, key),
             "spans": Patch(CHECKPOINTS.name, (saved.id,), Edit(set={"spans": [[7, 0, 9]]})),
             "a log": Delete(LOGS.name, key[:1]),
-        }[damage]
-        driver.apply("default", [change])
+        }
+        driver.apply("default", [changes[damage]])
         reader = open_storage().checkpoints
-        for read in (lambda: reader.load(saved.id), reader.latest):
+        reads: list[Callable[[], object]] = [lambda: reader.load(saved.id), reader.latest]
+        for read in reads:
             with pytest.raises(Corrupt) as caught:
                 read()
             assert caught.value.context["id"] == saved.id
@@ -248,7 +264,13 @@ class TestCheckpointOrder:
         assert [found.id for found in storage.checkpoints.list()] == ["m", "x", "y", "late", "z"]
 
     def test_d2_sessions_agents_users_and_namespaces_have_their_own(self, storage: Storage) -> None:
-        scopes = ({}, {"agent": "a"}, {"agent": "b"}, {"user": "a"}, {"namespace": "a"})
+        scopes: tuple[dict[str, str], ...] = (
+            {},
+            {"agent": "a"},
+            {"agent": "b"},
+            {"user": "a"},
+            {"namespace": "a"},
+        )
         handles = [storage.scoped(**scope).checkpoints for scope in scopes]
         states = {}
         for place, handle in enumerate(handles):
