@@ -52,13 +52,8 @@ def sqlite_sheet(rounds: int, *, quick: bool) -> Sheet:
     steps = 20 if quick else 1_000
 
     def together(folder: Path) -> dict[str, Figures]:
-        makers: Makers = {
-            RAW: partial(RawFile, folder),
-            LANGGRAPH: partial(LangGraphFile, folder),
-            OURS: partial(HoldfastFile, folder),
-            PACKED: partial(PackedFile, folder),
-        }
-        return _growing(makers, steps)
+        alone = _alone(_in_files(folder / "alone"), steps)
+        return _growing(_in_files(folder / "turns"), steps, alone)
 
     return Sheet(
         name="checkpoints-sqlite",
@@ -68,7 +63,8 @@ def sqlite_sheet(rounds: int, *, quick: bool) -> Sheet:
         rounds=rounds,
         together=together,
         contenders=_rows("langgraph.checkpoint.sqlite", _GROWING, packed=True),
-        notes=_NOTES + " Everybody writes with WAL and FULL. MB is the file after it was closed.",
+        notes=_NOTES + " Everybody writes with WAL and FULL. The total is of the puts of one after"
+        " the other, each alone with its file; MB is the file after it was closed.",
     )
 
 
@@ -190,7 +186,24 @@ class _Clock:
 Makers = dict[str, Callable[[], Saver]]
 
 
-def _growing(makers: Makers, steps: int) -> dict[str, Figures]:
+def _alone(makers: Makers, steps: int) -> dict[str, Figures]:
+    """How long all puts of a contender take while no other one writes."""
+    totals: dict[str, Figures] = {}
+    for name, make in _present(makers).items():
+        saver, states = make(), map(_state, range(steps))
+        total = 0.0
+        for step, state in enumerate(states):
+            started = time.perf_counter()
+            saver.put(step, state)
+            total += time.perf_counter() - started
+        totals[name] = {TOTAL: total}
+        saver.size()
+    return totals
+
+
+def _growing(
+    makers: Makers, steps: int, totals: dict[str, Figures] | None = None
+) -> dict[str, Figures]:
     makers, clock = _present(makers), _Clock()
     savers = {name: make() for name, make in makers.items()}
     for step in range(steps):
@@ -205,7 +218,7 @@ def _growing(makers: Makers, steps: int) -> dict[str, Figures]:
     return {
         name: {
             **clock.figures(name),
-            TOTAL: sum(clock.times[name][PUT]),
+            **(totals[name] if totals else {TOTAL: sum(clock.times[name][PUT])}),
             SIZE: readers[name].size() / 1e6,
         }
         for name in savers
@@ -238,6 +251,16 @@ def _history(makers: Makers, held: int, count: int) -> dict[str, Figures]:
 def _present(makers: Makers) -> Makers:
     absent = peers.missing("langgraph") != ""
     return {name: make for name, make in makers.items() if not (absent and name == LANGGRAPH)}
+
+
+def _in_files(folder: Path) -> Makers:
+    folder.mkdir()
+    return {
+        RAW: partial(RawFile, folder),
+        LANGGRAPH: partial(LangGraphFile, folder),
+        OURS: partial(HoldfastFile, folder),
+        PACKED: partial(PackedFile, folder),
+    }
 
 
 @contextmanager

@@ -1,0 +1,106 @@
+"""What two states have in common, and how a state is written down, on generated states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdfast.stores.checkpoints.delta import ANCHOR, copies
+from holdfast.stores.checkpoints.layout import (
+    LOG_LIMIT,
+    NEW,
+    SPAN_LIMIT,
+    Layout,
+    Part,
+    Span,
+    assembled,
+    plan,
+    read,
+    whole,
+    written,
+)
+
+_PIECES = st.lists(
+    st.builds(
+        lambda text, times: text * times,
+        st.binary(min_size=1, max_size=40),
+        st.sampled_from([1, 2, 9, 60, 400]),
+    ),
+    max_size=8,
+)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[bytes]:
+    """States of which each is made of pieces of those before it, in any order, and new ones."""
+    states = [b"".join(draw(_PIECES))]
+    for _ in range(draw(st.integers(1, 6))):
+        last, pieces = states[-1], draw(_PIECES)
+        for _ in range(draw(st.integers(0, 4))):
+            start = draw(st.integers(0, len(last)))
+            stop = draw(st.integers(start, len(last)))
+            pieces.insert(draw(st.integers(0, len(pieces))), last[start:stop])
+        states.append(b"".join(pieces))
+    return states
+
+
+@given(histories())
+@settings(max_examples=150, deadline=None)
+def test_copies_are_equal_in_order_and_apart(states: list[bytes]) -> None:
+    for old, new in pairwise(states):
+        source = place = 0
+        for copy in copies(old, new):
+            assert copy.length >= ANCHOR
+            assert copy.source >= source
+            assert copy.place >= place
+            source, place = copy.source + copy.length, copy.place + copy.length
+            assert old[copy.source : source] == new[copy.place : place]
+
+
+@given(histories())
+@settings(max_examples=150, deadline=None)
+def test_every_state_of_a_history_is_assembled_as_it_was(states: list[bytes]) -> None:
+    logs: dict[str, bytes] = {}
+    kept: list[tuple[dict[str, object], bytes]] = []
+    parts: list[Part] = []
+    old, log = b"", ""
+    for number, state in enumerate(states):
+        end = (log, len(logs[log])) if log else (NEW, 0)
+        layout = plan(state, parts, old, *end) if kept else whole(state)
+        assert len(layout.spans()) <= SPAN_LIMIT
+        assert len(layout.logs()) <= LOG_LIMIT
+        if layout.appended:
+            log = _append(layout, logs, f"log{number}")
+        record = {"id": str(number), "size": len(state), **written(layout, _named(log))}
+        kept.append((record, state))
+        old, parts = state, read(record)
+    for record, state in kept:
+        held = {name: [(0, data[:100]), (100, data[100:])] for name, data in logs.items()}
+        assert assembled(record, read(record), held) == state
+
+
+def _append(layout: Layout, logs: dict[str, bytes], new: str) -> str:
+    log = layout.log or new
+    assert layout.end == len(logs.get(log, b""))
+    logs[log] = logs.get(log, b"") + layout.appended
+    return log
+
+
+def _named(new: str) -> Callable[[str], str]:
+    return lambda log: log or new
+
+
+def test_an_append_leaves_one_span_and_an_end() -> None:
+    state = bytes(range(256)) * 40
+    first = whole(state)
+    record = {"id": "a", "size": len(state), **written(first, _named("log"))}
+    longer = state[:-1] + b"and more" * 90 + b"]"
+    second = plan(longer, read(record), state, "log", len(first.appended))
+    [span, end] = second.parts
+    assert isinstance(span, Span)
+    assert (span.log, span.start, span.length) == ("log", 0, len(longer) - 128)
+    assert end == longer[-128:]
+    assert len(second.appended) == len(longer) - len(state)
