@@ -151,15 +151,18 @@ class Store:
         limit: int,
         cursor: str | None,
         moving: Filter | None = None,
+        fields: tuple[str, ...] | None = None,
     ) -> Page[T]:
         """A page of what the parts select.
 
         ``moving`` is a filter by the present instant: it is applied, but a cursor stays good
-        although it has moved.
+        although it has moved. ``fields`` are those that ``build`` needs; None reads all.
         """
         check_count("limit", limit, 1, PAGE_LIMIT)
         tenant, where = self._scope.tenant, self._within(collection, *parts)
-        query = Query(collection=collection.name, filter=where, order=order, limit=limit)
+        query = Query(
+            collection=collection.name, filter=where, order=order, limit=limit, fields=fields
+        )
         after = None
         if cursor is not None:
             from holdfast.core.cursor import decode_cursor

@@ -197,7 +197,7 @@ def _checkpoint(driver: Driver, name: str, count: int) -> None:
 
 def step_of(name: str, step: int) -> bytes:
     """The state that the peer of this name saves at a step, counted from 0."""
-    lines = [f"{name} said in step {n} what it had to say about {n * n}" for n in range(step + 30)]
+    lines = [f"{name} said in step {n} what it had to say about {n * n}" for n in range(step + 120)]
     return "\n".join([*lines, f"[{step}]"]).encode()
 
 

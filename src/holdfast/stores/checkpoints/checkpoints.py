@@ -8,9 +8,10 @@ users.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from holdfast.core.change import ABSENT, Edit, Patch, Put
+from holdfast.core.collection import REVISION
 from holdfast.core.errors import Corrupt, Invalid, NotFound
 from holdfast.core.filter import Filter, Record
 from holdfast.core.query import Measure, desc
@@ -31,6 +32,7 @@ from holdfast.stores.checkpoints.saving import Saving, build_checkpoint
 from holdfast.stores.owned import name_of
 from holdfast.stores.store import Page, builder, object_of
 
+_SHOWN: Final = tuple(name for name in Checkpoint.__struct_fields__ if name != REVISION)
 _loaded = builder(LoadedCheckpoint)
 
 
@@ -77,7 +79,13 @@ class Checkpoints(Saving):
         else:
             parts = self._lane(check_keyed_text("session_id", session_id))
         return self._page(
-            CHECKPOINTS, build_checkpoint, *parts, order=order, limit=limit, cursor=cursor
+            CHECKPOINTS,
+            build_checkpoint,
+            *parts,
+            order=order,
+            limit=limit,
+            cursor=cursor,
+            fields=_SHOWN,
         )
 
     def fork(

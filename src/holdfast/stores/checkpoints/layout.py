@@ -9,8 +9,9 @@ from holdfast.core.errors import Corrupt
 from holdfast.core.filter import Record
 from holdfast.stores.checkpoints.delta import copies
 
-INLINE_SIZE: Final = 1_024
-"""A state of up to so many bytes stands in its checkpoint: one read, and little to save."""
+INLINE_SIZE: Final = 4_096
+"""A state of up to so many bytes stands in its checkpoint: sharing would cost more than it saves,
+a row in two more tables at every save and a second read at every load."""
 HELD_BACK: Final = 128
 """The end of what is new stays out of the log: it is where the next state will differ."""
 SPAN_LIMIT: Final = 32
