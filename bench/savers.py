@@ -219,6 +219,7 @@ class RawTable:
         return RawTable(self._url)
 
     def size(self) -> int:
+        self._connection.close()
         return _relations(self._url, "public.states")
 
     def _got(self, rest: str, value: int) -> bytes:

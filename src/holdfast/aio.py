@@ -334,7 +334,8 @@ class Checkpoints:
         """Make a checkpoint in another session that shares all bytes of this one.
 
         It keeps scope, iteration and, unless others are given, metadata. NotFound; Conflict for
-        an id in use. A repeat with the same ``op_id`` returns the first fork.
+        an id in use. A repeat with the same ``op_id`` returns the first fork, as long as this one
+        is there. Corrupt where a log that it needs is not.
         """
         return await self._calls.run(
             self._below.fork,

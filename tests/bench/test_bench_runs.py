@@ -62,6 +62,17 @@ def test_a_quick_search_on_postgresql_gives_what_exact_arithmetic_gives(
     assert len(tenants["rows"]) == 3
 
 
+def test_quick_checkpoints_give_everybody_s_states_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--quick", "--json", "--only", "checkpoints", "--folder", str(tmp_path)]) == 0
+    for result in json.loads(capsys.readouterr().out):
+        rows = {row["name"]: row for row in result["rows"]}
+        assert not {"one row per state by hand", "holdfast checkpoints"} - rows.keys()
+        for row in rows.values():
+            assert row["missing"] or min(row["medians"].values()) > 0
+
+
 def test_an_unknown_sheet_is_refused_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from holdfast.core.filter import Filter, Record
 from holdfast.core.query import Measure, desc
 from holdfast.core.values import check_keyed_text
 from holdfast.stores.checkpoints.known import Known, mark_of
+from holdfast.stores.checkpoints.layout import broken
 from holdfast.stores.checkpoints.policy import CheckpointPolicy, Event
 from holdfast.stores.checkpoints.records import (
     CHECKPOINTS,
@@ -100,10 +101,12 @@ class Checkpoints(Saving):
         """Make a checkpoint in another session that shares all bytes of this one.
 
         It keeps scope, iteration and, unless others are given, metadata. NotFound; Conflict for
-        an id in use. A repeat with the same ``op_id`` returns the first fork.
+        an id in use. A repeat with the same ``op_id`` returns the first fork, as long as this one
+        is there. Corrupt where a log that it needs is not.
         """
         check_keyed_text("session_id", session_id)
         asked = ("checkpoints.fork", checkpoint_id, session_id, new_id, metadata)
+        before: tuple[Any, ...] = ()
         for _ in range(TRIES):
             source = self._require(CHECKPOINTS, checkpoint_id)
             fork = {
@@ -123,7 +126,10 @@ class Checkpoints(Saving):
                 put = Put(CHECKPOINTS.name, fork, ABSENT)
                 return build_checkpoint(self._apply(put, *used, op_id=op_id, asked=asked)[0].record)
             except NotFound:
-                continue  # its logs went with it, or with what it was before it was replaced
+                # Its logs went with it, or with what it was before it was replaced; or are lost.
+                if before == mark_of(source):
+                    raise broken(checkpoint_id) from None
+                before = mark_of(source)
         raise contended()
 
     def stats(self) -> CheckpointStats:
@@ -144,7 +150,7 @@ class Checkpoints(Saving):
     ) -> LoadedCheckpoint | None:
         """The checkpoint that is found, with its state; ``newest`` says it is its session's."""
         before: tuple[Any, ...] = ()
-        while True:
+        for _ in range(TRIES):
             record = find()
             if record is None:
                 return None
@@ -163,3 +169,4 @@ class Checkpoints(Saving):
                 # Whoever goes on from here saves next, and need not read it again.
                 self._recent.set(session_id, Known.loaded(record, state))
             return _loaded({**record, "state": state})
+        raise contended()

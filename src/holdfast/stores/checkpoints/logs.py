@@ -14,6 +14,7 @@ from holdfast.core.change import (
     DeleteWhere,
     Edit,
     Patch,
+    PatchWhere,
     Put,
     Revision,
     When,
@@ -97,9 +98,13 @@ class Logs(Store):
         used = Counter(log for record in records for log in record["logs"])
         if not used:
             return []
+        by_count: dict[int, list[str]] = {}
+        for log, count in sorted(used.items()):
+            by_count.setdefault(count, []).append(log)
+        # By filter and not by key, so that a damaged checkpoint whose log is lost can still go.
         counts = [
-            Patch(LOGS.name, (log,), Edit(increment={"uses": -count}), silent=True)
-            for log, count in sorted(used.items())
+            PatchWhere(LOGS.name, among("id", logs), Edit(increment={"uses": -count}))
+            for count, logs in by_count.items()
         ]
         unused = both(among("id", sorted(used)), le("uses", 0))
         return [*counts, DeleteWhere(LOGS.name, unused)]

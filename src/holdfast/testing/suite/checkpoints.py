@@ -244,8 +244,13 @@ class TestCheckpoints:
             with pytest.raises(Corrupt) as caught:
                 read()
             assert caught.value.context["id"] == saved.id
-        # Work goes on from there, and says nothing of what is lost.
+        if damage == "a log":
+            with pytest.raises(Corrupt):
+                reader.fork(saved.id, session_id="fork")
+        # Work goes on from there, and what is damaged can go.
         after = reader.save(MIXED + b"more", iteration=2)
+        whole(open_storage(), {after.id: MIXED + b"more"})
+        assert reader.prune(keep=1) == 1
         whole(open_storage(), {after.id: MIXED + b"more"})
 
 
