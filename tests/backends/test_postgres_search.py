@@ -7,7 +7,13 @@ from typing import Any
 import numpy
 import pytest
 
-from holdfast.backends.postgres import PostgresDriver, packing, search, text_search
+from holdfast.backends.postgres import (
+    PostgresDriver,
+    packing,
+    search,
+    text_search,
+    vector_search,
+)
 from holdfast.backends.postgres.schema import packed_table, terms_table
 from holdfast.backends.postgres.vector_search import VectorSearch
 from holdfast.backends.postgres.wire import MARK, Command
@@ -308,6 +314,51 @@ def test_saboteur_a_write_that_voids_nothing_is_caught(
         test_what_changes_after_packing_counts_at_once_and_goes_with_the_next_merge(owned)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("selective", [0, 60])
+def test_k_is_filled_behind_any_filter_however_few_are_looked_at_first(
+    owned: PostgresDriver, monkeypatch: pytest.MonkeyPatch, selective: int, *, packed: bool
+) -> None:
+    fill(owned, 150)
+    if packed:
+        assert pack(owned)
+        owned.apply("t", [put(NOTES, note("00003", "word3 common", day=3, topic="odd"))])
+    whole = by_words(owned, k=200).text
+    monkeypatch.setattr(text_search, "_SPARE", 0)
+    monkeypatch.setattr(text_search, "_SELECTIVE", selective)
+    for share in (0, 1, 5, 40, 90):
+        kept = [hit for hit in whole if int(hit.key[0]) % 100 < share]
+        found = by_words(owned, lt("day", share), 10)
+        assert list(found.text) == kept[:10]
+        assert set(found.records) == {hit.key for hit in kept[:10]}
+
+
+def test_words_are_found_by_indexes_of_the_tenant(owned: PostgresDriver) -> None:
+    fill(owned, 300)
+    pack(owned)
+    fill(owned, 20, 400)
+    owned.maintain("analyze")
+    leg = TextLeg(terms=tuple(analyze("word3 common")))
+    for where in (EVERYTHING, eq("topic", "odd")):
+        own = (owned._dialect, owned._planner, "t", NOTES, where, Cache())
+        text = text_search.TextSearch(*own)
+        with owned._pool.wire() as wire:
+            rows = wire.run([("BEGIN", ()), (owned._bind_tenant, ("t",)), text.command()])
+            text.take(wire.rows(rows[-1])[0], wire)
+            text.rank(leg, 10)
+            wire.run([("ROLLBACK", ())])
+        fetch = text.fetch(owned._planner.columns(NOTES.name).listed)
+        assert fetch is not None
+        plan = ""
+        for command in (text.command(), fetch):
+            plan = plan_of(owned, "t", [search.PLANNED, command])
+            conditions = [line for line in plan.splitlines() if "Index Cond" in line]
+            assert "Seq Scan" not in plan
+            assert all("tenant = " in line for line in conditions)
+        for name in ("terms_stamp", "packed_stamp", "key"):
+            assert f"{NOTES.name}__{name}" in plan
+
+
 # --- vectors
 
 WIDTH = 8
@@ -366,10 +417,20 @@ def explained(driver: PostgresDriver, tenant: str, command: str) -> str:
     ways = VectorSearch(
         driver._dialect, driver._planner, tenant, NOTES, EVERYTHING, leg, 10, driver._engine.vectors
     )
-    commands = [ways.scan(1_000)] if command == "scan" else ways.walk(100)
+    columns = driver._planner.columns(NOTES.name).listed
+    given: dict[str, list[Command]] = {
+        "scan": [ways.scan(1_000, columns)],
+        "scan few": [search.PLANNED, ways.scan_few(columns)],
+        "walk": ways.walk(100),
+    }
+    return plan_of(driver, tenant, given[command])
+
+
+def plan_of(driver: PostgresDriver, tenant: str, commands: list[Command]) -> str:
+    """The plan of the last statement as it is used from the sixth time on, or at once if forced."""
+    text, values = commands[-1]
     with driver._pool.wire() as wire:
         wire.run([("BEGIN", ()), (driver._bind_tenant, (tenant,)), *commands[:-1]])
-        text, values = commands[-1]
         plan = wire.rows(wire.run([(f"EXPLAIN (COSTS OFF) {text}", values)])[0])
         wire.run([("ROLLBACK", ())])
     return "\n".join(line for (line,) in plan)
@@ -381,11 +442,49 @@ def test_a_big_tenant_is_searched_by_the_graph_and_a_small_one_by_its_own_rows(
     driver, numbers = graphed
     by_graph = f"Scan using {NOTES.name}__embedding_graph_"
     assert by_graph in explained(driver, "t", "walk")
-    few = explained(driver, "few", "scan")
-    assert by_graph not in few
-    assert "Index Cond: ((tenant = 'few'::text)" in few or "Index Cond: (tenant = 'few'" in few
+    for way in ("scan", "scan few"):
+        few = explained(driver, "few", way)
+        assert by_graph not in few
+        assert "Index Cond: ((tenant = " in few or "Index Cond: (tenant = " in few
+        assert "Seq Scan" not in few
     assert not near(driver, numbers[1]).exact
     assert near(driver, numbers[1], tenant="few").exact
+
+
+def test_a_small_tenant_is_scanned_alike_before_and_after_its_size_is_known(
+    owned: PostgresDriver,
+) -> None:
+    numbers = spread(owned, 200)
+    for n in range(30):  # more that are as near as can be than are read beyond k
+        close = [float(x) * (1 + n / 7) for x in numbers[0]]
+        owned.apply("t", [put(NOTES, note(f"c{n:02}", "", day=n, embedding=vector(*close)))])
+    far = [float(x) * 1e-30 for x in numbers[0]]
+    owned.apply("t", [put(NOTES, note("tiny", "", day=1, embedding=vector(*far)))])
+    for query in numbers[:20]:
+        for where in (EVERYTHING, lt("day", 5), lt("day", 0)):
+            owned._engine.hints = Cache()
+            first = near(owned, query, where)
+            near(owned, query)  # which tells how many there are
+            assert near(owned, query, where) == first
+    assert next(iter(owned._engine.hints._held.values()))[0] > 0
+
+
+def test_what_is_known_of_a_size_is_not_relied_on_for_ever(
+    owned: PostgresDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_search, "_TRUSTED", 2)
+    numbers = spread(owned, 20)
+    scans: list[str] = []
+    real = VectorSearch.scan
+
+    def counted(self: VectorSearch, graph_rows: int, columns: str) -> Command:
+        scans.append(columns)
+        return real(self, graph_rows, columns)
+
+    monkeypatch.setattr(VectorSearch, "scan", counted)
+    for query in numbers[:9]:
+        near(owned, query)
+    assert len(scans) == 3
 
 
 @pytest.mark.parametrize("share", [1, 10, 50, 100])

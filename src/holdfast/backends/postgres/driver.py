@@ -194,9 +194,10 @@ class PostgresDriver(Driver):
 
         def work(wire: Wire) -> Hits:
             inside = wire.is_in_transaction()
-            rows = RowSearch(wire, self._engine, tenant)
+            closing: tuple[Command, ...] = () if inside else (("COMMIT", ()),)
             try:
-                return rows.run(search, opening[inside:], () if inside else (("COMMIT", ()),))
+                own = (tenant, search, opening[inside:], closing)
+                return RowSearch(wire, self._engine, *own).run()
             except StatementFailed:
                 if not inside:
                     wire.run([("ROLLBACK", ())])

@@ -13,9 +13,10 @@ from typing import Any, Final
 import numpy
 
 from holdfast.backends.postgres.dialect import PostgresDialect
+from holdfast.backends.postgres.fresh import Fresh, big
 from holdfast.backends.postgres.functions import lock_number
 from holdfast.backends.postgres.schema import packed_table, terms_table
-from holdfast.backends.postgres.text_search import Fresh, big, loader, positions, state
+from holdfast.backends.postgres.text_search import loader, positions, state
 from holdfast.backends.postgres.wire import MARK, Command, StatementFailed, Wire
 from holdfast.backends.segments import postings
 from holdfast.backends.sql.dialect import quoted

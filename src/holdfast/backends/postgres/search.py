@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from holdfast.backends.postgres.dialect import PostgresDialect
 from holdfast.backends.postgres.options import Options
 from holdfast.backends.postgres.packer import Packer
-from holdfast.backends.postgres.schema import packed_table, terms_table, vector_table, void
+from holdfast.backends.postgres.schema import terms_table, vector_table, void
 from holdfast.backends.postgres.wire import MARK, Command, Wire
 from holdfast.backends.segments.cache import Cache
 from holdfast.backends.sql.dialect import quoted
@@ -27,6 +27,8 @@ from holdfast.core.search import Hit, Hits, Search
 from holdfast.core.values import Vector
 
 if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
     from holdfast.backends.postgres.text_search import TextSearch
     from holdfast.backends.postgres.vector_search import VectorSearch
 
@@ -126,26 +128,53 @@ class Engine:
     def __post_init__(self) -> None:
         self.cache = Cache(self.options.search_cache_bytes)
         self.hints = Cache(_HINTS_BYTES)
+        self.analyzed: set[str] = set()
+        """Collections whose tables the server has statistics of."""
+
+
+PLANNED: Final[Command] = (
+    (
+        "SELECT set_config('plan_cache_mode', 'force_generic_plan', true),"
+        " set_config('enable_seqscan', 'off', true)"
+    ),
+    (),
+)
+"""For what reads little: to plan it takes twice the time of doing it, so one plan serves for all
+tenants. It must be by indexes, whatever the average tenant is like, and needs statistics: of a
+table that was never analyzed the server may think that any index is as good as that of the key."""
 
 
 class RowSearch:
-    """Runs one search on one connection, inside one read transaction."""
+    """Runs one search on one connection, inside one read transaction.
 
-    def __init__(self, wire: Wire, engine: Engine, tenant: str) -> None:
-        self._wire = wire
-        self._engine = engine
+    ``opening`` begins it and binds it to its tenant; ``closing`` ends it, and is empty inside a
+    transaction of others.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        engine: Engine,
+        tenant: str,
+        search: Search,
+        opening: Sequence[Command],
+        closing: Sequence[Command],
+    ) -> None:
+        self._wire, self._engine, self._tenant = wire, engine, tenant
         self._planner, self._dialect = engine.planner, engine.dialect
-        self._tenant = tenant
+        self._search, self._opening, self._closing = search, opening, closing
+        self._collection = engine.planner.collections[search.collection]
+        self._columns = engine.planner.columns(search.collection, search.fields)
 
-    def run(self, search: Search, opening: Sequence[Command], closing: Sequence[Command]) -> Hits:
-        """Both legs, and the records that they found; two round trips where little is packed."""
+    def run(self) -> Hits:
+        """Both legs, and the records that they found: mostly in two round trips."""
         from holdfast.backends.postgres.text_search import Moved  # which loads numpy
 
         for _ in range(_ATTEMPTS):
             try:
-                return self._run(search, opening, closing)
+                return self._run()
             except Moved:
-                if closing:  # in a snapshot of its own, so it is not there at all
+                if self._closing:  # in a snapshot of its own, so it is not there at all
                     self._wire.run([("ROLLBACK", ())])
                     break
         raise Corrupt(
@@ -153,41 +182,37 @@ class RowSearch:
             hint='`maintain("reindex")` builds it anew from the records.',
         )
 
-    def _run(self, search: Search, opening: Sequence[Command], closing: Sequence[Command]) -> Hits:
-        collection = self._planner.collections[search.collection]
-        text, vector = self._legs(collection, search)
-        commands = list(opening)
-        if text is not None:
-            commands.append(text.command())
-        options = self._engine.options
-        walked = vector is not None and vector.is_known_big(self._engine.hints)
+    def _run(self) -> Hits:
+        text, vector = self._legs()
+        hints = self._engine.hints
+        walked = vector is not None and vector.is_known_big(hints)
+        few = vector is not None and vector.is_known_small(hints)
+        by_vector, by_text = self._ask(text, vector, walked=walked, few=few)
+        wanted = self._search.text
+        if text is not None and wanted is not None:
+            text.take(self._wire.rows(by_text)[0], self._wire)
+            text.rank(wanted, self._search.k)
+            counts = text.fresh, text.voids, text.packed
+            self._engine.packer.found(self._collection, self._tenant, *counts)
+        near: Scored = []
+        records: dict[Key, Record] = {}
         if vector is not None:
-            scan = vector.scan(options.graph_rows)
-            commands += vector.walk(options.ef_search) if walked else [scan]
-        results = self._wire.run(commands)[len(opening) :]
-        by_text: list[tuple[int, float]] = []
-        if text is not None and search.text is not None:
-            text.take(self._wire.rows(results[0])[0], self._wire)
-            by_text = text.best(search.text, search.k)
-            self._engine.packer.found(collection, self._tenant, text.fresh, text.voids, text.packed)
-        by_vector: Scored = []
-        if vector is not None:
-            rows = self._wire.rows(results[-1])
-            if walked and is_short(rows, search.k):
+            count = None if text is None else text.fresh + text.packed
+            rows = self._wire.rows(by_vector)
+            if walked and not is_short(rows, self._search.k):
+                scored = vector.scored([row[0] for row in rows], self._search.minimum)
+                near = [(rows[at][1:], score) for at, score in scored]
+            else:
+                near, records = self._scanned(vector, rows, count, walked=walked, few=few)
                 walked = False
-                vector.lost(self._engine.hints)
-                rows = self._wire.rows(self._wire.run([vector.scan(options.graph_rows)])[0])
-            rows = rows if walked else vector.learn(rows, self._engine.hints)
-            by_vector = vector.scored(rows, search.minimum)
-        return self._found(collection, search, by_text, by_vector, closing, exact=not walked)
+        return self._read(text, near, records, exact=not walked)
 
-    def _legs(
-        self, collection: Collection, search: Search
-    ) -> tuple[TextSearch | None, VectorSearch | None]:
+    def _legs(self) -> tuple[TextSearch | None, VectorSearch | None]:
         from holdfast.backends.postgres.text_search import TextSearch
         from holdfast.backends.postgres.vector_search import VectorSearch
 
-        place = (self._dialect, self._planner, self._tenant, collection, search.filter)
+        search = self._search
+        place = (self._dialect, self._planner, self._tenant, self._collection, search.filter)
         text, vector = None, None
         if search.text is not None and search.text.terms and search.k:
             text = TextSearch(*place, self._engine.cache)
@@ -195,58 +220,116 @@ class RowSearch:
             vector = VectorSearch(*place, search.vector, search.k, self._engine.vectors)
         return text, vector
 
-    def _found(
-        self,
-        collection: Collection,
-        search: Search,
-        by_text: list[tuple[int, float]],
-        by_vector: Scored,
-        closing: Sequence[Command],
-        *,
-        exact: bool,
-    ) -> Hits:
-        """The hits with their records, in one round trip."""
-        columns = self._planner.columns(collection.name, search.fields)
+    def _ask(
+        self, text: TextSearch | None, vector: VectorSearch | None, *, walked: bool, few: bool
+    ) -> tuple[Any, Any]:
+        """What the server answers the vector leg, and what the text leg."""
         asked: list[Command] = []
-        if by_text:
-            asked.append(self._by_stamps(collection, columns.listed, [s for s, _ in by_text]))
-        if by_vector:
-            asked.append(self._by_keys(collection, columns.listed, [key for key, _ in by_vector]))
-        results = self._wire.run([*asked, *closing]) if asked or closing else []
-        read: list[Record] = []
-        stamped: dict[int, Key] = {}
-        for number in range(len(asked)):
-            rows = self._wire.rows(results[number])
-            records = decoded_all(collection, columns, rows)
-            read += records
-            if by_text and not number:
-                keys = map(collection.key_of, records)
-                stamped = {row[-1]: key for row, key in zip(rows, keys, strict=True)}
-        records_by_key = {collection.key_of(record): record for record in read}
-        scored = [(stamped[stamp], score) for stamp, score in by_text if stamp in stamped]
-        text_hits = _hits(scored, records_by_key, search.k)
-        vector_hits = _hits(by_vector, records_by_key, search.k)
-        kept = {hit.key: records_by_key[hit.key] for hit in (*text_hits, *vector_hits)}
-        return Hits(text_hits, vector_hits, kept, exact)
+        if vector is not None:
+            options, listed = self._engine.options, self._columns.listed
+            scan = vector.scan_few(listed) if few else vector.scan(options.graph_rows, listed)
+            asked = vector.walk(options.ef_search) if walked else [scan]
+        # Settings hold for what comes after them: to read much, a plan is worth making anew.
+        planned = self._settings()
+        before = len(planned) if few else 0
+        ordered = [*planned[:before], *asked, *planned[before:]]
+        commands = [*self._opening, *ordered, *([text.command()] if text else ())]
+        results = self._wire.run(commands)
+        self._learn_statistics(planned, results[len(self._opening) :])
+        return results[len(self._opening) + before + len(asked) - 1], results[-1]
 
-    def _by_stamps(self, collection: Collection, columns: str, stamps: list[int]) -> Command:
-        keys = ", ".join(map(quoted, collection.key))
-        held = " UNION ALL ".join(
-            f"SELECT {keys}, stamp FROM {table} WHERE tenant = {MARK}"
-            f" AND stamp = ANY({MARK}::bigint[])"
-            for table in (
-                terms_table(self._dialect, collection),
-                packed_table(self._dialect, collection),
-            )
-        )
+    def _settings(self) -> list[Command]:
+        """`PLANNED`; or, until it is known that there are statistics, the question."""
+        if not self._closing:  # a transaction of others, in which settings would stay
+            return []
+        if self._collection.name in self._engine.analyzed:
+            return [PLANNED]
+        collection, dialect = self._collection, self._dialect
+        tables = [dialect.table(collection)]
+        tables += [terms_table(dialect, collection)] if collection.full_text else []
+        tables += [vector_table(dialect, collection, name) for name in collection.vectors]
         text = (
-            f"SELECT {columns}, p.stamp FROM ({held}) AS p"
-            f" JOIN {self._dialect.table(collection)} AS t0 ON t0.tenant = {MARK}"
-            f" AND {_joined(collection, 't0', 'p')}"
+            "SELECT bool_and(c.reltuples >= 0) FROM pg_catalog.pg_class AS c"
+            f" WHERE c.oid = ANY({MARK}::regclass[])"
         )
-        return text, [self._tenant, stamps, self._tenant, stamps, self._tenant]
+        return [(text, [tables])]
 
-    def _by_keys(self, collection: Collection, columns: str, keys: list[Key]) -> Command:
+    def _learn_statistics(self, planned: list[Command], results: list[PGresult]) -> None:
+        if planned and planned[0] is not PLANNED:
+            answer = next(r for r in results if r.fname(0) == b"bool_and")
+            if self._wire.rows(answer)[0][0]:
+                self._engine.analyzed.add(self._collection.name)
+
+    def _scanned(
+        self,
+        vector: VectorSearch,
+        rows: list[tuple[Any, ...]],
+        count: int | None,
+        *,
+        walked: bool,
+        few: bool,
+    ) -> tuple[Scored, dict[Key, Record]]:
+        """The best of a scan, and their records; the scan is made here where another fell short."""
+        hints = self._engine.hints
+        if walked:
+            vector.lost(hints)
+        again = walked
+        if few:
+            again = vector.is_unsure(rows)
+            vector.trust_less(rows, hints, count, sure=not again)
+        if again:
+            scan = vector.scan(self._engine.options.graph_rows, self._columns.listed)
+            rows = self._wire.rows(self._wire.run([scan])[0])
+        if again or not few:
+            vector.learn(rows, hints, count)
+        place = -3 if again or not few else -2
+        scored = vector.scored([row[place] for row in rows], self._search.minimum)
+        found = self._keyed([rows[at] for at, _ in scored])
+        near = [(key, s) for (key, _), (_, s) in zip(found, scored, strict=True)]
+        return near, dict(found)
+
+    def _read(
+        self, text: TextSearch | None, near: Scored, records: dict[Key, Record], *, exact: bool
+    ) -> Hits:
+        """The hits with the records that are missing, mostly in one round trip."""
+        from holdfast.backends.postgres.text_search import UNPLANNED
+        from holdfast.backends.postgres.vector_search import FEW
+
+        missing = [key for key, _ in near if key not in records]
+        many = self._closing and text is not None and text.fresh + text.packed > FEW
+        settings = list(UNPLANNED) if many else []
+        asked = [self._by_keys(self._columns.listed, missing)] if missing else []
+        by_text: Scored = []
+        while True:
+            fetch = None if text is None else text.fetch(self._columns.listed)
+            last = text is None or text.is_last
+            wanted = [*asked, *([fetch] if fetch else [])]
+            commands = [*settings, *wanted, *(self._closing if last else ())]
+            results = self._wire.run(commands)[len(settings) :] if commands else []
+            if asked:
+                records |= self._keyed(self._wire.rows(results[0]))
+            rows = self._wire.rows(results[len(asked)]) if fetch else []
+            if text is None or text.is_done(len(rows)):
+                break
+            asked, settings = [], []
+        if text is not None:
+            found = self._keyed(rows)
+            records |= found
+            scores = text.scores
+            by_text = [(k, scores[row[-1]]) for (k, _), row in zip(found, rows, strict=True)]
+        if not last and self._closing:
+            self._wire.run(self._closing)
+        by_words, by_vector = (_hits(s, records, self._search.k) for s in (by_text, near))
+        kept = {hit.key: records[hit.key] for hit in (*by_words, *by_vector)}
+        return Hits(by_words, by_vector, kept, exact)
+
+    def _keyed(self, rows: list[tuple[Any, ...]]) -> list[tuple[Key, Record]]:
+        """The records in rows, each with its key."""
+        read = decoded_all(self._collection, self._columns, rows)
+        return [(self._collection.key_of(record), record) for record in read]
+
+    def _by_keys(self, columns: str, keys: list[Key]) -> Command:
+        collection = self._collection
         names = [f"t0.{quoted(name)}" for name in collection.key]
         if len(names) == 1:
             where, values = f"{names[0]} = ANY({MARK})", [[key[0] for key in keys]]

@@ -7,17 +7,19 @@ the texts that are fresh. Parts of segments never change and are held in memory 
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import pack
 from typing import Any, Final
 
 import numpy
 
 from holdfast.backends.postgres.dialect import PostgresDialect, literal
+from holdfast.backends.postgres.fresh import Fresh, FreshScorer, big
 from holdfast.backends.postgres.schema import packed_table, terms_table
 from holdfast.backends.postgres.wire import MARK, Command, Wire
 from holdfast.backends.segments.bm25 import Run, Scorer
 from holdfast.backends.segments.cache import Cache
 from holdfast.backends.segments.parts import part
-from holdfast.backends.segments.postings import Loose, Packed
+from holdfast.backends.segments.postings import Packed
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sql.terms import hashed
@@ -27,82 +29,27 @@ from holdfast.core.search import TextLeg
 
 _SPARE: Final = 150
 """Hits looked at beyond k: asking the filter about some more costs less than asking it again."""
-_ROW_BYTES: Final = 100
 _SELECTIVE: Final = 2_000
 """Rather than ask the filter about more hits than this, it is asked for all that pass."""
 
-Scored = list[tuple[int, float]]
+
+UNPLANNED: Final[tuple[Command, ...]] = (
+    ("SET LOCAL plan_cache_mode TO DEFAULT", ()),
+    ("SET LOCAL enable_seqscan TO DEFAULT", ()),
+)
+"""For what reads much: its plan is worth making anew."""
 
 
 class Moved(Exception):
     """What was listed is not there any more; outside of a snapshot that may happen."""
 
 
-class Fresh:
-    """Texts that no segment holds, in any order. A stamp stands for one text for ever."""
-
-    brief: Final = "string_agg(int8send(k.stamp), '')"
-    columns: Final = (
-        f"{brief}, string_agg(int4send(k.length::int4), ''),"
-        " string_agg(int4send(octet_length(k.terms)), ''), string_agg(k.terms, ''),"
-        " string_agg(k.counts, '')"
-    )
-    """Joined by the server: a few long values are read far faster than many short ones."""
-
-    def __init__(self, stamps: Any, lengths: Any, sizes: Any, hashes: Any, counts: Any) -> None:
-        self.stamps, self.lengths, self.sizes = stamps, lengths, sizes
-        self.hashes, self.counts = hashes, counts
-        self.order = numpy.argsort(stamps)
-        self._loose: Loose | None = None
-
-    @classmethod
-    def of(cls, row: tuple[Any, ...]) -> Fresh:
-        """What `columns` gave."""
-        stamps, lengths, sizes, hashes, counts = (value or b"" for value in row)
-        return cls(
-            big(stamps),
-            numpy.frombuffer(lengths, ">u4").astype("u4"),
-            numpy.frombuffer(sizes, ">i4").astype("i8") // 8,
-            numpy.frombuffer(hashes, "<u8"),
-            numpy.frombuffer(counts, "<u4"),
-        )
-
-    @classmethod
-    def none(cls) -> Fresh:
-        """No texts."""
-        return cls.of((None,) * 5)
-
-    @property
-    def nbytes(self) -> int:
-        """What it takes in memory, about."""
-        return 2 * int(self.hashes.nbytes + self.counts.nbytes) + _ROW_BYTES * len(self.stamps)
-
-    def texts(self) -> Loose:
-        """In the form that is scored."""
-        if self._loose is None:
-            own = (self.lengths, self.sizes, self.hashes, self.counts)
-            self._loose = Loose.joined(self.stamps, *own)
-        return self._loose
-
-    def kept(self, stamps: Any) -> Fresh:
-        """Those of these stamps."""
-        rows = numpy.isin(self.stamps, stamps)
-        if rows.all():
-            return self
-        chosen = numpy.repeat(rows, self.sizes)
-        return Fresh(
-            self.stamps[rows], self.lengths[rows], self.sizes[rows], self.hashes[chosen],
-            self.counts[chosen],
-        )  # fmt: skip
-
-    def with_more(self, other: Fresh) -> Fresh:
-        """These and others."""
-        names = ("stamps", "lengths", "sizes", "hashes", "counts")
-        return Fresh(*(numpy.concatenate([getattr(f, n) for f in (self, other)]) for n in names))
-
-
 class TextSearch:
-    """One text leg of one tenant."""
+    """One text leg of one tenant: `command`, `take`, and then `fetch` until it `is_done`.
+
+    What matches is ranked before the filter is asked: the server looks at records in the order of
+    their ranks, and stops as soon as k of them pass.
+    """
 
     def __init__(
         self,
@@ -125,46 +72,33 @@ class TextSearch:
         Of texts that are held in memory it asks the stamps alone.
         """
         self._held: Fresh | None = self._cache.get(self._place)
-        ids, voids = state(self._dialect, self._collection)
-        tail = terms_table(self._dialect, self._collection)
         asked = Fresh.columns if self._held is None else Fresh.brief
-        text = f"SELECT {ids}, {voids}, {asked}"
-        values = [self._tenant, self._tenant]
-        if self._all:
-            return f"{text}, NULL FROM {tail} AS k WHERE k.tenant = {MARK}", [*values, self._tenant]
-        # The filter is a column and not a condition: what it leaves out still counts and weighs.
-        text += (
-            f", string_agg(boolsend(e.found IS NOT NULL), '') FROM {tail} AS k LEFT JOIN"
-            f" (SELECT TRUE AS found, {listed(self._collection, 't0')}"
-            f" FROM {self._dialect.table(self._collection)} AS t0"
-            f" WHERE {self._planner.condition(self._shape)}) AS e"
-            f" ON {joined(self._collection, 'e', 'k')} WHERE k.tenant = {MARK}"
-        )
-        return text, [*values, *self._values, self._tenant]
+
+        def write() -> str:
+            ids, voids = state(self._dialect, self._collection)
+            tail = terms_table(self._dialect, self._collection)
+            return f"SELECT {ids}, {voids}, {asked} FROM {tail} AS k WHERE k.tenant = {MARK}"
+
+        shape = ("pg texts", self._collection.name, asked)
+        return self._planner.text(shape, write), [self._tenant] * 3
 
     def take(self, row: tuple[Any, ...], wire: Wire) -> None:
         """Read the answer of `command`, and the segments it names."""
         self._wire = wire
         segments, voids = big(row[0]), big(row[1])
-        stamps = big(row[2])
         fresh = self._held
         if fresh is None:
             fresh = Fresh.of(row[2:7])
-        elif not numpy.array_equal(numpy.sort(stamps), fresh.stamps[fresh.order]):
+        elif not fresh.is_told_by(row[2] or b""):
+            stamps = big(row[2])
             fresh = self._brought_forward(fresh.kept(stamps), stamps)
         if fresh is not self._held:
             self._cache.put(self._place, fresh, fresh.nbytes)
+        self._fresh = fresh
         self.fresh = int(fresh.stamps.size)
         self.voids = int(voids.size)
-        self._passed = None
-        if row[-1] is not None:  # in the order of `stamps`, which need not be that of `fresh`
-            order = numpy.argsort(stamps)
-            at = numpy.searchsorted(stamps[order], fresh.stamps)
-            self._passed = numpy.frombuffer(row[-1], "?")[order[at]]
         self._runs = [self._run(int(segment), voids) for segment in segments]
         self.packed = sum(run.texts.rows.size for run in self._runs)
-        if self.fresh:
-            self._runs.append(Run(fresh.texts(), _NONE, int(fresh.lengths.sum(dtype="i8"))))
 
     def _brought_forward(self, held: Fresh, stamps: Any) -> Fresh:
         """What is held and what has come since."""
@@ -202,45 +136,100 @@ class TextSearch:
 
         return load
 
-    def best(self, leg: TextLeg, k: int) -> Scored:
-        """Stamps and scores of the best k, and of what ties with the last."""
+    def rank(self, leg: TextLeg, k: int) -> None:
+        """Score what `take` read; then `fetch`."""
         terms = [hashed(term) for term in sorted(set(leg.terms))]
-        scorer = Scorer(self._runs, leg, terms)
-        if self._all:
-            return _listed(scorer, *scorer.best(k))
-        hopeful = numpy.ones(int(scorer.bases[-1]), bool)
-        if self._passed is not None:
-            hopeful[self.packed :] = self._passed
-        count = k + _SPARE
-        while self.packed and count <= _SELECTIVE:
-            docs, scores = scorer.best(count, hopeful)
-            rows = scorer.rows(docs)
-            passed = numpy.isin(rows, self._passing(rows[docs < self.packed]))
-            passed |= docs >= self.packed
-            if passed.sum() >= k or docs.size < count:
-                return _listed(scorer, docs[passed], scores[passed])
-            share = max(float(passed.mean()), 1 / (2 * docs.size))
-            count = max(2 * count, int(2 * k / share))
-        if self.packed:
-            hopeful[: self.packed] = scorer.places(self._passing(None))[: self.packed]
-        return _listed(scorer, *scorer.best(k, hopeful))
+        self._scorer: Scorer | FreshScorer
+        if self._runs:
+            length = int(self._fresh.lengths.sum(dtype="i8"))
+            runs = [*self._runs, Run(self._fresh.texts(), _NONE, length)]
+            self._scorer = Scorer(runs if self.fresh else self._runs, leg, terms)
+        else:
+            self._scorer = FreshScorer(self._fresh, leg, terms)
+        self._k, self._count = k, k if self._all else k + _SPARE
+        self._widen(None)
 
-    def _passing(self, stamps: Any) -> Any:
-        """Those of these stamps of packed texts whose records pass the filter; of all with None."""
-        if stamps is not None and not stamps.size:
-            return _NONE
-        text = (
-            "SELECT string_agg(int8send(p.stamp), '') FROM"
-            f" {packed_table(self._dialect, self._collection)} AS p"
-            f" JOIN {self._dialect.table(self._collection)} AS t0 ON t0.tenant = p.tenant"
-            f" AND {joined(self._collection, 't0', 'p')} AND {self._planner.condition(self._shape)}"
-            f" WHERE p.tenant = {MARK}"
+    def _widen(self, allowed: Any) -> None:
+        docs, scores = self._scorer.best(self._count if allowed is None else self._k, allowed)
+        self.is_last = self._all or allowed is not None or docs.size < self._count
+        """Whether `fetch` brings all that can be found."""
+        order = numpy.argsort(-scores, kind="stable")
+        self._stamps, scores = self._scorer.rows(docs)[order], scores[order]
+        self._ranks = numpy.cumsum(scores != numpy.concatenate((scores[:1], scores[:-1])))
+        self.scores: dict[int, float] = dict(
+            zip(self._stamps.tolist(), scores.tolist(), strict=True)
         )
-        values = [*self._values, self._tenant]
-        if stamps is not None:
-            text += f" AND p.stamp = ANY({MARK}::bigint[])"
-            values.append(stamps.tolist())
-        return big(self._wire.rows(self._wire.run([(text, values)])[0])[0][0])
+        """Of each stamp that is looked at."""
+
+    def is_done(self, found: int) -> bool:
+        """Whether so many rows of the last `fetch` are enough; else the next one goes further."""
+        if found >= self._k or self.is_last:
+            return True
+        looked = self._stamps.size
+        self._count = max(2 * self._count, int(2 * self._k * looked / max(found, 1)))
+        if self._count <= _SELECTIVE:
+            self._widen(None)
+        else:
+            self._widen(self._scorer.places(self._passing()))
+        return False
+
+    def fetch(self, columns: str) -> Command | None:
+        """The statement that reads the best k of what is ranked and passes, and all ties.
+
+        Its rows are of these columns, and the stamp. None where nothing matches.
+        """
+        if not self._stamps.size:
+            return None
+        values: list[Any] = [int_array(self._stamps, 20), int_array(self._ranks, 23)]
+        values += [self._tenant] * (self.fresh > 0) + [self._tenant] * (self.packed > 0)
+        values += self._values
+        count = None if self._all else self._dialect.limit(self._k, values)
+
+        def write() -> str:
+            keys = listed(self._collection, "k")
+            held = " UNION ALL ".join(
+                f"SELECT {keys} FROM {table} AS k WHERE k.tenant = {MARK} AND k.stamp = u.stamp"
+                for table, is_used in (
+                    (terms_table(self._dialect, self._collection), self.fresh),
+                    (packed_table(self._dialect, self._collection), self.packed),
+                )
+                if is_used
+            )
+            text = (
+                f"SELECT {columns}, u.stamp FROM unnest({MARK}::bigint[], {MARK}::int[])"
+                f" AS u (stamp, place) CROSS JOIN LATERAL ({held}) AS p CROSS JOIN LATERAL"
+                # The limit keeps this apart, so that a record is looked up by its key and not
+                # a tenant read for ten of its records.
+                f" (SELECT {columns} FROM {self._dialect.table(self._collection)} AS t0"
+                f" WHERE {joined(self._collection, 't0', 'p')}"
+                f" AND {self._planner.condition(self._shape)} LIMIT 1) AS t0"
+            )
+            if count is None:
+                return text
+            return f"{text} ORDER BY u.place FETCH FIRST ({count}) ROWS WITH TIES"
+
+        own = (self._shape, columns, count, self.fresh > 0, self.packed > 0)
+        return self._planner.text(("pg found", self._collection.name, *own), write), values
+
+    def _passing(self) -> Any:
+        """The stamps of all texts whose records pass the filter."""
+
+        def write() -> str:
+            return " UNION ALL ".join(
+                "SELECT string_agg(int8send(p.stamp), '') FROM"
+                f" {table} AS p JOIN {self._dialect.table(self._collection)} AS t0"
+                f" ON t0.tenant = p.tenant AND {joined(self._collection, 't0', 'p')}"
+                f" AND {self._planner.condition(self._shape)} WHERE p.tenant = {MARK}"
+                for table in (
+                    terms_table(self._dialect, self._collection),
+                    packed_table(self._dialect, self._collection),
+                )
+            )
+
+        text = self._planner.text(("pg passing", self._collection.name, self._shape), write)
+        values = [*self._values, self._tenant] * 2
+        rows = self._wire.rows(self._wire.run([*UNPLANNED, (text, values)])[-1])
+        return big(b"".join(row[0] or b"" for row in rows))
 
 
 def state(dialect: PostgresDialect, collection: Collection) -> tuple[str, str]:
@@ -277,9 +266,12 @@ def positions(rows: Any, wanted: Any) -> Any:
     return at[rows[at] == wanted]
 
 
-def big(data: bytes | None) -> Any:
-    """Whole numbers as the server sends them."""
-    return numpy.frombuffer(data or b"", ">i8").astype("i8")
+def int_array(numbers: Any, oid: int) -> bytes:
+    """Whole numbers as an array in the server's binary form: of 20 is bigint, of 23 is int."""
+    size = 8 if oid == 20 else 4
+    cells = numpy.empty(numbers.size, [("size", ">i4"), ("value", f">i{size}")])
+    cells["size"], cells["value"] = size, numbers
+    return pack(">5i", 1, 0, oid, numbers.size, 1) + cells.tobytes()
 
 
 def listed(collection: Collection, alias: str) -> str:
@@ -290,10 +282,6 @@ def listed(collection: Collection, alias: str) -> str:
 def joined(collection: Collection, one: str, other: str) -> str:
     """Of the same key."""
     return " AND ".join(f"{one}.{quoted(n)} = {other}.{quoted(n)}" for n in collection.key)
-
-
-def _listed(scorer: Scorer, docs: Any, scores: Any) -> Scored:
-    return list(zip(scorer.rows(docs).tolist(), scores.tolist(), strict=True))
 
 
 _NONE: Final = numpy.empty(0, "i8")

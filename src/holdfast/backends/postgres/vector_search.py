@@ -34,9 +34,18 @@ _TINY, _HUGE = 1e-15, 1e15
 """Outside of these magnitudes float32 squares under- or overflow: always a candidate."""
 _SPARE: Final = 24
 """Candidates of a graph beyond k: it orders by copies that are less precise."""
+_CLOSE: Final = 8
+"""Vectors of a small tenant read beyond k, so that rounding moves none of the best out."""
+_TRUSTED: Final = 256
+"""How many searches rely on what is known of a tenant's size before it is counted again."""
+_RARE: Final = 20
+"""Where fewer than one record in so many passes a filter, the filter comes first."""
 _HINT_BYTES: Final = 200
-_SMALL, _BIG, _LOST = "small", "big", "lost"
-"""What is known of a tenant's vectors of a space: scan them, walk the graph, or rather scan."""
+FEW: Final = 5_000
+"""A tenant with no more than this many rows is small: even a poor plan reads it quickly."""
+_MANY, _BIG, _LOST = "many", "big", "lost"
+"""What is known of a tenant's vectors of a space: scan them by a plan made for this tenant, walk
+the graph, or rather scan. For a small tenant it is a number: how often that is still relied on."""
 
 
 class VectorSearch:
@@ -57,7 +66,8 @@ class VectorSearch:
         self._tenant, self._collection = tenant, collection
         self._leg, self._k, self._vectors = leg, k, vectors
         self._ns = quoted(vectors)
-        self._all = where == EVERYTHING
+        self.is_whole = where == EVERYTHING
+        """Whether there is no filter."""
         self._shape, self._values = planner.where(tenant, collection, where)
         self._place = (
             vector_table(dialect, collection, leg.field), tenant, leg.vector.space,
@@ -68,30 +78,46 @@ class VectorSearch:
         """Whether an earlier scan found many vectors here, and a graph over them."""
         return self._leg.vector.width <= GRAPH_WIDTH_LIMIT and hints.get(self._place) == _BIG
 
-    def scan(self, graph_rows: int) -> Command:
-        """The nearest and all that may be as near, of all that pass the filter."""
-        ns, table = self._ns, self._place[0]
+    def is_known_small(self, hints: Cache) -> bool:
+        """Whether earlier searches found few, and that looking them up in order is quick."""
+        known = hints.get(self._place)
+        return isinstance(known, int) and known > 0 and not hints.get((self._place, self._shape))
+
+    def scan(self, graph_rows: int, columns: str) -> Command:
+        """The nearest and all that may be as near, of all that pass the filter: their records.
+
+        Each row has these columns, the vector, how many were compared, and whether they are so
+        many that a graph is used where there is one.
+        """
+        values = self._values if not self.is_whole else []
+        vector = self._leg.vector
+        bound = [_query_vector(vector.data), *values, self._tenant, vector.space, vector.width]
+        count = self._dialect.limit(self._k, bound)
+        shape = (self._collection.name, self._leg.field, self.is_whole or self._shape, columns)
         name = graph_name(self._dialect, self._collection, self._leg.field, *self._place[2:])
+        text = self._planner.text(
+            ("pg scan", *shape, count, name, graph_rows),
+            lambda: self._scan(columns, count, name, graph_rows),
+        )
+        return text, [*bound, self._tenant]
+
+    def _scan(self, columns: str, count: str, name: str, graph_rows: int) -> str:
+        ns, table = self._ns, self._place[0]
         # Where a row stands, and not the vector itself, so that what is set aside stays small.
-        text = (
+        return (
             "WITH near AS MATERIALIZED (SELECT v.ctid AS place, v.extreme,"
             f" v.data OPERATOR({ns}.<=>) {MARK}::{ns}.vector AS far FROM {table} AS v"
             f"{self._filtered()} WHERE v.tenant = {MARK} AND v.space = {MARK}"
             f" AND {ns}.vector_dims(v.data) = {MARK}), counted AS MATERIALIZED"
             " (SELECT count(*) AS held FROM near)"
-            f" SELECT (SELECT held FROM counted), CASE WHEN (SELECT held FROM counted) >="
-            f" {int(graph_rows)} THEN {covered(name)} END,"
-            f" o.data, {listed(self._collection, 'o')} FROM {table} AS o WHERE o.ctid = ANY(ARRAY("
+            f" SELECT {columns}, o.data, (SELECT held FROM counted), CASE WHEN"
+            f" (SELECT held FROM counted) >= {int(graph_rows)} THEN {covered(name)} END"
+            f" FROM {table} AS o JOIN {self._dialect.table(self._collection)} AS t0"
+            f" ON {joined(self._collection, 't0', 'o')} WHERE o.ctid = ANY(ARRAY("
             "SELECT place FROM near WHERE extreme OR far = 'NaN' OR far <= (SELECT max(far) FROM"
             " (SELECT far FROM near WHERE NOT extreme AND far <> 'NaN' ORDER BY far"
-            f" LIMIT {MARK}) AS first) + {_ROUNDING}))"
+            f" LIMIT {count}) AS first) + {_ROUNDING})) AND t0.tenant = {MARK}"
         )
-        vector = self._leg.vector
-        passing = [] if self._all else self._values
-        bound = [
-            _query_vector(vector.data), *passing, self._tenant, vector.space, vector.width, self._k,
-        ]  # fmt: skip
-        return text, bound
 
     def walk(self, ef_search: int) -> list[Command]:
         """Candidates in the order of the graph, filtered before the limit.
@@ -113,7 +139,7 @@ class VectorSearch:
             f" LIMIT {count}) AS near)"
             f" UNION ALL {chosen}{self._filtered()}{where} AND v.extreme"
         )
-        passing = [] if self._all else self._values
+        passing = [] if self.is_whole else self._values
         own = [*passing, self._tenant]
         width = max(1, min(1_000, max(ef_search, count)))
         settings = (
@@ -123,39 +149,106 @@ class VectorSearch:
         )
         return [(settings, ()), (text, [*own, _half(vector.data), *own])]
 
+    def scan_few(self, columns: str) -> Command:
+        """The nearest and some more of the few vectors of a small tenant, whose size is known.
+
+        They are put in order first, and their records are looked up until enough pass the filter.
+        Each row has these columns, the vector, and how far it is.
+        """
+        vector, (_, tenant, space, width) = self._leg.vector, self._place
+        values = [_query_vector(vector.data), tenant, space, width]
+        limit: list[Any] = []
+        count = self._dialect.limit(self._k + _CLOSE, limit)
+        values += [*limit, *self._values] if self.is_whole else [*self._values, *limit]
+        text = self._planner.text(
+            ("pg few", self._place[0], self._shape, columns, count),
+            lambda: self._scan_few(columns, count),
+        )
+        return text, values
+
+    def _scan_few(self, columns: str, count: str) -> str:
+        ns, table = self._ns, self._place[0]
+        # One whose distance says nothing comes first, so that it is seen and not forgotten.
+        far = (
+            f"CASE WHEN v.extreme THEN '-Infinity' ELSE v.data OPERATOR({ns}.<=>)"
+            f" {MARK}::{ns}.vector END"
+        )
+        keys = listed(self._collection, "v")
+        inner, outer = (f" LIMIT {count}", "") if self.is_whole else ("", f" LIMIT {count}")
+        return (
+            f"SELECT {columns}, o.data, t0.far FROM (SELECT t0.*, near.place, near.far FROM"
+            f" (SELECT v.ctid AS place, {keys}, {far} AS far FROM {table} AS v"
+            f" WHERE v.tenant = {MARK} AND v.space = {MARK}"
+            f" AND {ns}.vector_dims(v.data) = {MARK} ORDER BY far{inner}) AS near"
+            f" CROSS JOIN LATERAL (SELECT {columns} FROM"
+            f" {self._dialect.table(self._collection)} AS t0"
+            f" WHERE {joined(self._collection, 't0', 'near')}"
+            f" AND {self._planner.condition(self._shape)} LIMIT 1) AS t0"
+            f" ORDER BY near.far{outer}) AS t0 JOIN {table} AS o ON o.ctid = t0.place"
+        )
+
+    def is_unsure(self, rows: Sequence[tuple[Any, ...]]) -> bool:
+        """Whether a `scan_few` may have left out one that is as near, but for rounding."""
+        far = sorted(row[-1] for row in rows)
+        if far and not far[0] >= 0.0 - _ROUNDING:  # an extreme one
+            return True
+        return len(far) >= self._k + _CLOSE and not far[-1] > far[self._k - 1] + _ROUNDING
+
     def _filtered(self) -> str:
-        if self._all:
+        if self.is_whole:
             return ""
         return (
             f" JOIN {self._dialect.table(self._collection)} AS t0 ON t0.tenant = v.tenant AND"
             f" {joined(self._collection, 't0', 'v')} AND {self._planner.condition(self._shape)}"
         )
 
-    def learn(self, rows: Sequence[tuple[Any, ...]], hints: Cache) -> list[tuple[Any, ...]]:
-        """The candidates of a `scan`, after noting what it says of the tenant's size."""
-        if rows and (rows[0][1] or self._all) and hints.get(self._place) != _LOST:
-            hints.put(self._place, _BIG if rows[0][1] else _SMALL, _HINT_BYTES)
-        return [row[2:] for row in rows]
+    def learn(self, rows: Sequence[tuple[Any, ...]], hints: Cache, texts: int | None) -> None:
+        """Note what a `scan` says of the tenant's size.
+
+        Behind a filter it counts what passed alone; ``texts`` is then how many texts there are.
+        """
+        if not rows or hints.get(self._place) == _LOST:
+            return
+        held, has_graph = rows[0][-2:]
+        if not self.is_whole and not has_graph:
+            if texts is None:
+                return
+            if held * _RARE > texts:
+                hints.put((self._place, self._shape), False, _HINT_BYTES)
+            held = max(held, texts)
+        known = _BIG if has_graph else _TRUSTED if held <= FEW else _MANY
+        hints.put(self._place, known, _HINT_BYTES)
+
+    def trust_less(
+        self, rows: Sequence[tuple[Any, ...]], hints: Cache, texts: int | None, *, sure: bool
+    ) -> None:
+        """Note another search that relied on a small size; ``texts`` is how many there are."""
+        known = hints.get(self._place)
+        if isinstance(known, int):
+            left = known - 1 if sure and (texts or 0) <= FEW else 0
+            hints.put(self._place, left, _HINT_BYTES)
+        if len(rows) < min(self._k + _CLOSE, (texts or 0) / _RARE):
+            hints.put((self._place, self._shape), True, _HINT_BYTES)
 
     def lost(self, hints: Cache) -> None:
         """Note that the graph gave up before k.
 
         Without a filter it would do so again: the tenant's vectors are too few among all others.
         """
-        if self._all:
+        if self.is_whole:
             hints.put(self._place, _LOST, _HINT_BYTES)
 
-    def scored(
-        self, rows: Sequence[tuple[Any, ...]], minimum: float | None
-    ) -> list[tuple[Key, float]]:
-        """Keys with their exact cosines."""
-        if not rows:
+    def scored(self, vectors: Sequence[bytes], minimum: float | None) -> list[tuple[int, float]]:
+        """Which of these candidates are the best k, or tie with the last; and their cosines."""
+        if not vectors:
             return []
-        matrix = numpy.frombuffer(b"".join(row[0][4:] for row in rows), ">f4")
+        matrix = numpy.frombuffer(b"".join(vectors), _stored(self._leg.vector.width))["data"]
         query = numpy.frombuffer(self._leg.vector.data, "<f4")
-        scores = exact_cosines(matrix.reshape(len(rows), -1), query)
-        kept = zip(rows, scores, strict=True)
-        return [(row[1:], float(s)) for row, s in kept if minimum is None or s >= minimum]
+        scores = exact_cosines(matrix, query)
+        least = numpy.partition(scores, -self._k)[-self._k] if scores.size > self._k else -1.0
+        least = least if minimum is None else max(least, minimum)
+        kept = numpy.flatnonzero(scores >= least)
+        return list(zip(kept.tolist(), scores[kept].tolist(), strict=True))
 
 
 def packed_vector(data: bytes) -> tuple[bytes, bool]:
@@ -164,6 +257,11 @@ def packed_vector(data: bytes) -> tuple[bytes, bool]:
     sizes = numpy.abs(numbers[numbers != 0])
     extreme = bool(sizes.min() < _TINY or sizes.max() > _HUGE)
     return _head(len(numbers)) + numbers.astype(">f4").tobytes(), extreme
+
+
+def _stored(width: int) -> Any:
+    """One vector as it is read: its head, and its numbers."""
+    return numpy.dtype([("head", "S4"), ("data", ">f4", (width,))])
 
 
 def _head(width: int) -> bytes:
