@@ -29,9 +29,12 @@ class Pool:
         self._wait_seconds = options.pool_timeout_seconds
         slack = options.statement_timeout_seconds
         self._answer_seconds = slack + options.connect_timeout_seconds if slack else None
+        # Taking and giving back need no lock: a list's own pop and append are whole. The lock is
+        # for what opens, closes and waits.
         self._condition = threading.Condition()
         self._idle: list[Wire] = []
-        self._used = 0
+        self._open = 0
+        self._waiting = 0
         self._closed = False
 
     @contextmanager
@@ -45,49 +48,77 @@ class Pool:
 
     def take(self) -> Wire:
         """A connection that is alive; `give` it back. Timeout when none becomes free."""
-        with self._condition:
-            deadline = None
-            while True:
-                if self._closed:
-                    raise Closed("The store is closed.", hint="Open it again.")
-                while self._idle:
-                    wire = self._idle.pop()
-                    if wire.is_alive():
-                        self._used += 1
-                        return wire
-                    wire.close()
-                if self._used < self._size:
-                    self._used += 1
-                    break
-                deadline = deadline or monotonic() + self._wait_seconds
-                if not self._condition.wait(max(0.0, deadline - monotonic())):
-                    raise Timeout(
-                        f"No connection became free in {self._wait_seconds:g} seconds.",
-                        hint="Raise pool_size, or end what holds connections for long.",
-                    )
+        wire = self._take_idle()
+        if wire is None:
+            wire = self._wait_for_one()
+        if wire is not None:
+            return wire
         try:
             return self.connect()
         except BaseException:
-            self._release(None)
+            self._drop(None)
             raise
+
+    def _take_idle(self) -> Wire | None:
+        if self._closed:
+            raise Closed("The store is closed.", hint="Open it again.")
+        while True:
+            try:
+                wire = self._idle.pop()
+            except IndexError:
+                return None
+            if wire.is_alive():
+                return wire
+            self._drop(wire)
+
+    def _wait_for_one(self) -> Wire | None:
+        """An idle connection, or None where there is room for another, which is then counted."""
+        deadline = monotonic() + self._wait_seconds
+        with self._condition:
+            self._waiting += 1
+            try:
+                while True:
+                    wire = self._take_idle()
+                    if wire is not None:
+                        return wire
+                    if self._open < self._size:
+                        self._open += 1
+                        return None
+                    if not self._condition.wait(max(0.0, deadline - monotonic())):
+                        raise Timeout(
+                            f"No connection became free in {self._wait_seconds:g} seconds.",
+                            hint="Raise pool_size, or end what holds connections for long.",
+                        )
+            finally:
+                self._waiting -= 1
 
     def give(self, wire: Wire) -> None:
         """Return what `take` gave; one that is broken or left in a transaction is closed."""
-        if wire.broken or self._closed or wire.is_in_transaction():
-            wire.close()
-            self._release(None)
-        else:
-            self._release(wire)
+        if wire.broken or wire.is_in_transaction():
+            self._drop(wire)
+            return
+        self._idle.append(wire)
+        if self._closed:  # asked now, so that none is left behind; whoever pops it closes it
+            self._close_idle()
+        elif self._waiting:
+            with self._condition:
+                self._condition.notify()
 
-    def _release(self, wire: Wire | None) -> None:
+    def _drop(self, wire: Wire | None) -> None:
+        """Close a connection, or take back the count of one that was not opened."""
+        if wire is not None:
+            wire.close()
         with self._condition:
-            self._used -= 1
-            if wire is not None:
-                if self._closed:
-                    wire.close()
-                else:
-                    self._idle.append(wire)
+            self._open -= 1
             self._condition.notify()
+
+    def _close_idle(self) -> None:
+        while True:
+            try:
+                wire = self._idle.pop()
+            except IndexError:
+                return
+            self._drop(wire)
 
     def connect(self) -> Wire:
         """A new connection beside the pool; the caller closes it."""
@@ -104,12 +135,12 @@ class Pool:
     def counts(self) -> dict[str, int]:
         """How many connections are in use, and how many wait."""
         with self._condition:
-            return {"pool_size": self._size, "in_use": self._used, "idle": len(self._idle)}
+            idle = len(self._idle)
+            return {"pool_size": self._size, "in_use": self._open - idle, "idle": idle}
 
     def close(self) -> None:
         """Close the idle ones now, and the others when they are given back."""
         with self._condition:
             self._closed = True
-            while self._idle:
-                self._idle.pop().close()
             self._condition.notify_all()
+        self._close_idle()

@@ -71,6 +71,7 @@ class Compiler:
         self._dialect = dialect
         self.vectors = ""
         """The schema of pgvector's types where vectors are kept as such."""
+        self._wholes: dict[str, Any] = {}
 
     def step(self, tenant: str, change: Change, texts: Record | None = None) -> Step:
         """The step of a change; ``texts`` is the record as it is, where it `needs_reading`."""
@@ -136,8 +137,9 @@ class Compiler:
             def write() -> str:
                 return self._insert(collection, marks, drawn, absent=absent)
         else:
-            shape = ("pg replace", put.collection, drawn, *self._when(tenant, collection, put))
-            bound = [*opening, *values, *self._place(tenant, collection, put)]
+            when, place = self._condition(tenant, collection, put)
+            shape = ("pg replace", put.collection, drawn, *when)
+            bound = [*opening, *values, *place]
             settable = columns.names[1:]
 
             def write() -> str:
@@ -229,9 +231,9 @@ class Compiler:
         edit, vectors = _without_vectors(collection, patch.edit)
         values: list[Any] = []
         edits = edit_shape(columns.encoder_of, edit, values)
-        when = self._when(tenant, collection, patch)
+        when, place = self._condition(tenant, collection, patch)
         shape = ("pg patch", patch.collection, edits, guarded, *when)
-        values += self._place(tenant, collection, patch)
+        values += place
 
         def write() -> str:
             make = self._guarded if guarded else self._by_key
@@ -267,32 +269,34 @@ class Compiler:
             same = self._same_key(collection, "t0")
             text = f"SELECT {refuse} FROM {table} AS t0 WHERE {same}"
             return Step(delete, [(text, key)], lambda _wire, _results: Outcome(0))
-        shape = ("pg delete", delete.collection, *self._when(tenant, collection, delete))
+        when, values = self._condition(tenant, collection, delete)
+        shape = ("pg delete", delete.collection, *when)
         text = self._planner.text(shape, lambda: self._guarded(collection, delete, None, ()))
-        values = self._place(tenant, collection, delete)
         return Step(delete, [(text, values)], lambda _wire, _results: Outcome(1))
 
     # --- conditions
 
-    def _when(
+    def _condition(
         self, tenant: str, collection: Collection, change: Put | Patch | Delete
-    ) -> tuple[Any, ...]:
-        """The part of a statement's shape that its condition is."""
-        when = change.when
-        where = when.filter if isinstance(when, When) else EVERYTHING
-        return type(when).__name__, self._planner.where(tenant, collection, where)[0]
-
-    def _place(
-        self, tenant: str, collection: Collection, change: Put | Patch | Delete
-    ) -> list[Any]:
-        """The values of a guarded statement behind its SET list."""
+    ) -> tuple[tuple[Any, ...], list[Any]]:
+        """The part of a statement's shape that its condition is; the values behind its SET list."""
         when: Condition | None = change.when
-        where = when.filter if isinstance(when, When) else EVERYTHING
-        _, values = self._planner.where(tenant, collection, where)
+        if isinstance(when, When):
+            where, values = self._planner.where(tenant, collection, when.filter)
+        else:
+            where, values = self._whole(collection), [tenant]
         given = collection.key_of(change.record) if isinstance(change, Put) else change.key
         key = self._planner.columns(collection.name).encode_key(given)
         number = [when.number] if isinstance(when, Revision) else []
-        return [*values, *key, *number, tenant, *key]
+        return (type(when).__name__, where), [*values, *key, *number, tenant, *key]
+
+    def _whole(self, collection: Collection) -> Any:
+        """The shape of "of this tenant"."""
+        found = self._wholes.get(collection.name)
+        if found is None:
+            found, _ = self._planner.where("", collection, EVERYTHING)
+            self._wholes[collection.name] = found
+        return found
 
     def _guarded(
         self,
@@ -434,6 +438,8 @@ class Compiler:
         fresh: bool,
     ) -> list[Command]:
         """What keeps a record's terms and vectors beside it; ``texts`` is empty where they stay."""
+        if not collection.full_text and not collection.vectors:
+            return []
         place = [tenant, *self._planner.columns(collection.name).encode_key(key)]
         commands: list[Command] = []
         if collection.full_text and texts:

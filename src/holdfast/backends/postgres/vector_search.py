@@ -32,8 +32,9 @@ _ROUNDING: Final = 1e-4
 """How far a float32 distance may be from the exact one; candidates are kept this far below."""
 _TINY, _HUGE = 1e-15, 1e15
 """Outside of these magnitudes float32 squares under- or overflow: always a candidate."""
-_SPARE: Final = 24
-"""Candidates of a graph beyond k: it orders by copies that are less precise."""
+_SPARE: Final = 8
+"""Candidates of a graph beyond k and a quarter of it: it orders by copies that are less precise.
+Behind a filter each costs as many steps in the graph as there are records for one that passes."""
 _CLOSE: Final = 8
 """Vectors of a small tenant read beyond k, so that rounding moves none of the best out."""
 _TRUSTED: Final = 256
@@ -129,7 +130,7 @@ class VectorSearch:
         vector, ns = self._leg.vector, self._ns
         held = f"v.space = {literal(vector.space)}"
         sized = f"{ns}.vector_dims(v.data) = {vector.width}"
-        count = 2 * self._k + _SPARE
+        count = self._k + self._k // 4 + _SPARE
         chosen = f"SELECT v.data, {listed(self._collection, 'v')} FROM {self._place[0]} AS v"
         where = f" WHERE v.tenant = {MARK} AND {held} AND {sized}"
         ordered = direction(self._vectors, "v.data", vector.width)

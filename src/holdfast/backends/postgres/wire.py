@@ -32,6 +32,7 @@ PREPARED_LIMIT: Final = 512
 
 Command = tuple[str, Sequence[Any]]
 
+_DONE: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _micros = Struct("!q").unpack
 _decode_json = msgspec.json.Decoder().decode
@@ -179,7 +180,8 @@ class Wire:
     def _send(self, text: str, values: Sequence[Any], fresh: list[tuple[str, bytes]]) -> bool:
         """Queue a statement; whether it had to be prepared first."""
         bound = [None if v is None else _BINDERS[type(v)](v) for v in values]
-        formats = [int(type(v) is bytes) for v in values]
+        # Without any bytes all are texts, which is what is meant by no formats.
+        formats = [int(type(v) is bytes) for v in values] if bytes in map(type, values) else None
         if not self._prepare:
             self._pg.send_query_params(numbered(text), bound, None, formats, 1)
             return False
@@ -199,29 +201,37 @@ class Wire:
     def _gather(
         self, places: list[int], deadline: float | None
     ) -> tuple[list[PGresult], StatementFailed | None]:
-        results: list[PGresult] = []
+        pg, results = self._pg, []
         failure: StatementFailed | None = None
-        answered = iter([*places, len(places)])
-        place = next(answered)
+        at, count = 0, len(places)
         while True:
-            result = self._next(deadline, undone=failure is not None)
-            if result is None:
-                place = next(answered, -1)
+            if pg.is_busy():
+                self._wait(deadline, undone=failure is not None)
+            result = pg.get_result()
+            if result is None:  # the end of what one statement answers
+                self._check_alive(undone=failure is not None)
+                at += 1
                 continue
             status = result.status
-            if status == ExecStatus.PIPELINE_SYNC:
+            if status in _DONE:
+                if places[at] >= 0:
+                    results.append(result)
+            elif status == ExecStatus.PIPELINE_SYNC:
                 break
-            if status == ExecStatus.FATAL_ERROR:
-                failed = StatementFailed(place if place >= 0 else ~place, result)
-                if self._is_goodbye(failed):
-                    self.broken = True
-                    said = failed.sqlstate.startswith("57P") and failed.at < len(places)
-                    raise ConnectionLost(undone=said or failure is not None)
-                failure = failure or failed
-            elif place >= 0 and status != ExecStatus.PIPELINE_ABORTED:
-                results.append(result)
-        self._pg.exit_pipeline_mode()
+            elif status == ExecStatus.FATAL_ERROR:
+                place = places[at] if at < count else count
+                failure = failure or self._failed(place, result, count, first=failure is None)
+        pg.exit_pipeline_mode()
         return results, failure
+
+    def _failed(self, place: int, result: PGresult, count: int, *, first: bool) -> StatementFailed:
+        """What the server refused. ConnectionLost where it says goodbye."""
+        failed = StatementFailed(place if place >= 0 else ~place, result)
+        if self._is_goodbye(failed):
+            self.broken = True
+            said = failed.sqlstate.startswith("57P") and failed.at < count
+            raise ConnectionLost(undone=said or not first)
+        return failed
 
     def _is_goodbye(self, failed: StatementFailed) -> bool:
         return (
@@ -231,22 +241,25 @@ class Wire:
             or failed.sqlstate.startswith("08")
         )
 
-    def _next(self, deadline: float | None, *, undone: bool) -> PGresult | None:
+    def _wait(self, deadline: float | None, *, undone: bool) -> None:
+        """Until there is a result."""
         pg = self._pg
         try:
-            while pg.is_busy():
-                if not self._poll.poll(_milliseconds(deadline)):
+            while True:
+                if not self._poll.poll(None if deadline is None else _milliseconds(deadline)):
                     self.broken = True
                     raise ConnectionLost(undone=False, late=True)
                 pg.consume_input()
+                if not pg.is_busy():
+                    return
         except psycopg.OperationalError as error:
             self.broken = True
             raise ConnectionLost(undone=undone) from error
-        result = pg.get_result()
-        if result is None and pg.status != pq.ConnStatus.OK:
+
+    def _check_alive(self, *, undone: bool) -> None:
+        if self._pg.status != pq.ConnStatus.OK:
             self.broken = True
             raise ConnectionLost(undone=undone)
-        return result
 
     def _flush(self, deadline: float | None) -> None:
         """Send everything, reading what the server says meanwhile, so that neither waits."""
