@@ -15,6 +15,7 @@ from holdfast.backends.postgres import (
     vector_search,
 )
 from holdfast.backends.postgres.schema import packed_table, terms_table
+from holdfast.backends.postgres.steps import Compiler
 from holdfast.backends.postgres.vector_search import VectorSearch
 from holdfast.backends.postgres.wire import MARK, Command
 from holdfast.backends.segments.cache import Cache
@@ -30,6 +31,7 @@ from holdfast.testing import Harness
 from holdfast.testing.postgres import PostgresHarness, set_up
 from holdfast.testing.servers.databases import OWNER, Database
 from holdfast.testing.shapes import NOTES, SHAPES, note, put, vector
+from holdfast.testing.suite import driver_feed
 from holdfast.testing.suite.driver_index import TestDriverIndex  # noqa: F401
 from holdfast.testing.suite.driver_operations import TestDriverTenants  # noqa: F401
 from holdfast.testing.suite.driver_search import (  # noqa: F401
@@ -564,6 +566,15 @@ def test_vectors_of_any_magnitude_live_beside_a_graph(
     found = {hit.key[0] for hit in near(driver, numbers[9], k=5).vector}
     assert found == {*sizes, "00009"}
     driver.apply("t", [Delete(NOTES.name, (id,)) for id in sizes])
+
+
+def test_saboteur_a_journal_that_tells_at_the_end_alone_is_caught(
+    owned: PostgresDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = driver_feed.TestDriverFeed().test_b31_each_entry_holds_the_vector_that_its_change_left
+    monkeypatch.setattr(Compiler, "told_before_the_end", lambda *_: set())
+    with pytest.raises(AssertionError):
+        case(owned)
 
 
 def test_options_of_search_are_checked(database: Database) -> None:

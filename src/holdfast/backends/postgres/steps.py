@@ -104,6 +104,46 @@ class Compiler:
         texts = touched & set(collection.full_text)
         return bool(texts) and not set(collection.full_text) <= change.edit.set.keys()
 
+    def told_before_the_end(self, changes: Sequence[Change]) -> set[int]:
+        """Which changes a later one of the same apply may follow on the same record's vectors.
+
+        The journal reads vectors when it tells of a record, which is mostly at the end.
+        """
+        told: set[int] = set()
+        if len(changes) < 2:
+            return told
+        later: dict[str, set[Key]] = {}
+        any_key: set[str] = set()
+        for at in range(len(changes) - 1, -1, -1):
+            change = changes[at]
+            collection = self._planner.collections[change.collection]
+            if isinstance(change, Delete | DeleteWhere):
+                any_key |= self._deleted_with(collection)
+            if not collection.vectors:
+                continue
+            keys = later.setdefault(collection.name, set())
+            if isinstance(change, PatchWhere | DeleteWhere | Claim):
+                found = bool(keys) or collection.name in any_key
+                any_key.add(collection.name)
+            else:
+                key = collection.key_of(change.record) if isinstance(change, Put) else change.key
+                found = key in keys or collection.name in any_key
+                keys.add(key)
+            if found:
+                told.add(at)
+        return told
+
+    def _deleted_with(self, collection: Collection) -> set[str]:
+        """Collections of which records may go with a record of this one."""
+        found: set[str] = set()
+        waiting = [collection.name]
+        while waiting:
+            for holder, reference in self._planner.dependents(waiting.pop()):
+                if reference.on_delete == "cascade" and holder.name not in found:
+                    found.add(holder.name)
+                    waiting.append(holder.name)
+        return found
+
     def readable(self, tenant: str, change: Patch | PatchWhere | Claim) -> Statement:
         """The statement that reads, and locks, what such a change is about."""
         collection = self._planner.collections[change.collection]

@@ -195,9 +195,12 @@ class TextSearch:
                 )
                 if is_used
             )
+            ranked = f"unnest({MARK}::bigint[], {MARK}::int[]) AS u (stamp, place)"
+            if count is not None:  # in order before they are looked up, and not afterwards
+                ranked = f"(SELECT * FROM {ranked} ORDER BY place) AS u"
             text = (
-                f"SELECT {columns}, u.stamp FROM unnest({MARK}::bigint[], {MARK}::int[])"
-                f" AS u (stamp, place) CROSS JOIN LATERAL ({held}) AS p CROSS JOIN LATERAL"
+                f"SELECT {columns}, u.stamp FROM {ranked}"
+                f" CROSS JOIN LATERAL ({held}) AS p CROSS JOIN LATERAL"
                 # The limit keeps this apart, so that a record is looked up by its key and not
                 # a tenant read for ten of its records.
                 f" (SELECT {columns} FROM {self._dialect.table(self._collection)} AS t0"

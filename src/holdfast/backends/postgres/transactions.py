@@ -32,12 +32,13 @@ _PAUSE_SECONDS: Final = 0.004
 # Whatever the server's default is: who waited for a lock must see what its holder has done.
 _BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
-_CLOSING: Final[tuple[Command, ...]] = (
-    # What the journal defers is told now, while this apply's settings hold.
+_TELLING: Final[tuple[Command, ...]] = (
+    # What the journal defers is told now: while this apply's settings hold, or before a vector
+    # changes again.
     ("SET CONSTRAINTS ALL IMMEDIATE", ()),
     ("SET CONSTRAINTS ALL DEFERRED", ()),
-    ("RELEASE holdfast_apply", ()),
 )
+_CLOSING: Final[tuple[Command, ...]] = (*_TELLING, ("RELEASE holdfast_apply", ()))
 _UNDOING: Final[tuple[Command, ...]] = (
     ("ROLLBACK TO holdfast_apply", ()),
     ("RELEASE holdfast_apply", ()),
@@ -169,7 +170,8 @@ class Transactions:
     def _alone(self, wire: Wire, operation: Operation) -> list[Outcome]:
         """One apply with a commit of its own."""
         changes = operation.changes
-        if operation.op_id is None and not any(map(self._compiler.needs_reading, changes)):
+        plain = operation.op_id is None and not any(map(self._compiler.needs_reading, changes))
+        if plain and not self._compiler.told_before_the_end(changes):
             bare = self._compiler.bare(operation.tenant, changes[0]) if len(changes) == 1 else None
             if bare is not None:
                 try:
@@ -247,14 +249,20 @@ class Transactions:
         """All changes in order, in one round trip for each run of those that need no reading."""
         outcomes: list[Outcome] = []
         steps: list[Step] = []
-        for change in operation.changes:
+        told = self._compiler.told_before_the_end(operation.changes)
+        for at, change in enumerate(operation.changes):
+            telling = _TELLING if at in told else ()
             if not self._compiler.needs_reading(change):
-                steps.append(self._compiler.step(operation.tenant, change))
+                step = self._compiler.step(operation.tenant, change)
+                step.commands.extend(telling)
+                steps.append(step)
                 continue
             assert isinstance(change, Patch | PatchWhere | Claim)
             outcomes += self._do(wire, opening, steps)
             opening, steps = [], []
             outcomes.append(self._after_reading(wire, operation.tenant, change))
+            if telling:
+                wire.run(telling)
         return outcomes + self._do(wire, opening, steps, closing)
 
     def _after_reading(

@@ -95,6 +95,40 @@ class TestDriverFeed:
         assert first.record == note("a", "word", embedding=vector(1, 2)) | {"revision": 1}
         assert second.record == driver.get("t", NOTES.name, ("a",), vectors=True)
 
+    def test_b31_each_entry_holds_the_vector_that_its_change_left(self, driver: Driver) -> None:
+        driver.setup(SHAPES)
+        if not (driver.capabilities.feed and driver.capabilities.vectors):
+            return
+        stands = _follow(driver)
+
+        def turned(x: float) -> Edit:
+            return Edit(set={"embedding": vector(x, 2)})
+
+        driver.apply(
+            "t",
+            [
+                put(NOTES, note("a", "one", embedding=vector(1, 2))),
+                put(NOTES, note("b", "one", embedding=vector(1, 2))),
+                Patch(NOTES.name, ("a",), turned(3)),
+                put(NOTES, note("a", "two", embedding=vector(4, 2))),
+                Patch(NOTES.name, ("a",), Edit(set={"embedding": None})),
+            ],
+        )
+        patch = PatchWhere(NOTES.name, eq("id", "b"), turned(5))
+        gone = DeleteWhere(NOTES.name, eq("id", "b"))
+        driver.apply("t", [Patch(NOTES.name, ("b",), turned(6)), patch, gone], op_id="op")
+        entries = driver.feed("f", after=stands, limit=20)
+        assert [(e.key[0], e.record and e.record["embedding"]) for e in entries] == [
+            ("a", vector(1, 2)),
+            ("b", vector(1, 2)),
+            ("a", vector(3, 2)),
+            ("a", vector(4, 2)),
+            ("a", None),
+            ("b", vector(6, 2)),
+            ("b", vector(5, 2)),
+            ("b", None),
+        ]
+
     def test_b31_what_references_and_expiry_did_is_told_too(self, driver: Driver) -> None:
         driver.setup(SHAPES)
         if not driver.capabilities.feed:
