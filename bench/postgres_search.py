@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MS: Final = "ms"
 BEST: Final = "ms p10"
 """The fastest tenth, which says more than the median where other work shares the machine."""
+FIRST: Final = "first ms"
 BATCH: Final = 500
 SPACE: Final = "bench"
 DOCUMENTS: Final = Collection(
@@ -324,22 +325,24 @@ def flat_sheet(tenants: int, *, quick: bool) -> Sheet:
     """Many tenants of a hundred documents: the last ones written are searched like the first."""
     name = f"postgres-tenants-{tenants // 1000}k"
     tenants, each = (20, 10) if quick else (tenants, 100)
+    alone = "hybrid, the first tenth of the tenants alone in the store"
     return Sheet(
         name=name,
         title=f"PostgreSQL: {tenants:,} tenants of {each} documents",
         figure=MS,
-        base="hybrid, the first tenth of the tenants alone in the store",
+        base=alone,
         rounds=1,
         together=lambda _: _flat(tenants, each, 5 if quick else 200),
         contenders=(
-            Contender("hybrid, the first tenth of the tenants alone in the store"),
+            Contender(alone),
             Contender("hybrid, the first tenth of all tenants"),
             Contender(
                 "hybrid, the last tenth of all tenants",
-                goals=(Goal(1.25, "hybrid, the first tenth of all tenants", sense="at most"),),
+                goals=(Goal(1.25, alone, sense="at most"),),
             ),
         ),
-        notes="Medians of searches in tenants drawn at random.",
+        notes="Medians of searches in tenants drawn at random, each twice: first ms is of the"
+        " first search of this process in a tenant, which reads the tenant's texts.",
     )
 
 
@@ -355,29 +358,45 @@ def _flat(tenants: int, each: int, calls: int) -> dict[str, Figures]:
         owner = PostgresDriver(shared_url(name), SystemClock())
         owner.setup([DOCUMENTS])
         owner.grant(role, "application")
-        driver = PostgresDriver(url, SystemClock())
-        driver.setup([DOCUMENTS], create=False)
+
+        def opened() -> PostgresDriver:
+            made = PostgresDriver(url, SystemClock())
+            made.setup([DOCUMENTS], create=False)
+            return made
+
+        driver = opened()
 
         def median(numbers: range) -> Figures:
-            drawn = numpy.random.default_rng(3).choice(numbers, calls)
-            times = []
-            for call, number in enumerate(drawn):
-                search = _ours(driver, f"t{number}", "holdfast hybrid", texts, vectors)
-                started = time.perf_counter()
-                search(call)
-                times.append(time.perf_counter() - started)
-            return {MS: percentile(times, 0.5) * 1e3, BEST: percentile(times, 0.1) * 1e3}
+            drawn = numpy.random.default_rng(3).choice(
+                numbers, min(calls, len(numbers)), replace=False
+            )
+            rounds: list[list[float]] = []
+            for _ in range(2):
+                rounds.append([])
+                for call, number in enumerate(drawn):
+                    search = _ours(driver, f"t{number}", "holdfast hybrid", texts, vectors)
+                    started = time.perf_counter()
+                    search(call)
+                    rounds[-1].append(time.perf_counter() - started)
+            first, again = rounds
+            return {
+                MS: percentile(again, 0.5) * 1e3,
+                BEST: percentile(again, 0.1) * 1e3,
+                FIRST: percentile(first, 0.5) * 1e3,
+            }
 
         for number in range(tenants):
             load(owner, f"t{number}", texts, vectors, each, each * (number % pool))
             if number + 1 == tenth:
                 owner.maintain("vacuum")
-                median(range(tenth))
+                owner.maintain("analyze")
                 found["hybrid, the first tenth of the tenants alone in the store"] = median(
                     range(tenth)
                 )
+                driver.close()  # what it held of these tenants is not to help later
+                driver = opened()
         owner.maintain("vacuum")
-        median(range(tenants))
+        owner.maintain("analyze")
         found["hybrid, the first tenth of all tenants"] = median(range(tenth))
         found["hybrid, the last tenth of all tenants"] = median(range(tenants - tenth, tenants))
         driver.close()

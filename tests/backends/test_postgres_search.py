@@ -468,7 +468,7 @@ def test_a_small_tenant_is_scanned_alike_before_and_after_its_size_is_known(
             first = near(owned, query, where)
             near(owned, query)  # which tells how many there are
             assert near(owned, query, where) == first
-    assert next(iter(owned._engine.hints._held.values()))[0] > 0
+    assert any(isinstance(known, tuple) for known, _ in owned._engine.hints._held.values())
 
 
 def test_what_is_known_of_a_size_is_not_relied_on_for_ever(

@@ -197,7 +197,7 @@ class RowSearch:
         near: Scored = []
         records: dict[Key, Record] = {}
         if vector is not None:
-            count = None if text is None else text.fresh + text.packed
+            count = 0 if text is None else text.fresh + text.packed
             rows = self._wire.rows(by_vector)
             if walked and not is_short(rows, self._search.k):
                 scored = vector.scored([row[0] for row in rows], self._search.minimum)
@@ -264,7 +264,7 @@ class RowSearch:
         self,
         vector: VectorSearch,
         rows: list[tuple[Any, ...]],
-        count: int | None,
+        count: int,
         *,
         walked: bool,
         few: bool,
@@ -281,8 +281,8 @@ class RowSearch:
             scan = vector.scan(self._engine.options.graph_rows, self._columns.listed)
             rows = self._wire.rows(self._wire.run([scan])[0])
         if again or not few:
-            vector.learn(rows, hints, count)
-        place = -3 if again or not few else -2
+            vector.learn(rows, hints)
+        place = -4 if again or not few else -2
         scored = vector.scored([row[place] for row in rows], self._search.minimum)
         found = self._keyed([rows[at] for at, _ in scored])
         near = [(key, s) for (key, _), (_, s) in zip(found, scored, strict=True)]

@@ -46,7 +46,7 @@ FEW: Final = 5_000
 """A tenant with no more than this many rows is small: even a poor plan reads it quickly."""
 _MANY, _BIG, _LOST = "many", "big", "lost"
 """What is known of a tenant's vectors of a space: scan them by a plan made for this tenant, walk
-the graph, or rather scan. For a small tenant it is a number: how often that is still relied on."""
+the graph, or rather scan. Of a small tenant: how often that is still relied on, and how many."""
 
 
 class VectorSearch:
@@ -82,13 +82,14 @@ class VectorSearch:
     def is_known_small(self, hints: Cache) -> bool:
         """Whether earlier searches found few, and that looking them up in order is quick."""
         known = hints.get(self._place)
-        return isinstance(known, int) and known > 0 and not hints.get((self._place, self._shape))
+        is_small = isinstance(known, tuple) and known[0] > 0
+        return is_small and not hints.get((self._place, self._shape))
 
     def scan(self, graph_rows: int, columns: str) -> Command:
         """The nearest and all that may be as near, of all that pass the filter: their records.
 
-        Each row has these columns, the vector, how many were compared, and whether they are so
-        many that a graph is used where there is one.
+        Each row has these columns, the vector, how many the tenant has, counted no further than
+        matters, how many passed, and whether they are many and there is a graph.
         """
         values = self._values if not self.is_whole else []
         vector = self._leg.vector
@@ -100,10 +101,17 @@ class VectorSearch:
             ("pg scan", *shape, count, name, graph_rows),
             lambda: self._scan(columns, count, name, graph_rows),
         )
-        return text, [*bound, self._tenant]
+        counted = [] if self.is_whole else [self._tenant, vector.space]
+        return text, [*bound[: 4 + len(values)], *counted, *bound[4 + len(values) :], self._tenant]
 
     def _scan(self, columns: str, count: str, name: str, graph_rows: int) -> str:
         ns, table = self._ns, self._place[0]
+        total = "SELECT held FROM counted"
+        if not self.is_whole:
+            total = (
+                f"SELECT count(*) FROM (SELECT FROM {table} AS v WHERE v.tenant = {MARK}"
+                f" AND v.space = {MARK} LIMIT {FEW + 1}) AS counted_few"
+            )
         # Where a row stands, and not the vector itself, so that what is set aside stays small.
         return (
             "WITH near AS MATERIALIZED (SELECT v.ctid AS place, v.extreme,"
@@ -111,7 +119,7 @@ class VectorSearch:
             f"{self._filtered()} WHERE v.tenant = {MARK} AND v.space = {MARK}"
             f" AND {ns}.vector_dims(v.data) = {MARK}), counted AS MATERIALIZED"
             " (SELECT count(*) AS held FROM near)"
-            f" SELECT {columns}, o.data, (SELECT held FROM counted), CASE WHEN"
+            f" SELECT {columns}, o.data, ({total}), (SELECT held FROM counted), CASE WHEN"
             f" (SELECT held FROM counted) >= {int(graph_rows)} THEN {covered(name)} END"
             f" FROM {table} AS o JOIN {self._dialect.table(self._collection)} AS t0"
             f" ON {joined(self._collection, 't0', 'o')} WHERE o.ctid = ANY(ARRAY("
@@ -203,33 +211,29 @@ class VectorSearch:
             f" {joined(self._collection, 't0', 'v')} AND {self._planner.condition(self._shape)}"
         )
 
-    def learn(self, rows: Sequence[tuple[Any, ...]], hints: Cache, texts: int | None) -> None:
-        """Note what a `scan` says of the tenant's size.
-
-        Behind a filter it counts what passed alone; ``texts`` is then how many texts there are.
-        """
+    def learn(self, rows: Sequence[tuple[Any, ...]], hints: Cache) -> None:
+        """Note what a `scan` says of the tenant's size, and of how many pass the filter."""
         if not rows or hints.get(self._place) == _LOST:
             return
-        held, has_graph = rows[0][-2:]
-        if not self.is_whole and not has_graph:
-            if texts is None:
-                return
-            if held * _RARE > texts:
-                hints.put((self._place, self._shape), False, _HINT_BYTES)
-            held = max(held, texts)
-        known = _BIG if has_graph else _TRUSTED if held <= FEW else _MANY
+        total, passed, has_graph = rows[0][-3:]
+        known = _BIG if has_graph else (_TRUSTED, total) if total <= FEW else _MANY
         hints.put(self._place, known, _HINT_BYTES)
+        self._note_rare(hints, rare=passed * _RARE < total)
 
     def trust_less(
-        self, rows: Sequence[tuple[Any, ...]], hints: Cache, texts: int | None, *, sure: bool
+        self, rows: Sequence[tuple[Any, ...]], hints: Cache, texts: int, *, sure: bool
     ) -> None:
-        """Note another search that relied on a small size; ``texts`` is how many there are."""
+        """Note another search that relied on a small size; ``texts`` is how many were found."""
         known = hints.get(self._place)
-        if isinstance(known, int):
-            left = known - 1 if sure and (texts or 0) <= FEW else 0
-            hints.put(self._place, left, _HINT_BYTES)
-        if len(rows) < min(self._k + _CLOSE, (texts or 0) / _RARE):
-            hints.put((self._place, self._shape), True, _HINT_BYTES)
+        if isinstance(known, tuple):
+            left, total = known
+            total = max(total, texts)
+            hints.put(self._place, (left - 1 if sure and total <= FEW else 0, total), _HINT_BYTES)
+            self._note_rare(hints, rare=len(rows) < min(self._k + _CLOSE, total / _RARE))
+
+    def _note_rare(self, hints: Cache, *, rare: bool) -> None:
+        if not self.is_whole:
+            hints.put((self._place, self._shape), rare, _HINT_BYTES)
 
     def lost(self, hints: Cache) -> None:
         """Note that the graph gave up before k.
