@@ -32,7 +32,7 @@ _ROUNDING: Final = 1e-4
 """How far a float32 distance may be from the exact one; candidates are kept this far below."""
 _TINY, _HUGE = 1e-15, 1e15
 """Outside of these magnitudes float32 squares under- or overflow: always a candidate."""
-_SPARE: Final = 8
+_SPARE: Final = 12
 """Candidates of a graph beyond k and a quarter of it: it orders by copies that are less precise.
 Behind a filter each costs as many steps in the graph as there are records for one that passes."""
 _CLOSE: Final = 8
@@ -93,7 +93,8 @@ class VectorSearch:
         """
         values = self._values if not self.is_whole else []
         vector = self._leg.vector
-        bound = [_query_vector(vector.data), *values, self._tenant, vector.space, vector.width]
+        query = [vector.width, _query_vector(vector.data)]
+        bound = [*query, *values, self._tenant, vector.space]
         count = self._dialect.limit(self._k, bound)
         shape = (self._collection.name, self._leg.field, self.is_whole or self._shape, columns)
         name = graph_name(self._dialect, self._collection, self._leg.field, *self._place[2:])
@@ -105,7 +106,7 @@ class VectorSearch:
         return text, [*bound[: 4 + len(values)], *counted, *bound[4 + len(values) :], self._tenant]
 
     def _scan(self, columns: str, count: str, name: str, graph_rows: int) -> str:
-        ns, table = self._ns, self._place[0]
+        table = self._place[0]
         total = "SELECT held FROM counted"
         if not self.is_whole:
             total = (
@@ -114,18 +115,16 @@ class VectorSearch:
             )
         # Where a row stands, and not the vector itself, so that what is set aside stays small.
         return (
-            "WITH near AS MATERIALIZED (SELECT v.ctid AS place, v.extreme,"
-            f" v.data OPERATOR({ns}.<=>) {MARK}::{ns}.vector AS far FROM {table} AS v"
-            f"{self._filtered()} WHERE v.tenant = {MARK} AND v.space = {MARK}"
-            f" AND {ns}.vector_dims(v.data) = {MARK}), counted AS MATERIALIZED"
-            " (SELECT count(*) AS held FROM near)"
+            f"WITH near AS MATERIALIZED (SELECT v.ctid AS place, v.extreme, {self._far} AS far"
+            f" FROM {table} AS v{self._filtered()} WHERE v.tenant = {MARK} AND v.space = {MARK}),"
+            " counted AS MATERIALIZED (SELECT count(far) AS held FROM near)"
             f" SELECT {columns}, o.data, ({total}), (SELECT held FROM counted), CASE WHEN"
             f" (SELECT held FROM counted) >= {int(graph_rows)} THEN {covered(name)} END"
             f" FROM {table} AS o JOIN {self._dialect.table(self._collection)} AS t0"
             f" ON {joined(self._collection, 't0', 'o')} WHERE o.ctid = ANY(ARRAY("
-            "SELECT place FROM near WHERE extreme OR far = 'NaN' OR far <= (SELECT max(far) FROM"
-            " (SELECT far FROM near WHERE NOT extreme AND far <> 'NaN' ORDER BY far"
-            f" LIMIT {count}) AS first) + {_ROUNDING})) AND t0.tenant = {MARK}"
+            "SELECT place FROM near WHERE far IS NOT NULL AND (extreme OR far = 'NaN' OR far <="
+            " (SELECT max(far) FROM (SELECT far FROM near WHERE NOT extreme AND far <> 'NaN'"
+            f" ORDER BY far LIMIT {count}) AS first) + {_ROUNDING}))) AND t0.tenant = {MARK}"
         )
 
     def walk(self, ef_search: int) -> list[Command]:
@@ -165,7 +164,7 @@ class VectorSearch:
         Each row has these columns, the vector, and how far it is.
         """
         vector, (_, tenant, space, width) = self._leg.vector, self._place
-        values = [_query_vector(vector.data), tenant, space, width]
+        values = [width, _query_vector(vector.data), tenant, space]
         limit: list[Any] = []
         count = self._dialect.limit(self._k + _CLOSE, limit)
         values += [*limit, *self._values] if self.is_whole else [*self._values, *limit]
@@ -176,24 +175,21 @@ class VectorSearch:
         return text, values
 
     def _scan_few(self, columns: str, count: str) -> str:
-        ns, table = self._ns, self._place[0]
+        table = self._place[0]
         # One whose distance says nothing comes first, so that it is seen and not forgotten.
-        far = (
-            f"CASE WHEN v.extreme THEN '-Infinity' ELSE v.data OPERATOR({ns}.<=>)"
-            f" {MARK}::{ns}.vector END"
-        )
+        far = f"CASE WHEN v.extreme THEN '-Infinity' ELSE {self._far} END"
         keys = listed(self._collection, "v")
         inner, outer = (f" LIMIT {count}", "") if self.is_whole else ("", f" LIMIT {count}")
         return (
             f"SELECT {columns}, o.data, t0.far FROM (SELECT t0.*, near.place, near.far FROM"
             f" (SELECT v.ctid AS place, {keys}, {far} AS far FROM {table} AS v"
-            f" WHERE v.tenant = {MARK} AND v.space = {MARK}"
-            f" AND {ns}.vector_dims(v.data) = {MARK} ORDER BY far{inner}) AS near"
+            f" WHERE v.tenant = {MARK} AND v.space = {MARK} ORDER BY far{inner}) AS near"
             f" CROSS JOIN LATERAL (SELECT {columns} FROM"
             f" {self._dialect.table(self._collection)} AS t0"
             f" WHERE {joined(self._collection, 't0', 'near')}"
             f" AND {self._planner.condition(self._shape)} LIMIT 1) AS t0"
-            f" ORDER BY near.far{outer}) AS t0 JOIN {table} AS o ON o.ctid = t0.place"
+            f" WHERE near.far IS NOT NULL ORDER BY near.far{outer}) AS t0"
+            f" JOIN {table} AS o ON o.ctid = t0.place"
         )
 
     def is_unsure(self, rows: Sequence[tuple[Any, ...]]) -> bool:
@@ -202,6 +198,16 @@ class VectorSearch:
         if far and not far[0] >= 0.0 - _ROUNDING:  # an extreme one
             return True
         return len(far) >= self._k + _CLOSE and not far[-1] > far[self._k - 1] + _ROUNDING
+
+    @property
+    def _far(self) -> str:
+        """How far a vector is; null for one of another width.
+
+        As a condition, the width would make the planner expect one row of two hundred.
+        """
+        ns = self._ns
+        measured = f"v.data OPERATOR({ns}.<=>) {MARK}::{ns}.vector"
+        return f"CASE WHEN {ns}.vector_dims(v.data) = {MARK} THEN {measured} END"
 
     def _filtered(self) -> str:
         if self.is_whole:
