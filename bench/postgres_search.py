@@ -325,24 +325,25 @@ def flat_sheet(tenants: int, *, quick: bool) -> Sheet:
     """Many tenants of a hundred documents: the last ones written are searched like the first."""
     name = f"postgres-tenants-{tenants // 1000}k"
     tenants, each = (20, 10) if quick else (tenants, 100)
-    alone = "hybrid, the first tenth of the tenants alone in the store"
+    first = "hybrid, the first tenth of all tenants"
     return Sheet(
         name=name,
         title=f"PostgreSQL: {tenants:,} tenants of {each} documents",
         figure=MS,
-        base=alone,
+        base=first,
         rounds=1,
         together=lambda _: _flat(tenants, each, 5 if quick else 200),
         contenders=(
-            Contender(alone),
-            Contender("hybrid, the first tenth of all tenants"),
+            Contender("hybrid, the first tenth of the tenants alone in the store"),
+            Contender(first),
             Contender(
                 "hybrid, the last tenth of all tenants",
-                goals=(Goal(1.25, alone, sense="at most"),),
+                goals=(Goal(1.25, first, sense="at most"),),
             ),
         ),
         notes="Medians of searches in tenants drawn at random, each twice: first ms is of the"
-        " first search of this process in a tenant, which reads the tenant's texts.",
+        " first search of this process in a tenant, which reads the tenant's texts. The first row"
+        " was measured when a tenth was written, minutes before the others.",
     )
 
 

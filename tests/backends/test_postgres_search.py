@@ -21,6 +21,7 @@ from holdfast.backends.postgres.wire import MARK, Command
 from holdfast.backends.segments.cache import Cache
 from holdfast.core.change import Delete, Edit, Patch
 from holdfast.core.clock import SystemClock
+from holdfast.core.collection import Collection, Field
 from holdfast.core.driver import Driver
 from holdfast.core.errors import Corrupt, HoldfastError, Invalid
 from holdfast.core.filter import EVERYTHING, Filter, eq, lt
@@ -469,6 +470,29 @@ def test_a_small_tenant_is_scanned_alike_before_and_after_its_size_is_known(
             near(owned, query)  # which tells how many there are
             assert near(owned, query, where) == first
     assert any(isinstance(known, tuple) for known, _ in owned._engine.hints._held.values())
+
+
+def test_fields_may_be_called_like_what_a_search_works_with() -> None:
+    names = ("place", "far", "stamp", "extreme", "data", "held", "found", "u", "near", "o")
+    fields = tuple(Field(name, "text") for name in names)
+    shape = Collection(
+        "t0", fields, key=("place", "far"), full_text=("stamp",), vectors=("embedding",)
+    )
+    database = Database(())
+    opened = PostgresDriver(database.url(OWNER), SystemClock())
+    opened.setup([shape])
+    record = {name: f"{name} word" for name in names} | {"embedding": vector(1, 2)}
+    opened.apply("t", [put(shape, record), put(shape, record | {"far": "other"})])
+    opened.maintain("analyze")
+    text, leg = TextLeg(terms=("word",)), VectorLeg(field="embedding", vector=vector(1, 1))
+    for where in (EVERYTHING, eq("near", "near word")):
+        for _ in range(4):  # before and after its size, and that of its tables, is known
+            hits = opened.search(
+                "t", Search(collection="t0", filter=where, k=5, text=text, vector=leg)
+            )
+            assert len(hits.text) == len(hits.vector) == 2
+    opened.close()
+    database.drop()
 
 
 def test_what_is_known_of_a_size_is_not_relied_on_for_ever(

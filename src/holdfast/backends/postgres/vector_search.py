@@ -181,15 +181,17 @@ class VectorSearch:
         keys = listed(self._collection, "v")
         inner, outer = (f" LIMIT {count}", "") if self.is_whole else ("", f" LIMIT {count}")
         return (
-            f"SELECT {columns}, o.data, t0.far FROM (SELECT t0.*, near.place, near.far FROM"
-            f" (SELECT v.ctid AS place, {keys}, {far} AS far FROM {table} AS v"
-            f" WHERE v.tenant = {MARK} AND v.space = {MARK} ORDER BY far{inner}) AS near"
+            f"SELECT {columns}, o.data, t0.holdfast_far FROM"
+            " (SELECT t0.*, near.holdfast_place, near.holdfast_far FROM"
+            f" (SELECT v.ctid AS holdfast_place, {keys}, {far} AS holdfast_far FROM {table} AS v"
+            f" WHERE v.tenant = {MARK} AND v.space = {MARK}"
+            f" ORDER BY holdfast_far{inner}) AS near"
             f" CROSS JOIN LATERAL (SELECT {columns} FROM"
             f" {self._dialect.table(self._collection)} AS t0"
             f" WHERE {joined(self._collection, 't0', 'near')}"
             f" AND {self._planner.condition(self._shape)} LIMIT 1) AS t0"
-            f" WHERE near.far IS NOT NULL ORDER BY near.far{outer}) AS t0"
-            f" JOIN {table} AS o ON o.ctid = t0.place"
+            f" WHERE near.holdfast_far IS NOT NULL ORDER BY near.holdfast_far{outer}) AS t0"
+            f" JOIN {table} AS o ON o.ctid = t0.holdfast_place"
         )
 
     def is_unsure(self, rows: Sequence[tuple[Any, ...]]) -> bool:
