@@ -89,6 +89,8 @@ def exact_cosines(matrix: Any, query: Any) -> "NDArray[np.float64]":
 
     rows = np.asarray(matrix, dtype=np.float64)
     wanted = np.asarray(query, dtype=np.float64)
-    norms = np.sqrt((rows * rows).sum(axis=1)) * np.sqrt((wanted * wanted).sum())
-    cosines: NDArray[np.float64] = np.clip((rows * wanted).sum(axis=1) / norms, -1.0, 1.0)
+    # No product is kept as a matrix: fresh memory of that size costs more than the arithmetic.
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows)) * np.sqrt(np.einsum("i,i->", wanted, wanted))
+    products = np.einsum("ij,j->i", rows, wanted)
+    cosines: NDArray[np.float64] = np.clip(products / norms, -1.0, 1.0)
     return cosines

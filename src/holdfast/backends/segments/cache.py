@@ -47,6 +47,11 @@ class Cache:
                 _, (_, freed) = self._held.popitem(last=False)
                 self.used_bytes -= freed
 
+    def grow(self, key: Any, value: Any, size: int) -> None:
+        """Note another size of a value, if it is held still."""
+        if self.get(key) is value:
+            self.put(key, value, size)
+
     def load(self, key: Any, make: Callable[[], tuple[Any, int]]) -> Any:
         """The value, made if it is not held. Two threads may both make it; both are right."""
         found = self.get(key)

@@ -181,7 +181,8 @@ class Query:
         magnitudes *= 2
         magnitudes += 1
         held *= magnitudes.view("i1")
-        return (held.astype("f4") @ self._wide) * packed.scales[places]
+        # Not a BLAS product, which would wake other threads for so few rows.
+        return numpy.einsum("ij,j->i", held.astype("f4"), self._wide) * packed.scales[places]
 
     def reach(self, cosine: float) -> int:
         """The greatest distance that a row of this cosine has, but for a few in ten thousand."""

@@ -6,7 +6,9 @@ used as it is when nothing has; so most searches ask the file two short question
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,7 +18,7 @@ import numpy
 from holdfast.backends.segments import codes, postings
 from holdfast.backends.segments.bm25 import Run, total_length
 from holdfast.backends.segments.cache import Cache
-from holdfast.backends.segments.originals import Originals, Read
+from holdfast.backends.segments.originals import Compared, Originals, Read, Vectors
 from holdfast.backends.segments.parts import part
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sqlite.connection import fetched
@@ -24,8 +26,9 @@ from holdfast.backends.sqlite.merging import Limits
 from holdfast.core.errors import Corrupt
 
 _STATE: Final = """
-SELECT id, high, edition, coalesce((SELECT max(seq) FROM holdfast_notes WHERE cover = id), 0)
-FROM holdfast_covers WHERE source = ? AND tenant = ?"""
+SELECT id, high, edition, coalesce((SELECT max(seq) FROM holdfast_notes WHERE cover = id), 0),
+    coalesce((SELECT _row FROM {table} WHERE {rows} ORDER BY _row DESC LIMIT 1), 0)
+FROM holdfast_covers WHERE source = ?1 AND tenant = ?2"""
 _SEGMENTS: Final = """
 SELECT id, low, high, rows FROM holdfast_segments
 WHERE cover = ? AND state = 'live' AND space = ? AND width = ? ORDER BY low"""
@@ -33,6 +36,12 @@ _PARTS: Final = """
 SELECT data FROM holdfast_segment_parts WHERE segment = ? AND name = ? ORDER BY number"""
 _ROW_BYTES: Final = 200
 """What a row of a tail takes in memory besides its data, about."""
+_WITH_CODES_BYTES: Final = 20 * 1024 * 1024
+"""What is kept of one source's vectors, together with their codes, ..."""
+_LEAST_BYTES: Final = 4 * 1024 * 1024
+"""... unless the codes leave less than this."""
+_CHOSEN_BYTES: Final = 4 * 1024 * 1024
+"""What a picture keeps of what filters chose; the least recently used goes first."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,15 @@ class Source:
             ]  # fmt: skip
         return f"SELECT {columns} FROM {quoted(self.table)} WHERE {where} AND {condition}", values
 
+    def state(self) -> tuple[str, tuple[Any, ...]]:
+        """A statement that says what a picture of the source stands on, and its values."""
+        if not self.width:
+            rows = "tenant = ?2"
+            return _STATE.format(table=quoted(self.table), rows=rows), (self.table, self.tenant)
+        rows = "tenant = ?2 AND space = ?3"
+        text = _STATE.format(table=quoted(self.table), rows=rows)
+        return text, (self.table, self.tenant, self.space)
+
     @property
     def columns(self) -> str:
         """What a tail keeps of each row."""
@@ -71,6 +89,47 @@ class Segment:
     low: int
     high: int
     rows: int
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The rows of a vector source's segments that a filter may let pass, and their signs."""
+
+    places: Any
+    """As one number through all segments, rising."""
+    signs: Any
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory."""
+        return int(self.places.nbytes + self.signs.nbytes)
+
+
+class _Choices:
+    """What the filters of lately chose, up to a limit. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.used_bytes = 0
+        self._held: OrderedDict[Hashable, Chosen | None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def load(self, key: Hashable, make: Callable[[], Chosen | None]) -> Chosen | None:
+        """What a filter chose, made if it is not held."""
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+        made = make()
+        with self._lock:
+            self._held[key] = made
+            self.used_bytes = sum(map(_size, self._held.values()))
+            while self.used_bytes > _CHOSEN_BYTES:
+                self.used_bytes -= _size(self._held.popitem(last=False)[1])
+        return made
+
+
+def _size(chosen: Chosen | None) -> int:
+    return _ROW_BYTES + (0 if chosen is None else chosen.nbytes)
 
 
 @dataclass
@@ -91,6 +150,7 @@ class Picture:
     _fresh: int | None = None
     _dead: dict[int, Any] = field(default_factory=dict)
     _totals: dict[int, int] = field(default_factory=dict)
+    choices: _Choices = field(default_factory=_Choices)
 
     def is_due(self, limits: Limits) -> bool:
         """Whether a merge would do this source good."""
@@ -126,19 +186,20 @@ class Picture:
         found: Run = self._loose
         return found
 
-    def loose_vectors(self) -> tuple[Any, Any]:
-        """The tail of a vector source: its row numbers, and their vectors as a matrix."""
+    def loose_vectors(self) -> Vectors:
+        """The tail of a vector source."""
         if self._loose is None:
             rows = numpy.fromiter(self.tail, "i8", len(self.tail))
             data = b"".join(one[1] for one in self.tail.values())
-            self._loose = rows, numpy.frombuffer(data, "<f4").reshape(len(rows), -1)
-        found: tuple[Any, Any] = self._loose
+            self._loose = Vectors(rows, numpy.frombuffer(data, "<f4").reshape(len(rows), -1))
+        found: Vectors = self._loose
         return found
 
     def size(self) -> int:
         """Bytes in memory, about."""
         data = sum(sum(len(v) for v in one if isinstance(v, bytes)) for one in self.tail.values())
-        return 2 * data + _ROW_BYTES * len(self.tail) + int(self.noted.nbytes)
+        held = 2 * data + _ROW_BYTES * len(self.tail) + int(self.noted.nbytes)
+        return held + self.choices.used_bytes
 
 
 class _Kept:
@@ -146,11 +207,13 @@ class _Kept:
 
     def __init__(self, cache: Cache | None, key: Any, held: Originals) -> None:
         self._cache, self._key, self._held = cache, key, held
+        self.holds_all = cache is not None and held.holds_all
+        """Whether all of them are in memory after a while."""
 
-    def find(self, rows: Sequence[int], read: Read) -> dict[int, bytes]:
-        """The vectors of these rows: those held, and those of the others that ``read`` has."""
+    def compared(self, places: Any, query: Any, read: Read) -> Compared:
+        """As `Originals.compared` gives them."""
         before = self._held.used_bytes
-        found = self._held.find(rows, read)
+        found = self._held.compared(places, query, read)
         if self._cache is not None and self._held.used_bytes != before:
             self._cache.put(self._key, self._held, self._held.used_bytes)
         return found
@@ -167,11 +230,10 @@ class Index:
 
     def picture(self, source: Source) -> Picture | None:
         """The source as it is; None where it has no cover and its rows are simply read."""
-        found = self._connection.execute(_STATE, (source.table, source.tenant)).fetchone()
+        found = self._connection.execute(*source.state()).fetchone()
         if found is None:
             return None
-        cover, high, edition, seq = found
-        top = self._top(source)
+        cover, high, edition, seq, top = found
         held: Picture | None = self._cache.get(source)
         if held is not None and held.edition == edition:
             if (held.seq, held.top) == (seq, top):
@@ -201,8 +263,19 @@ class Index:
         held = self._cache.get(key)
         if held is None:
             rows = sum(segment.rows for segment in picture.segments)
-            held = Originals(rows * codes.size(source.width))
+            room = max(_WITH_CODES_BYTES - rows * codes.size(source.width), _LEAST_BYTES)
+            held = Originals(rows, source.width, min(room, self._cache.limit_bytes // 2))
         return _Kept(self._cache if self._keep else None, key, held)
+
+    def chosen(
+        self, source: Source, picture: Picture, key: Hashable, make: Callable[[], Chosen | None]
+    ) -> Chosen | None:
+        """What a filter chose in this picture, made if it is not held."""
+        before = picture.choices.used_bytes
+        found = picture.choices.load(key, make)
+        if self._keep and picture.choices.used_bytes != before:
+            self._cache.grow(source, picture, picture.size())
+        return found
 
     def _part(self, segment: int, name: str) -> tuple[Any, int]:
         pieces = fetched(self._connection, _PARTS, (segment, name))
@@ -213,13 +286,6 @@ class Index:
             )
         data = pieces[0][0] if len(pieces) == 1 else b"".join(piece for (piece,) in pieces)
         return part(name, data), len(data)
-
-    def _top(self, source: Source) -> int:
-        where, values = "tenant = ?", [source.tenant]
-        if source.width:
-            where, values = "tenant = ? AND space = ?", [source.tenant, source.space]
-        text = f"SELECT _row FROM {quoted(source.table)} WHERE {where} ORDER BY _row DESC LIMIT 1"
-        return self._connection.execute(text, values).get or 0
 
     def _made(self, source: Source, held: Picture | None, new: Picture) -> Picture:
         """Fill a picture: from one of an earlier state, or from nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import apsw
@@ -46,9 +46,8 @@ class Narrowing:
         self._planner = planner
         self.hints = self._hinted(where)
         """Fields of which segments hold copies, and the values that the filter asks of them."""
-        parts = where.parts if isinstance(where, And) else (where,)
-        self.is_hinted = len(self.hints) == len(parts)
-        """Whether that is all that the filter asks."""
+        self.hinted = tuple((name, tuple(values)) for name, values in self.hints.items())
+        """The same, to look up by."""
 
     def _hinted(self, where: Filter) -> dict[str, list[Any]]:
         if isinstance(where, And):
@@ -78,24 +77,23 @@ class Narrowing:
         rows.sort()
         return rows
 
-    def passing(self, rows: Any) -> Any:
-        """Those of ``rows`` that pass, in the order of their numbers."""
-        wanted = numpy.sort(rows).astype("i8")
+    def passes(self, rows: Any) -> Any:
+        """Which of ``rows`` pass, as a mask."""
         if self.all or not rows.size:
-            return wanted
-        listed = wanted.tolist()
-        new = [row for row in listed if row not in self._passed] if self._passed else listed
+            return numpy.ones(rows.size, bool)
+        listed, passed = rows.tolist(), self._passed
+        new = [row for row in listed if row not in passed] if passed else listed
         if new:
             text = self._text(
                 ("passing", self._columns.names),
                 f"SELECT {self._columns.listed}, t0._row FROM carray(?) AS c"
                 f" CROSS JOIN {self._table} AS t0 ON t0._row = c.value WHERE ",
             )
-            values = [apsw.carray(numpy.array(new, "i8")), *self._values]
-            self._passed.update(dict.fromkeys(new))
-            self._passed.update((row[-1], row) for row in fetched(self._connection, text, values))
-        passed = self._passed
-        return numpy.array([row for row in listed if passed[row] is not None], "i8")
+            # In their order, since rows that lie together are read together.
+            values = [apsw.carray(numpy.array(sorted(new), "i8")), *self._values]
+            passed.update(dict.fromkeys(new))
+            passed.update({row[-1]: row for row in fetched(self._connection, text, values)})
+        return numpy.array([passed[row] is not None for row in listed], bool)
 
     def records(self, rows: Iterable[int]) -> dict[int, Record]:
         """What the search asked for of these rows, which were found to pass."""
@@ -130,16 +128,16 @@ class Narrowing:
         numbers = numpy.fromiter((one[0] for one in found), "i8", len(found))
         return numbers, numpy.frombuffer(data, "<f4").reshape(len(found), leg.vector.width)
 
-    def originals(self, leg: VectorLeg, rows: Sequence[int]) -> list[tuple[int, bytes]]:
-        """The vectors of ``rows``, whether they pass or not."""
-        if not rows:
+    def originals(self, leg: VectorLeg, rows: Any) -> list[tuple[int, bytes]]:
+        """The vectors of ``rows``, whether they pass or not, in the order given."""
+        if not rows.size:
             return []
         table = vector_table(self.collection, leg.field)
         text = (
             f"SELECT v._row, v.data FROM carray(?) AS c CROSS JOIN {table} AS v"
             " ON v._row = c.value WHERE v.tenant = ? AND v.space = ?"
         )
-        wanted = apsw.carray(numpy.array(rows, "i8"))
+        wanted = apsw.carray(rows.astype("i8"))
         found = fetched(self._connection, text, [wanted, self.tenant, leg.vector.space])
         size = len(leg.vector.data)
         return [(row, data) for row, data in found if len(data) == size]

@@ -55,7 +55,7 @@ class TextSearch:
         while True:
             docs, scores = scorer.best(count, hinted)
             rows = scorer.rows(docs)
-            passed = numpy.isin(rows, self._within.passing(rows))
+            passed = self._within.passes(rows)
             if passed.sum() >= k or docs.size < count:
                 return _listed(scorer, docs[passed], scores[passed])
             count = max(count, docs.size) * _WIDEN

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy
 
 from holdfast.backends.segments import codes, columns
-from holdfast.backends.sqlite.index import Index, Picture, Source
+from holdfast.backends.segments.originals import Compared, Vectors
+from holdfast.backends.sqlite.index import Chosen, Index, Picture, Source
 from holdfast.backends.sqlite.merging import Limits
 from holdfast.backends.sqlite.narrowing import Narrowing
-from holdfast.core.ranking import cosine_scores, exact_cosines
+from holdfast.core.ranking import exact_cosines
 from holdfast.core.search import VectorLeg
 
 _ROUNDING: Final = 1e-4
@@ -28,16 +31,18 @@ _SIEVED_PER_COMPARED: Final = 10
 _FIRST: Final = 100
 _SIEVED_PER_FURTHER: Final = 4
 """... and this many for each beyond them."""
-_ESTIMATED_PER_COMPARED: Final = 2
-"""Rows whose codes are read first, for each that is to be compared."""
-_SPARE: Final = 4
-"""Rows beyond those asked for that the filter may refuse before more are looked for."""
+_TRIED_PER_COMPARED: Final = 2
+"""Rows that are tried first, for each that is to be compared: they say how good the best are."""
+_SPARE: Final = 6
+"""Rows beyond those asked for, or one for eight of them, that the filter may refuse before more
+are looked for."""
 _FEW: Final = 128
-"""So many rows are all compared exactly."""
-_OUTRIGHT: Final = 128
-"""So many rows are compared in double precision without a look in single before."""
+"""So many rows are all compared exactly, ..."""
+_FEW_NUMBERS: Final = 768 * 1_024
+"""... and as many as have so many numbers between them where memory holds all of the source."""
 _LISTED: Final = 1_500
 """More candidates than this are not looked up one by one; the filter is asked for all its rows."""
+_WIDEN: Final = 4
 
 
 @dataclass
@@ -63,18 +68,14 @@ class VectorSearch:
         """At least the best k rows and what ties with the last of them."""
         query = numpy.frombuffer(leg.vector.data, "<f4")
         if self.picture is None:
-            rows, matrix = self._within.vectors(leg)
-            self._read = rows.size
-            return self._ranked(rows, matrix, query, k, exact=True)
-        sieve = _Sieve(self._index, self.picture, query, self._within.hints)
+            every = Vectors(*self._within.vectors(leg)).compared(_unit(query))
+            self._read = every.rows.size
+            return _ranked(every, query, k, exact=True)
+        field = _Field(self._index, self._source, self.picture, leg, query, self._within)
         wanted = _COMPARED + math.ceil(_COMPARED_PER_HIT * k)
-        if self._within.is_hinted and sieve.is_masked:
-            found = self._masked(leg, query, k, sieve, wanted)
-            if found is not None:
-                return found
-        if sieve.count <= max(wanted, _FEW):
-            return self._compared(leg, query, k, sieve.everything())
-        return self._sieved(leg, query, k, sieve, wanted)
+        if field.count <= max(wanted, field.few):
+            return self._outright(field, query, k)
+        return self._sieved(field, query, k, wanted)
 
     def is_due(self, limits: Limits) -> bool:
         """Whether so much was read that no segment holds that a merge would do good."""
@@ -82,203 +83,289 @@ class VectorSearch:
             return self.picture.is_due(limits)
         return limits.are_reached(self._read, 0, 0)
 
-    def _masked(
-        self, leg: VectorLeg, query: Any, k: int, sieve: _Sieve, wanted: int
-    ) -> Found | None:
-        """Where copies of fields have said who passes, the rows need asking for the best alone.
+    def _outright(self, field: _Field, query: Any, k: int) -> Found:
+        """Every row is compared; the filter is asked from the nearest on until k pass."""
+        every = field.everything()
+        first = k + _spare(k)
+        while True:
+            passing, _ = self._asked(every, k, first)
+            if passing.rows.size >= k or first >= every.rows.size:
+                return _ranked(passing, query, k, exact=True)
+            first *= _WIDEN
+            if _LISTED < first < every.rows.size:
+                kept = numpy.isin(every.rows, self._within.eligible(), assume_unique=True)
+                return _ranked(every.where(kept), query, k, exact=True)
 
-        None where one of these does not pass after all: hashes of values have clashed.
-        """
-        packed = sieve.closest(max(wanted, _FEW if sieve.count <= _FEW else 0), k)
-        rows, matrix = self._vectors(leg, packed, unasked=True)
-        found = self._ranked(rows, matrix, query, k, exact=packed.size >= sieve.packed)
-        return found if self._within.passing(found.rows).size == found.rows.size else None
-
-    def _sieved(self, leg: VectorLeg, query: Any, k: int, sieve: _Sieve, wanted: int) -> Found:
-        """Look candidates up from the closest on, until enough of them have passed the filter."""
-        taken, best = wanted, k + max(_SPARE, k // 8)
-        rows, matrix = numpy.empty(0, "i8"), numpy.empty((0, query.size), "f4")
-        seen = rows
-        while taken <= _LISTED or not seen.size:
-            packed, loose = sieve.closest(taken, best), sieve.loose(k * taken // wanted)
-            both = numpy.concatenate((packed, loose))
-            new = self._vectors(leg, numpy.setdiff1d(both, seen, assume_unique=True))
-            rows, matrix = numpy.concatenate((rows, new[0])), numpy.concatenate((matrix, new[1]))
-            from_tail = numpy.isin(rows, loose, assume_unique=True).sum()
-            passed = rows.size - from_tail
-            refused = packed.size - passed
-            enough = passed >= wanted or packed.size >= sieve.packed
+    def _sieved(self, field: _Field, query: Any, k: int, wanted: int) -> Found:
+        """Compare candidates from the closest on, until enough of them have passed the filter."""
+        taken, best, spare = wanted, k + _spare(k), _spare(k)
+        while taken <= _LISTED or best:
+            packed = field.closest(taken, best)
+            loose = field.closest_loose((k + spare) * taken // wanted)
+            every = packed.and_(loose)
+            whole = packed.rows.size >= field.packed
+            rest = loose.rows.size >= field.loose.rows.size
+            passing, refused = self._asked(every, k, k + spare)
             # Where no more are refused than was allowed for, what was left out is behind the best.
-            enough |= bool(best) and passed >= k and refused <= best - k
-            if enough and (from_tail >= k or loose.size >= sieve.loose_rows.size):
-                exact = packed.size >= sieve.packed
-                return self._ranked(rows, matrix, query, k, exact=exact)
+            if passing.rows.size >= k and ((whole and rest) or (best and refused <= spare)):
+                return _ranked(passing, query, k, exact=whole)
+            passing, _ = self._asked(every, k, every.rows.size)
+            tail = numpy.isin(passing.rows, loose.rows, assume_unique=True).sum()
+            enough = whole or passing.rows.size - tail >= wanted
+            if enough and (rest or tail >= k):
+                return _ranked(passing, query, k, exact=whole)
             # As many as it takes if what comes passes as often as what came, and some to spare.
-            seen, taken, best = both, 2 * taken * max(wanted, k) // max(rows.size, 1), 0
-        return self._selected(leg, query, k, sieve, wanted)
+            taken, best = 2 * taken * max(wanted, k) // max(passing.rows.size, 1), 0
+        return self._selected(field, query, k, wanted)
 
-    def _selected(self, leg: VectorLeg, query: Any, k: int, sieve: _Sieve, wanted: int) -> Found:
+    def _selected(self, field: _Field, query: Any, k: int, wanted: int) -> Found:
         """Few rows pass the filter: find out which, and look among them alone."""
-        eligible = self._within.eligible()
-        if eligible.size <= _LISTED:
-            return self._compared(leg, query, k, eligible)
-        sieve.keep(eligible)
-        packed = sieve.closest(wanted, k)
-        rows = numpy.concatenate((packed, numpy.intersect1d(sieve.loose_rows, eligible)))
-        rows, matrix = self._vectors(leg, rows)
-        return self._ranked(rows, matrix, query, k, exact=packed.size >= sieve.packed)
+        field.choose(self._within.eligible())
+        if field.count <= max(_LISTED, field.few):
+            return _ranked(field.everything(), query, k, exact=True)
+        every = field.closest(wanted, k).and_(field.loose)
+        return _ranked(every, query, k, exact=False)
 
-    def _compared(self, leg: VectorLeg, query: Any, k: int, rows: Any) -> Found:
-        """Every row, or every one of these, that passes."""
-        return self._ranked(*self._vectors(leg, rows), query, k, exact=True)
+    def _asked(self, every: Compared, k: int, first: int) -> tuple[Compared, int]:
+        """Of the ``first`` nearest those that pass, and how many do not.
 
-    def _vectors(self, leg: VectorLeg, rows: Any, *, unasked: bool = False) -> tuple[Any, Any]:
-        """Those of ``rows`` that pass, with their vectors: from memory, or as the table has them.
-
-        None are asked whether they pass that are ``unasked``.
+        What may tie with the k-th of them is asked as well.
         """
-        assert self.picture is not None
-        passing = (numpy.sort(rows) if unasked else self._within.passing(rows)).tolist()
-        tail = self.picture.tail
-        loose = {row: tail[row][1] for row in passing if row in tail} if tail else {}
-        packed = [row for row in passing if row not in loose] if loose else passing
-        found = self._index.originals(self._source, self.picture).find(
-            packed, lambda missing: self._within.originals(leg, missing)
-        )
-        found |= loose
-        kept = [row for row in passing if row in found]
-        data = b"".join([found[row] for row in kept])
-        return numpy.array(kept, "i8"), numpy.frombuffer(data, "<f4").reshape(
-            len(kept), self._source.width
-        )
-
-    @staticmethod
-    def _ranked(rows: Any, matrix: Any, query: Any, k: int, *, exact: bool) -> Found:
-        if rows.size > max(k, _OUTRIGHT):
-            rough = cosine_scores(matrix, query)
-            near = rough >= numpy.partition(rough, -k)[-k] - _ROUNDING
-            rows, matrix = rows[near], matrix[near]
-        scores = exact_cosines(matrix, query)
-        if rows.size > k:
-            near = scores >= numpy.partition(scores, -k)[-k]
-            rows, scores = rows[near], scores[near]
-        return Found(rows, scores, exact)
+        if self._within.all:
+            return every, 0
+        near = every.near
+        limit = -numpy.inf if near.size <= first else numpy.partition(near, -first)[-first]
+        asked = numpy.flatnonzero(near >= limit)
+        passing = asked[self._within.passes(every.rows[asked])]
+        count = asked.size
+        if passing.size >= k:
+            bound = numpy.partition(near[passing], -k)[-k] - _ROUNDING
+            if bound < limit:
+                asked = numpy.flatnonzero((near >= bound) & (near < limit))
+                more = asked[self._within.passes(every.rows[asked])]
+                passing, count = numpy.concatenate((passing, more)), count + asked.size
+        return every.where(passing), count - passing.size
 
 
-class _Sieve:
-    """Distances of all rows from a query, by their codes; those of the tail are cosines."""
+def _spare(k: int) -> int:
+    return max(_SPARE, k // 8)
 
-    def __init__(self, index: Index, picture: Picture, query: Any, hints: columns.Hints) -> None:
-        self._width = query.size
-        # The distance of a row that is no more: greater than that of any.
+
+def _unit(query: Any) -> Any:
+    """The query at length 1."""
+    wide = query.astype("f8")
+    return (wide / math.sqrt(float(wide @ wide))).astype("f4")
+
+
+def _ranked(every: Compared, query: Any, k: int, *, exact: bool) -> Found:
+    """The best k and what ties, by exact cosines."""
+    if every.rows.size > k:
+        near = every.near
+        every = every.where(near >= numpy.partition(near, -k)[-k] - _ROUNDING)
+    rows, scores = every.rows, exact_cosines(every.matrix, query)
+    if rows.size > k:
+        near = scores >= numpy.partition(scores, -k)[-k]
+        rows, scores = rows[near], scores[near]
+    return Found(rows, scores, exact)
+
+
+_NO_ROWS: Final = numpy.empty(0, "u2")
+_NOTHING: Final = Compared(numpy.empty(0, "i8"), numpy.empty((0, 0), "f4"), numpy.empty(0, "f4"))
+
+
+class _Field:
+    """The rows of a vector field that may pass the filter, as far as segments say, and a query."""
+
+    def __init__(
+        self,
+        index: Index,
+        source: Source,
+        picture: Picture,
+        leg: VectorLeg,
+        query: Any,
+        within: Narrowing,
+    ) -> None:
+        self._query, self._unit = query, _unit(query)
         self._void = codes.padded(query.size) + 1
-        self._query = codes.Query(query)
+        """The distance of a row that is no more: greater than that of any."""
+        self._segments = [segment.id for segment in picture.segments]
+        self._index, self._leg, self._within = index, leg, within
         self._packed = [
             codes.Packed(index.loader(segment.id), query.size) for segment in picture.segments
         ]
-        distances = [numpy.empty(0, "u2")]
-        self.is_masked = bool(hints) and not picture.tail
-        """Whether copies of fields have said of every row whether it passes."""
-        for segment, packed in zip(picture.segments, self._packed, strict=True):
-            mask = columns.allowed(index.loader(segment.id), hints)
-            self.is_masked &= mask is not None
-            distance = self._distances(packed, mask)
-            distance[picture.dead(segment, packed.rows)] = self._void
-            distances.append(distance)
-        self._distance = numpy.concatenate(distances) if len(distances) != 2 else distances[1]
-        self._bases = numpy.cumsum([0, *(packed.rows.size for packed in self._packed)])
-        self.loose_rows = numpy.empty(0, "i8")
-        self._cosines = numpy.empty(0, "f4")
-        if picture.tail:
-            self.loose_rows, matrix = picture.loose_vectors()
-            self._cosines = cosine_scores(matrix, query)
-        self._count()
+        self._bases = [0]
+        for packed in self._packed:
+            self._bases.append(self._bases[-1] + packed.rows.size)
+        self._dead = [
+            base + picture.dead(segment, packed.rows)
+            for segment, packed, base in zip(
+                picture.segments, self._packed, self._bases, strict=False
+            )
+        ]
+        self._originals = index.originals(source, picture)
+        self._chosen: Chosen | None = None
+        """The rows that may pass, where that is not all of them."""
+        if within.hints:
+            self._chosen = index.chosen(source, picture, within.hinted, self._allowed)
+        self.packed = self._bases[-1] - sum(dead.size for dead in self._dead)
+        """Rows that segments hold, that count, and that may pass."""
+        if self._chosen is not None:
+            self.packed = self._chosen.places.size
+        self.loose = picture.loose_vectors().compared(self._unit) if picture.tail else _NOTHING
+        """Rows that no segment holds."""
 
-    def _distances(self, packed: codes.Packed, mask: Any) -> Any:
-        """Of all rows, or of those in the mask, with the others void."""
-        if mask is None:
-            return self._query.distances(packed.signs)
-        chosen = numpy.flatnonzero(mask)
-        distance = numpy.full(packed.rows.size, self._void, "u2")
-        distance[chosen] = self._query.distances(packed.signs[:, chosen])
-        return distance
+    @property
+    def count(self) -> int:
+        """How many rows may pass."""
+        return int(self.packed + self.loose.rows.size)
 
-    def _count(self) -> None:
-        self.packed = int(numpy.count_nonzero(self._distance != self._void))
-        """Rows that segments hold and that count."""
-        self.count = self.packed + self.loose_rows.size
+    @property
+    def few(self) -> int:
+        """How many rows are so few that all of them are compared."""
+        return max(_FEW, _FEW_NUMBERS // self._unit.size if self._originals.holds_all else 0)
 
-    def everything(self) -> Any:
-        """All rows."""
-        live = numpy.flatnonzero(self._distance != self._void)
-        return numpy.concatenate((self._numbers(live), self.loose_rows))
+    def choose(self, rows: Any) -> None:
+        """Leave out all rows but these, which rise."""
+        mask = self._mask([numpy.isin(p.rows, rows, assume_unique=True) for p in self._packed])
+        self._chosen = self._gathered(mask)
+        self.packed = self._chosen.places.size
+        self.loose = self.loose.where(numpy.isin(self.loose.rows, rows, assume_unique=True))
+        self.__dict__.pop("_distance", None)
 
-    def keep(self, rows: Any) -> None:
-        """Leave out all rows of segments but these, which rise."""
-        for n, packed in enumerate(self._packed):
-            distance = self._distance[self._bases[n] : self._bases[n + 1]]
-            distance[~numpy.isin(packed.rows, rows, assume_unique=True)] = self._void
-        self._count()
+    def everything(self) -> Compared:
+        """All rows, compared."""
+        if self._chosen is not None:
+            return self._compared(self._chosen.places).and_(self.loose)
+        return self._compared(numpy.flatnonzero(self._mask([]))).and_(self.loose)
 
-    def closest(self, count: int, best: int = 0) -> Any:
-        """Numbers of the ``count`` rows that the codes say are closest, and of what ties.
+    def closest(self, count: int, best: int = 0) -> Compared:
+        """The rows of segments that come closest, ``count`` of them and what ties.
 
         With ``best``, fewer: none that their codes put too far behind so many of the best.
         """
         further = max(count - _FIRST, 0)
         most = _SIEVED_PER_COMPARED * (count - further) + _SIEVED_PER_FURTHER * further
-        most += _SIEVED_SIGNS // codes.padded(self._width)
-        places = codes.closest(self._distance, most)
-        places = places[self._distance[places] != self._void]
-        if places.size <= count:
-            return self._numbers(places)
-        if best and math.isfinite(self._query.doubt):
-            places, estimated = self._worthy(places, count, best)
+        most += _SIEVED_SIGNS // codes.padded(self._unit.size)
+        near = codes.closest(self._distance, most)
+        near = near[self._distance[near] != self._void]
+        if near.size <= count:
+            return self._compared(self._places(near))
+        tried = numpy.zeros(near.size, bool)
+        if best and math.isfinite(self._code.doubt):
+            tried[codes.closest(self._distance[near], _TRIED_PER_COMPARED * count)] = True
         else:
-            estimated = self._estimates(places)
-        if places.size > count:
-            places = places[estimated >= numpy.partition(estimated, -count)[-count]]
-        return self._numbers(places)
+            tried[:] = True
+        first, others = near[tried], near[~tried]
+        if self._originals.holds_all:
+            return self._closest_held(first, others, best).best(count)
+        return self._compared(self._places(self._estimated(first, others, count, best)))
 
-    def _worthy(self, places: Any, count: int, best: int) -> tuple[Any, Any]:
-        """Those that may be among the best, with their estimates.
+    def closest_loose(self, count: int) -> Compared:
+        """The rows of the tail that come closest."""
+        return self.loose.best(count)
 
-        The first by sign say how good the best are at least; of the others, those that are too far
-        from that by sign are not estimated.
-        """
-        distance = self._distance[places]
-        near = numpy.zeros(places.size, bool)
-        near[codes.closest(distance, _ESTIMATED_PER_COMPARED * count)] = True
-        first = places[near]
-        estimated = self._estimates(first)
-        bound = float(numpy.partition(estimated, -best)[-best])
-        others = places[~near & (distance <= self._query.reach(bound))]
-        found = numpy.concatenate((first, others))
-        estimated = numpy.concatenate((estimated, self._estimates(others)))
-        bound = float(numpy.partition(estimated, -best)[-best])
-        kept = numpy.flatnonzero(estimated >= bound - self._query.doubt)
-        kept = kept[numpy.argsort(found[kept])]
-        return found[kept], estimated[kept]
+    def _closest_held(self, first: Any, others: Any, best: int) -> Compared:
+        """The first, and of the others those that may be as good as the best of these."""
+        found = self._compared(self._places(first))
+        if not others.size:
+            return found
+        bound = float(numpy.partition(found.near, -best)[-best])
+        others = others[self._distance[others] <= self._code.reach(bound)]
+        return found.and_(self._compared(self._places(others)))
 
-    def loose(self, count: int) -> Any:
-        """Numbers of the ``count`` rows of the tail that are closest, and of what ties."""
-        if self._cosines.size <= count:
-            return self.loose_rows
-        limit = numpy.partition(self._cosines, -count)[-count] - _ROUNDING
-        return self.loose_rows[self._cosines >= limit]
+    def _estimated(self, first: Any, others: Any, count: int, best: int) -> Any:
+        """The same by estimates, since to compare means to read: ``count`` of them, or fewer."""
+        found, estimated = first, self._estimates(first)
+        if others.size:
+            bound = float(numpy.partition(estimated, -best)[-best])
+            others = others[self._distance[others] <= self._code.reach(bound)]
+            found = numpy.concatenate((first, others))
+            estimated = numpy.concatenate((estimated, self._estimates(others)))
+        if best and math.isfinite(self._code.doubt):
+            bound = float(numpy.partition(estimated, -best)[-best]) - self._code.doubt
+            kept = numpy.flatnonzero(estimated >= bound)
+            found, estimated = found[kept], estimated[kept]
+        if found.size > count:
+            found = found[estimated >= numpy.partition(estimated, -count)[-count]]
+        return numpy.sort(found)
 
-    def _estimates(self, places: Any) -> Any:
+    @cached_property
+    def _code(self) -> codes.Query:
+        return codes.Query(self._query)
+
+    @cached_property
+    def _distance(self) -> Any:
+        """By how many signs each row is away; those that count no more are beyond all others."""
+        if self._chosen is not None:
+            return self._code.distances(self._chosen.signs)
+        distances = [self._code.distances(packed.signs) for packed in self._packed]
+        one = len(distances) == 1
+        distance = distances[0] if one else numpy.concatenate([_NO_ROWS, *distances])
+        for dead in self._dead:
+            distance[dead] = self._void
+        return distance
+
+    def _places(self, at: Any) -> Any:
+        """Where the rows stand of which `_distance` speaks at ``at``."""
+        return at if self._chosen is None else self._chosen.places[at]
+
+    def _allowed(self) -> Chosen | None:
+        """Which rows the copies of fields let pass; None where no segment has a copy."""
+        index, hints = self._index, self._within.hints
+        masks = [columns.allowed(index.loader(number), hints) for number in self._segments]
+        if all(mask is None for mask in masks):
+            return None
+        return self._gathered(self._mask(masks))
+
+    def _mask(self, masks: Sequence[Any]) -> Any:
+        """Rows in the masks, one for each segment, that count still."""
+        mask = numpy.ones(self._bases[-1], bool)
+        for base, own in zip(self._bases, masks, strict=False):
+            if own is not None:
+                mask[base : base + own.size] = own
+        for dead in self._dead:
+            mask[dead] = False
+        return mask
+
+    def _gathered(self, mask: Any) -> Chosen:
+        """The places in a mask, with their signs."""
+        places = numpy.flatnonzero(mask)
+        parts = self._parts(places)
+        signs = [packed.signs[:, own] for packed, own in parts]
+        none = numpy.empty((codes.words(self._unit.size), 0), "u8")
+        joined = signs[0] if len(signs) == 1 else numpy.concatenate([none, *signs], axis=1)
+        return Chosen(places, numpy.ascontiguousarray(joined))
+
+    def _estimates(self, at: Any) -> Any:
+        parts = self._parts(self._places(at))
+        return numpy.concatenate([self._code.estimates(packed, own) for packed, own in parts])
+
+    def _parts(self, places: Any) -> list[tuple[codes.Packed, Any]]:
+        """Rising places as those of each segment."""
         cuts = numpy.searchsorted(places, self._bases)
-        found = [
-            self._query.estimates(packed, places[cuts[n] : cuts[n + 1]] - self._bases[n])
+        return [
+            (packed, places[cuts[n] : cuts[n + 1]] - self._bases[n])
             for n, packed in enumerate(self._packed)
         ]
-        return numpy.concatenate(found)
+
+    def _compared(self, places: Any) -> Compared:
+        """The rows at rising places, by their numbers."""
+        found = self._originals.compared(places, self._unit, self._read)
+        return Compared(self._numbers(found.rows), found.matrix, found.near)
+
+    def _read(self, places: Any) -> Iterable[tuple[int, bytes]]:
+        rows = self._numbers(places)
+        found = self._within.originals(self._leg, rows)
+        at = numpy.searchsorted(rows, [row for row, _ in found])
+        return zip(places[at].tolist(), (data for _, data in found), strict=True)
 
     def _numbers(self, places: Any) -> Any:
-        cuts = numpy.searchsorted(places, self._bases)
-        found = [
-            packed.rows[places[cuts[n] : cuts[n + 1]] - self._bases[n]]
-            for n, packed in enumerate(self._packed)
-        ]
-        return numpy.concatenate([numpy.empty(0, "i8"), *found])
+        """The numbers of the rows at places, in any order."""
+        if len(self._packed) == 1:
+            return self._packed[0].rows[places]
+        numbers = numpy.empty(places.size, "i8")
+        owners = numpy.searchsorted(self._bases, places, side="right") - 1
+        for n, packed in enumerate(self._packed):
+            own = owners == n
+            numbers[own] = packed.rows[places[own] - self._bases[n]]
+        return numbers
