@@ -11,6 +11,7 @@ import pytest
 import holdfast
 from holdfast.core.embedding import Embedder, EmbeddingKind
 from holdfast.core.errors import Invalid, Timeout
+from holdfast.recall import deadline
 from holdfast.recall.deadline import LATE_LIMIT, TimedEmbedder
 from holdfast.recall.embedders import HashEmbedder
 
@@ -48,7 +49,11 @@ def test_errors_are_the_embedders() -> None:
         TimedEmbedder(Broken(16), PLENTY).embed(["tea"])
 
 
-def test_a_late_answer_is_a_timeout_and_too_many_are_not_waited_for() -> None:
+def test_a_late_answer_is_a_timeout_and_too_many_are_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(deadline, "IDLE_SECONDS", 0.01)
+    before = set(threading.enumerate())
     held = Held()
     timed = TimedEmbedder(held, AT_ONCE)
     for _ in range(LATE_LIMIT):
@@ -56,7 +61,7 @@ def test_a_late_answer_is_a_timeout_and_too_many_are_not_waited_for() -> None:
             timed.embed(["tea"])
     with pytest.raises(Timeout, match="earlier"):
         timed.embed(["tea"])
-    running = [t for t in threading.enumerate() if t.daemon and t.name.startswith("holdfast-embed")]
+    running = set(threading.enumerate()) - before
     held.free.set()
     for thread in running:
         thread.join()
@@ -66,6 +71,24 @@ def test_a_late_answer_is_a_timeout_and_too_many_are_not_waited_for() -> None:
     with pytest.raises(Timeout, match="in time"):  # those that were late have ended
         timed.embed(["tea"])
     held.free.set()
+
+
+def test_calls_one_after_the_other_share_a_thread_which_ends_when_no_more_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Named(HashEmbedder):
+        def embed(self, texts: Sequence[str], kind: EmbeddingKind = "document") -> Any:
+            used.append(threading.current_thread())
+            return super().embed(texts, kind)
+
+    used: list[threading.Thread] = []
+    timed = TimedEmbedder(Named(16), PLENTY)
+    timed.embed(["tea"])
+    monkeypatch.setattr(deadline, "IDLE_SECONDS", 0.0)
+    timed.embed(["milk"])
+    assert used[0] is used[1]
+    used[0].join()
+    assert len(timed.embed(["sugar"])) == 1
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), 100_000])

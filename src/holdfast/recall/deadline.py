@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,8 @@ SHARE: Final = 20
 """Texts that the seconds are for; a longer batch has so much more time."""
 LATE_LIMIT: Final = 8
 """Calls that may run on beyond their time; while so many do, no further one is begun."""
+IDLE_SECONDS: Final = 10.0
+"""How long a thread waits for its next call; to start one costs as much as a short embedding."""
 
 
 class TimedEmbedder:
@@ -34,6 +37,7 @@ class TimedEmbedder:
         self._embedder = embedder
         self._seconds = seconds
         self._late = 0
+        self._idle: list[_Worker] = []
         self._counting = threading.Lock()
 
     def __getattr__(self, name: str) -> Any:
@@ -55,8 +59,13 @@ class TimedEmbedder:
         if self._late >= LATE_LIMIT:
             raise Timeout("The embedder has not answered earlier calls.")
         call = _Call(lambda: self._embedder.embed(texts, kind))
-        name = f"holdfast-embed-{self._embedder.space.model}"
-        threading.Thread(target=self._run, args=(call,), name=name, daemon=True).start()
+        with self._counting:
+            worker = self._idle.pop() if self._idle else None
+        if worker is None:
+            worker = _Worker()
+            name = f"holdfast-embed-{self._embedder.space.model}"
+            threading.Thread(target=self._work, args=(worker,), name=name, daemon=True).start()
+        worker.put(call)
         call.done.wait(self._seconds * max(1, -(-len(texts) // SHARE)))
         with self._counting:
             call.late = not call.done.is_set()
@@ -68,7 +77,20 @@ class TimedEmbedder:
         assert call.rows is not None
         return call.rows
 
-    def _run(self, call: _Call) -> None:
+    def _work(self, worker: _Worker) -> None:
+        while True:
+            try:
+                call = worker.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                with self._counting:
+                    if worker in self._idle:
+                        self._idle.remove(worker)
+                        return
+                continue  # somebody has just taken it, and its call is about to come
+            self._run(call, worker)
+            del call  # and with it the texts and their vectors
+
+    def _run(self, call: _Call, worker: _Worker) -> None:
         try:
             call.rows = call.work()
         except BaseException as error:  # noqa: BLE001
@@ -76,6 +98,7 @@ class TimedEmbedder:
         with self._counting:
             call.done.set()
             self._late -= call.late
+            self._idle.append(worker)
 
 
 class _Call:
@@ -87,3 +110,7 @@ class _Call:
         self.late = False
         self.rows: NDArray[np.float32] | None = None
         self.error: BaseException | None = None
+
+
+_Worker = queue.SimpleQueue[_Call]
+"""What hands calls to a thread, one at a time."""

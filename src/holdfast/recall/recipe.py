@@ -231,13 +231,16 @@ def _stages(
     else:
         text = _share([c.text_score for c in candidates], recipe.text_weight)
         vector = _share([c.vector_score for c in candidates], recipe.vector_weight)
-    late = [c.late_score for c in candidates]
     stages = {"text": text, "vector": vector}
-    if recipe.late_weight and any(score is not None for score in late):
+    late = [c.late_score for c in candidates] if recipe.late_weight else []
+    if any(score is not None for score in late):
         left = 1.0 - recipe.late_weight
         stages = {name: [left * share for share in shares] for name, shares in stages.items()}
         stages["late"] = _share(late, recipe.late_weight)
-    blend = [sum(column) for column in zip(*stages.values(), strict=True)]
+    first, *further = stages.values()
+    blend = first
+    for shares in further:
+        blend = list(map(float.__add__, blend, shares))
     totals = blend
 
     def add(name: str, gains: list[float]) -> None:
@@ -300,8 +303,9 @@ def _neighbour_credit(
             if held != i and candidate.key < candidates[held].key:
                 turns[session, turn] = i  # two records of one turn: the same one in any order
     credit = [0.0] * len(candidates)
+    following = turns.get
     for (session, turn), i in turns.items():
-        after = turns.get((session, turn + 1))
+        after = following((session, turn + 1))
         if after is None:
             continue
         role, answer = candidates[i].role, candidates[after].role
@@ -323,8 +327,9 @@ def _session_prior(
     for session, score in zip(sessions, scores, strict=True):
         held[session].append(score)
     count = recipe.session_best
+    weight = recipe.session_prior
     prior = {
-        session: recipe.session_prior * sum(sorted(mine, reverse=True)[:count]) / count
+        session: weight * sum(sorted(mine, reverse=True)[:count]) / count
         for session, mine in held.items()
     }
     prior[None] = 0.0

@@ -26,9 +26,8 @@ from holdfast.backends.sqlite.merging import Limits
 from holdfast.core.errors import Corrupt
 
 _STATE: Final = """
-SELECT id, high, edition, coalesce((SELECT max(seq) FROM holdfast_notes WHERE cover = id), 0),
-    coalesce((SELECT _row FROM {table} WHERE {rows} ORDER BY _row DESC LIMIT 1), 0)
-FROM holdfast_covers WHERE source = ?1 AND tenant = ?2"""
+SELECT id, high, edition, coalesce((SELECT max(seq) FROM holdfast_notes WHERE cover = id), 0)
+FROM holdfast_covers WHERE source = ? AND tenant = ?"""
 _SEGMENTS: Final = """
 SELECT id, low, high, rows FROM holdfast_segments
 WHERE cover = ? AND state = 'live' AND space = ? AND width = ? ORDER BY low"""
@@ -65,15 +64,6 @@ class Source:
                 self.tenant, self.space, 4 * self.width,
             ]  # fmt: skip
         return f"SELECT {columns} FROM {quoted(self.table)} WHERE {where} AND {condition}", values
-
-    def state(self) -> tuple[str, tuple[Any, ...]]:
-        """A statement that says what a picture of the source stands on, and its values."""
-        if not self.width:
-            rows = "tenant = ?2"
-            return _STATE.format(table=quoted(self.table), rows=rows), (self.table, self.tenant)
-        rows = "tenant = ?2 AND space = ?3"
-        text = _STATE.format(table=quoted(self.table), rows=rows)
-        return text, (self.table, self.tenant, self.space)
 
     @property
     def columns(self) -> str:
@@ -230,10 +220,11 @@ class Index:
 
     def picture(self, source: Source) -> Picture | None:
         """The source as it is; None where it has no cover and its rows are simply read."""
-        found = self._connection.execute(*source.state()).fetchone()
+        found = self._connection.execute(_STATE, (source.table, source.tenant)).fetchone()
         if found is None:
             return None
-        cover, high, edition, seq, top = found
+        cover, high, edition, seq = found
+        top = self._top(source)
         held: Picture | None = self._cache.get(source)
         if held is not None and held.edition == edition:
             if (held.seq, held.top) == (seq, top):
@@ -286,6 +277,13 @@ class Index:
             )
         data = pieces[0][0] if len(pieces) == 1 else b"".join(piece for (piece,) in pieces)
         return part(name, data), len(data)
+
+    def _top(self, source: Source) -> int:
+        where, values = "tenant = ?", [source.tenant]
+        if source.width:
+            where, values = "tenant = ? AND space = ?", [source.tenant, source.space]
+        text = f"SELECT _row FROM {quoted(source.table)} WHERE {where} ORDER BY _row DESC LIMIT 1"
+        return self._connection.execute(text, values).get or 0
 
     def _made(self, source: Source, held: Picture | None, new: Picture) -> Picture:
         """Fill a picture: from one of an earlier state, or from nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 import apsw
@@ -46,8 +47,8 @@ class RowSearch:
         )
         text = self._text(search, within)
         vector, exact = self._vector(search, within)
-        read = within.records({row for row, _ in (*text, *vector)})
-        keys = {row: collection.key_of(record) for row, record in read.items()}
+        read = within.records({row for row, _ in text} | {row for row, _ in vector})
+        keys = dict(zip(read, map(collection.key_of, read.values()), strict=True))
         text_hits = _hits(keys, text, search.k)
         vector_hits = _hits(keys, vector, search.k)
         by_key = dict(zip(keys.values(), read.values(), strict=True))
@@ -85,5 +86,9 @@ class RowSearch:
 
 
 def _hits(keys: dict[int, Key], scored: Scored, k: int) -> tuple[Hit, ...]:
-    ordered = sorted((-score, keys[row]) for row, score in scored if row in keys)
-    return tuple(Hit(key, -score) for score, key in ordered[:k])
+    """The best first, ties by key; a row that went between two statements is left out."""
+    found = [(keys[row], score) for row, score in scored if row in keys]
+    if len({score for _, score in found}) < len(found):
+        found.sort(key=itemgetter(0))
+    found.sort(key=itemgetter(1), reverse=True)  # which leaves ties in their order
+    return tuple([Hit(*one) for one in found[:k]])

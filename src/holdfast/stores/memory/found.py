@@ -41,12 +41,14 @@ class Found:
 
     def add(self, rows: Iterable[Record]) -> None:
         """Take rows in; one that is there already stays as it was."""
+        held, sessions, turns = self.rows, self._sessions, self._turns
         place, names = self._place, self._names
         for row in rows:
-            key, session = row["id"], row["session"]
-            if key in self.rows:
+            key = row["id"]
+            if key in held:
                 continue
-            self.rows[key] = row
+            held[key] = row
+            session = row["session"]
             if session is None:
                 continue
             if place is not None:
@@ -55,27 +57,31 @@ class Found:
                 if session is None:
                     # Sessions of two users may have one name and are still two.
                     session = names[parts] = "\n".join(parts)
-            self._sessions[key] = session
-            if row["turn"] is not None:
-                self._turns[session, row["turn"]] = key
+            sessions[key] = session
+            turn = row["turn"]
+            if turn is not None:
+                turns[session, turn] = key
 
     def add_neighbours(self, rows: Iterable[Record], wanted: dict[Turn, str]) -> None:
         """Take in those rows that stand at a wanted turn of their own scope's session."""
-        for row in rows:
-            session = row["session"] if self._place is None else self._names.get(self._place(row))
-            if (session, row["turn"]) in wanted:
-                self.add((row,))
+        place, name = self._place, self._names.get
+        if place is None:
+            self.add([row for row in rows if (row["session"], row["turn"]) in wanted])
+        else:
+            self.add([row for row in rows if (name(place(row)), row["turn"]) in wanted])
 
     def missing_turns(self, count: int) -> dict[Turn, str]:
         """The turns beside each leg's ``count`` best at which no row was found, and their names."""
         missing: dict[Turn, str] = {}
+        rows, sessions, turns = self.rows, self._sessions, self._turns
         for key in {*_best(self.text, count), *_best(self.vector, count)}:
-            session, turn = self._sessions.get(key), self.rows[key]["turn"]
+            session, row = sessions.get(key), rows[key]
+            turn = row["turn"]
             if session is None or turn is None:
                 continue
             for number in (turn - 1, turn + 1):
-                if (session, number) not in self._turns:
-                    missing[session, number] = f"{self.rows[key]['session']}#{number}"
+                if (session, number) not in turns:
+                    missing[session, number] = f"{row['session']}#{number}"
         return missing
 
     def candidates(self) -> list[Candidate]:
