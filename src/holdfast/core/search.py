@@ -48,7 +48,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     fields: tuple[str, ...] | None = None
 
 
-class Hit(msgspec.Struct, frozen=True):
+class Hit(msgspec.Struct, frozen=True, gc=False):
     """A record's key and its score in one leg."""
 
     key: tuple[Any, ...]

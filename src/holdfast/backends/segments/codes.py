@@ -54,13 +54,12 @@ def size(width: int) -> int:
 def turned(matrix: Any) -> Any:
     """Vectors [rows, width] turned, float32 [rows, padded width]."""
     width = matrix.shape[1]
-    if width > _MATRIX_WIDTH:
-        return _turn(matrix)
-    return matrix @ _rotation(width)
+    return _turn(matrix) if width > _MATRIX_WIDTH else matrix @ _rotation(width)
 
 
-@lru_cache(8)
+@lru_cache(4)
 def _rotation(width: int) -> Any:
+    """What `_turn` does, as a matrix: faster for many rows, and for one a matrix to read."""
     return _turn(numpy.eye(width, dtype="f4"))
 
 
@@ -68,24 +67,35 @@ def _turn(matrix: Any) -> Any:
     """Two rounds of random signs and Walsh-Hadamard transforms of blocks, shuffled in between."""
     rows, width = matrix.shape
     full = padded(width)
-    chance = numpy.random.Generator(numpy.random.PCG64(full))
-    first, second = (chance.integers(0, 2, full).astype("f4") * 2 - 1 for _ in range(2))
-    order = numpy.argsort(chance.integers(0, 1 << 62, full), kind="stable")
+    first, second, order = _chance(full)
     wide = numpy.zeros((rows, full), "f4")
     wide[:, :width] = matrix
     return _transformed(_transformed(wide * first)[:, order] * second)
 
 
+@lru_cache(8)
+def _chance(full: int) -> tuple[Any, Any, Any]:
+    chance = numpy.random.Generator(numpy.random.PCG64(full))
+    first, second = (chance.integers(0, 2, full).astype("f4") * 2 - 1 for _ in range(2))
+    return first, second, numpy.argsort(chance.integers(0, 1 << 62, full), kind="stable")
+
+
 def _transformed(wide: Any) -> Any:
+    """Each block, as a matrix, between two small transforms: in place of one of its own size."""
     rows, full = wide.shape
     block = full & -full
-    step = 1
-    while step < block:
-        pairs = wide.reshape(rows, full // (2 * step), 2, step)
-        sums, gaps = pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]
-        wide = numpy.stack((sums, gaps), axis=2).reshape(rows, full)
-        step *= 2
-    return wide / numpy.float32(block**0.5)
+    low = 1 << (block.bit_length() - 1) // 2
+    halfway = (wide.reshape(-1, low) @ _hadamard(low)).reshape(-1, block // low, low)
+    return (_hadamard(block // low) @ halfway).reshape(rows, full) / numpy.float32(block**0.5)
+
+
+@lru_cache(16)
+def _hadamard(size: int) -> Any:
+    """The Walsh-Hadamard transform of a power of two."""
+    made = numpy.ones((1, 1), "f4")
+    while len(made) < size:
+        made = numpy.kron(numpy.array([[1, 1], [1, -1]], "f4"), made)
+    return made
 
 
 def pack(matrix: Any) -> dict[str, Any]:
@@ -149,7 +159,7 @@ class Query:
 
     def __init__(self, vector: Any) -> None:
         peak = numpy.abs(vector).max()
-        wide = turned((vector / (peak if peak > 0 else 1)).reshape(1, -1).astype("f4"))
+        wide = _turn((vector / (peak if peak > 0 else 1)).reshape(1, -1).astype("f4"))
         self._signs = _signs(wide)[:, 0]
         length = math.sqrt(float(wide[0] @ wide[0]))
         self._wide = wide[0] / numpy.float32(length if length > 0 else 1)

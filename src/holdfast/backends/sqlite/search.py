@@ -15,6 +15,8 @@ from holdfast.backends.sqlite.narrowing import Narrowing
 from holdfast.backends.sqlite.schema import terms_source, vector_source
 from holdfast.backends.sqlite.text_search import Scored, TextSearch
 from holdfast.backends.sqlite.vector_search import VectorSearch
+from holdfast.core.collection import Collection
+from holdfast.core.filter import Record
 from holdfast.core.search import Hit, Hits, Search
 
 Key = tuple[Any, ...]
@@ -48,7 +50,7 @@ class RowSearch:
         text = self._text(search, within)
         vector, exact = self._vector(search, within)
         read = within.records({row for row, _ in text} | {row for row, _ in vector})
-        keys = dict(zip(read, map(collection.key_of, read.values()), strict=True))
+        keys = _keys(collection, read)
         text_hits = _hits(keys, text, search.k)
         vector_hits = _hits(keys, vector, search.k)
         by_key = dict(zip(keys.values(), read.values(), strict=True))
@@ -83,6 +85,14 @@ class RowSearch:
         scored = zip(found.rows.tolist(), found.scores.tolist(), strict=True)
         floor = search.minimum
         return [one for one in scored if floor is None or one[1] >= floor], found.exact
+
+
+def _keys(collection: Collection, read: dict[int, Record]) -> dict[int, Key]:
+    """The records' keys by row."""
+    if len(collection.key) == 1:
+        name = collection.key[0]
+        return {row: (record[name],) for row, record in read.items()}
+    return {row: collection.key_of(record) for row, record in read.items()}
 
 
 def _hits(keys: dict[int, Key], scored: Scored, k: int) -> tuple[Hit, ...]:
