@@ -502,6 +502,43 @@ def test_the_suite_catches_a_broken_index(
         Stage(SqliteHarness(tmp_path, **SMALL)).play(case, seed=0)
 
 
+@pytest.fixture
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handful of rows is sieved, asked and listed as many thousands are."""
+    few = {"_FEW": 0, "_FEW_NUMBERS": 0, "_COMPARED": 2, "_COMPARED_PER_HIT": 1.0}
+    for name, value in {**few, "_SPARE": 0, "_LISTED": 8}.items():
+        monkeypatch.setattr(vector_search, name, value)
+
+
+@pytest.mark.usefixtures("strict")
+@pytest.mark.parametrize("seed", range(3))
+def test_b29_search_equals_a_full_scan_where_few_rows_are_sieved(tmp_path: Path, seed: int) -> None:
+    case = TestDriverIndex().test_b29_search_equals_a_full_scan_between_writes_and_merges
+    Stage(SqliteHarness(tmp_path, **SMALL)).play(case, seed=seed)
+
+
+def _believing(self: Any, every: Any, k: int, first: int) -> tuple[Any, int]:
+    return every, 0
+
+
+def _first_alone(self: Any, every: Any, k: int, first: int) -> tuple[Any, int]:
+    """Takes the first that pass, whatever ties with them."""
+    near = numpy.argsort(-every.near, kind="stable")
+    passing = near[self._within.passes(every.rows[near])]
+    return every.where(passing[:k]), 0
+
+
+@pytest.mark.usefixtures("strict")
+@pytest.mark.parametrize("broken", [_believing, _first_alone])
+def test_the_suite_catches_a_filter_that_is_not_asked_as_it_should(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Any
+) -> None:
+    monkeypatch.setattr(vector_search.VectorSearch, "_asked", broken)
+    case = TestDriverIndex().test_b29_search_equals_a_full_scan_between_writes_and_merges
+    with pytest.raises(AssertionError):
+        _play(case, tmp_path)
+
+
 def _play(case: Callable[..., None], tmp_path: Path) -> None:
     for seed in range(4):
         folder = tmp_path / str(seed)

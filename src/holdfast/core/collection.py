@@ -93,7 +93,9 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
     ``version`` counts the shape's editions. Later editions may add fields, indexes and unique
     keys; engines bring older stores up to the edition at open and refuse newer ones.
     ``full_text`` names the text fields that keyword search reads, ``vectors`` the vector fields,
-    ``ttl`` the time field after which `maintain("sweep")` may delete the record.
+    ``filtered`` fields that searches are often narrowed to a few values of, of which an engine may
+    keep copies beside what it searches, and ``ttl`` the time field after which
+    `maintain("sweep")` may delete the record.
     """
 
     name: str
@@ -105,13 +107,15 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
     references: tuple[Reference, ...] = ()
     full_text: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
+    filtered: tuple[str, ...] = ()
     ttl: str | None = None
     version: int = 1
 
     def __post_init__(self) -> None:
         assigned = {s.field for s in self.sequences}
         ttl = [self.ttl] if self.ttl else []
-        for name in {*self.keyed_fields(), *self.full_text, *assigned, *ttl}:
+        named = {*self.full_text, *self.filtered, *assigned, *ttl}
+        for name in self.keyed_fields() | named:
             if name not in self.by_name:
                 raise Invalid(f"{self.name}.{name}", expected="a declared field", got="no such")
 

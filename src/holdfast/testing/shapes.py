@@ -120,6 +120,7 @@ NOTES: Final = Collection(
     indexes=(Index(("topic", "day"), serves="notes of a topic by day"),),
     full_text=("title", "body"),
     vectors=("embedding",),
+    filtered=("title",),
     ttl="expires_at",
 )
 """Keyword search, vector search and expiry."""

@@ -46,6 +46,8 @@ def shape_of(collection: Collection) -> dict[str, Any]:
         "indexes": [[list(i.fields), where(i.where)] for i in collection.indexes],
         "full_text": list(collection.full_text),
         "vectors": list(collection.vectors),
+        # Only where there are some: shapes were kept before collections could name them.
+        **({"filtered": list(collection.filtered)} if collection.filtered else {}),
     }
 
 

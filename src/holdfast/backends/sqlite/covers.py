@@ -96,17 +96,16 @@ def _noted(row: str, sources: Sequence[str]) -> str:
 
 
 def copied_fields(collection: Collection) -> tuple[str, ...]:
-    """The fields of which segments hold copies: what filters name, as its indexes show."""
-    names = {
-        name: None
-        for index in collection.indexes
-        if index.where is None
-        for name in index.fields
+    """The fields of which segments hold copies: what filters name, as it and its indexes show."""
+    indexed = (name for index in collection.indexes if index.where is None for name in index.fields)
+    names = dict.fromkeys((*indexed, *collection.filtered))
+    return tuple(
+        name
+        for name in names
         if name not in collection.key
         and name in collection.by_name
         and collection.by_name[name].kind in ("text", "int", "bool")
-    }
-    return tuple(names)
+    )
 
 
 class Notes:

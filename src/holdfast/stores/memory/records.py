@@ -136,6 +136,8 @@ MEMORIES = Collection.of(
     ),
     full_text=("content", "lexical"),
     vectors=SLOTS,
+    filtered=("kind", "type", "tier", "source", "role", "speaker", "session"),
+    version=2,
 )
 
 

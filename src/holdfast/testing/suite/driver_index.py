@@ -108,7 +108,7 @@ def _filters(chance: random.Random, ids: list[str]) -> Filter:
     return chance.choice(
         (
             EVERYTHING, EVERYTHING, eq("topic", "a"), ge("day", 3), eq("day", 1),
-            eq("topic", "none"),
+            eq("topic", "none"), eq("title", "pear"), among("title", ["", "pear"]) & eq("day", 1),
             eq("topic", "b") & lt("day", 2), among("id", chance.sample(ids, 3)), ~eq("topic", "c"),
         )
     )  # fmt: skip
