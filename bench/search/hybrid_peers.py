@@ -12,6 +12,7 @@ import apsw
 
 import holdfast
 from bench.search.data import TOP, WANTED, WIDTH, Texts, Vectors
+from bench.search.settled import settle
 from bench.search.vector_peers import BUILD, NEIGHBOURS, SEARCH
 from bench.systems import Given
 from holdfast.stores.memory.fields import NewMemory
@@ -232,7 +233,7 @@ class Holdfast(HybridStore):
             self._all.memory.remember_many(rows[start : start + BATCH])
         mine = vectors.selected("thousandth")
         self._own.memory.remember_many([texts.documents[n] for n in mine][:BATCH])
-        self._all._driver.maintain("reindex")
+        settle(self._all._driver)
 
     def search(self, query: tuple[str, ...], vector: Any, where: str) -> list[str]:
         """Recall; the vector is found by the words."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 import holdfast
 from bench.measure import Contender, Figures, Goal, Sheet
 from bench.search.data import TOP, Texts, Vectors
+from bench.search.settled import settle
 from bench.search.turns import in_turns, middle
 from bench.systems import Given
 from holdfast.stores.memory.fields import NewMemory
@@ -69,7 +70,7 @@ class TalkSheet:
         known |= dict(zip(questions, vectors.queries, strict=True))
         with holdfast.open(str(folder / "talk.db"), embedder=Given(known)) as storage:
             storage.memory.remember_many(turns)
-            storage._driver.maintain("reindex")
+            settle(storage._driver)
             calls: dict[str, Any] = {
                 "keyword": lambda text: storage.memory.recall(text, k=TOP, mode="keyword"),
                 "vector": lambda text: storage.memory.recall(text, k=TOP, mode="vector"),

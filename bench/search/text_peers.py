@@ -10,6 +10,7 @@ from typing import ClassVar, Final
 import apsw
 
 from bench.search.data import TOP, WANTED, Texts
+from bench.search.settled import settle
 from holdfast.backends.sqlite import SqliteDriver
 from holdfast.core.change import Change, Put
 from holdfast.core.collection import Collection, Field, Index
@@ -170,7 +171,7 @@ class Holdfast(TextStore):
                 for n in range(start, min(start + BATCH, len(texts.documents)))
             ]
             self._driver.apply(TENANT, changes)
-        self._driver.maintain("reindex")
+        settle(self._driver)
 
     def search(self, query: tuple[str, ...], where: str) -> list[int]:
         """Ask the engine for keys."""

@@ -11,6 +11,7 @@ import apsw
 import numpy
 
 from bench.search.data import TOP, WANTED, WIDTH, Vectors
+from bench.search.settled import settle
 from holdfast.backends.sqlite import SqliteDriver
 from holdfast.core.change import Change, Put
 from holdfast.core.collection import Collection, Field, Index
@@ -366,7 +367,7 @@ class Holdfast(VectorStore):
                 for n in range(start, min(start + BATCH, len(vectors.rows)))
             ]
             self._driver.apply(TENANT, changes)
-        self._driver.maintain("reindex")
+        settle(self._driver)
 
     def open(self) -> None:
         """Open the file."""

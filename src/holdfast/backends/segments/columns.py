@@ -30,12 +30,12 @@ def build(values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     """The parts that stand for fields, by name their values in the order of the rows."""
     parts, held = {}, []
     for name, column in values.items():
-        places: dict[Any, int] = {}
-        codes = [places.setdefault(value, len(places)) for value in column]
+        places = {value: place for place, value in enumerate(dict.fromkeys(column))}
         if len(places) > max(_FEW, len(column) // _RARE):
             continue
         held.append(name)
-        parts[f"column:{name}"] = numpy.array(codes, "<u2")
+        codes = map(places.__getitem__, column)
+        parts[f"column:{name}"] = numpy.fromiter(codes, "<u2", len(column))
         parts[f"values:{name}"] = numpy.array([_hashed(value) for value in places], "<u8")
     parts["fields"] = numpy.frombuffer(_encode(held), "u1")
     return parts

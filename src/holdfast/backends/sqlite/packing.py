@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import apsw
 import numpy
 
 from holdfast.backends.segments import codes, columns, postings
@@ -66,15 +67,12 @@ class Reader:
         packed: dict[tuple[str, int], list[dict[str, Any]]] = {}
         copied: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
         for stretch in self._stretches("d.space, d.data"):
-            kinds: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
-            for row, space, data, *values in stretch:
-                kind = (space, len(data) // 4)
-                kinds.setdefault(kind, []).append((row, data))
-                copied.setdefault(kind, []).append(tuple(values))
-            for kind, own in kinds.items():
-                matrix = numpy.frombuffer(b"".join(data for _, data in own), "<f4")
-                rows.setdefault(kind, []).extend(row for row, _ in own)
+            for kind in dict.fromkeys((row[1], len(row[2]) // 4) for row in stretch):
+                own = [row for row in stretch if (row[1], len(row[2]) // 4) == kind]
+                matrix = numpy.frombuffer(b"".join([row[2] for row in own]), "<f4")
+                rows.setdefault(kind, []).extend([row[0] for row in own])
                 packed.setdefault(kind, []).append(codes.pack(matrix.reshape(len(own), -1)))
+                copied.setdefault(kind, []).extend([row[3:] for row in own])
         for (space, width), numbers in rows.items():
             parts = {
                 "rows": numpy.array(numbers, "<i8"),
@@ -88,21 +86,30 @@ class Reader:
         return columns.build(dict(zip(self._fields, by_field, strict=True)))
 
     def _stretches(self, wanted: str) -> Iterator[list[tuple[Any, ...]]]:
-        """Rows in the order of their numbers. Each stretch is a read of its own."""
+        """Rows in the order of their numbers. Each stretch is a read of its own.
+
+        Their numbers are listed first: the index of vectors is in no order of these alone, and so
+        each stretch would sort all the rows that are left.
+        """
+        # As in `merging`: by its number alone a vector would be looked for among all tenants'.
+        row = "_row" if self._source.endswith("__terms") else "+_row"
         fields = "".join(f", t0.{quoted(name)}" for name in self._fields)
         joined = f" LEFT JOIN {quoted(self._table)} AS t0 ON t0._row = d._row" if fields else ""
-        text = (
-            f"SELECT d._row, {wanted}{fields} FROM {quoted(self._source)} AS d{joined}"
-            " WHERE d.tenant = ? AND d._row > ? AND d._row <= ? ORDER BY d._row LIMIT ?"
+        listed = (
+            f"SELECT _row FROM {quoted(self._source)}"
+            f" WHERE tenant = ? AND {row} > ? AND {row} <= ? ORDER BY _row"
         )
-        last = self._low
-        while True:
+        text = (
+            f"SELECT d._row, {wanted}{fields} FROM carray(?) AS c CROSS JOIN"
+            f" {quoted(self._source)} AS d ON d._row = c.value{joined} WHERE d.tenant = ?"
+        )
+        with self._pool.reading() as connection:
+            found = fetched(connection, listed, (self._tenant, self._low, self._high))
+        numbers = numpy.fromiter((row for (row,) in found), "i8", len(found))
+        for start in range(0, numbers.size, _STRETCH):
             self._go_on()
+            stretch = apsw.carray(numbers[start : start + _STRETCH])
             with self._pool.reading() as connection:
-                values = (self._tenant, last, self._high, _STRETCH)
-                rows = fetched(connection, text, values)
+                rows = fetched(connection, text, (stretch, self._tenant))
             if rows:
                 yield rows
-            if len(rows) < _STRETCH:
-                return
-            last = rows[-1][0]
