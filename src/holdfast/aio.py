@@ -3048,6 +3048,11 @@ class Storage:
         """
         return await self._calls.run(self._below.connection)
 
+    @property
+    def closed(self) -> bool:
+        """Whether this handle, or one that shares its store, was closed."""
+        return self._below.closed
+
     async def close(self) -> None:
         """Let go of the store; may be repeated. Later calls raise Closed."""
         await self._calls.close(self._below.close)
