@@ -19,7 +19,6 @@ from holdfast.core.change import (
     Revision,
     When,
 )
-from holdfast.core.errors import Conflict, NotFound
 from holdfast.core.filter import Filter, Record, among, both, either, eq, ge, gt, le, lt
 from holdfast.core.query import asc
 from holdfast.stores.checkpoints.layout import NEW, Layout, Part, Span, Stretches, broken
@@ -123,7 +122,7 @@ class Logs(Store):
         return found
 
     def _merge(self, log_id: str, size: int, compress: bool) -> None:
-        """Make the last small stretches one. Who comes second has nothing left to do."""
+        """Make the last small stretches one. Conflict or NotFound where others came first."""
         fields = ("log_id", "start", "stop")
         held = self._all(STRETCHES, eq("log_id", log_id), order=asc("start"), fields=fields)
         last = len(held)
@@ -142,17 +141,14 @@ class Logs(Store):
         )
         pieces = [_data(row) for row in rows]
         whole = b"".join([piece for piece in pieces if piece is not None])
-        if len(whole) != size - start:
-            return
+        if len(whole) != size - start or len(rows) < 2:
+            return  # others were here since
         [merged] = _stretches(log_id, start, whole, compress, Revision(rows[0]["revision"]))
         gone = [
             Delete(STRETCHES.name, (log_id, row["start"]), Revision(row["revision"]))
             for row in rows[1:]
         ]
-        try:
-            self._apply(merged, *gone)
-        except (Conflict, NotFound):
-            return
+        self._apply(merged, *gone)
 
 
 def _stretches(

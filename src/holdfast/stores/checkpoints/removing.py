@@ -75,10 +75,7 @@ class Removing(Logs):
         """Remove what is older than the newest ``keep``, once that is a tenth more."""
         lane = self._within(CHECKPOINTS, *self._lane(session_id))
         if self._totals(CHECKPOINTS.name, lane, (COUNT,))["count"] > keep + keep // 10:
-            try:
-                self.prune(keep=keep, session_id=session_id)
-            except Conflict:
-                return  # the save is done; a later one removes what is too many
+            self.prune(keep=keep, session_id=session_id)
 
     def _lane(self, session_id: str) -> tuple[Filter, ...]:
         """A session of this handle's own; what it is not bound to is empty in its own records."""

@@ -13,6 +13,7 @@ from holdfast.core.driver import Driver
 from holdfast.core.errors import (
     Conflict,
     Corrupt,
+    HoldfastError,
     IdempotencyMismatch,
     Invalid,
     NotFound,
@@ -167,6 +168,12 @@ class Saving(Removing):
         if not first:
             return
         self._recent.set(saved["session_id"], Known.saved(saved, state, growth.after))
+        try:
+            self._tidy(saved, growth)
+        except HoldfastError:
+            return  # the save is done, whatever keeps this from it; a later one does it
+
+    def _tidy(self, saved: Record, growth: Growth) -> None:
         log = growth.after if growth.layout.appended else None
         if log is not None and log["appends"] % MERGE_EVERY == 0:
             self._merge(log["id"], log["size"], self._policy.compress)
