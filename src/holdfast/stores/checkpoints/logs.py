@@ -19,7 +19,7 @@ from holdfast.core.change import (
     Revision,
     When,
 )
-from holdfast.core.filter import Filter, Record, among, both, either, eq, ge, gt, le, lt
+from holdfast.core.filter import Filter, Record, among, both, eq, ge, gt, le, lt
 from holdfast.core.query import asc
 from holdfast.stores.checkpoints.layout import NEW, Layout, Part, Span, Stretches, broken
 from holdfast.stores.checkpoints.records import LOGS, STRETCHES
@@ -110,15 +110,15 @@ class Logs(Store):
 
     def _read(self, record: Record, parts: Sequence[Part]) -> Mapping[str, Stretches]:
         """By log, the stretches that hold the parts; Corrupt for damaged ones."""
-        wanted = list(_wanted(parts))
-        if not wanted:
-            return {}
         found: dict[str, list[tuple[int, bytes]]] = {}
-        for stretch in self._all(STRETCHES, either(*wanted), order=asc("log_id", "start")):
-            data = _data(stretch)
-            if data is None:
-                raise broken(record["id"])
-            found.setdefault(stretch["log_id"], []).append((stretch["start"], data))
+        # A query for each log: asked for together, they would be looked for in the whole tenant.
+        for log, wanted in _wanted(parts):
+            held = found.setdefault(log, [])
+            for stretch in self._all(STRETCHES, wanted, order=asc("log_id", "start")):
+                data = _data(stretch)
+                if data is None:
+                    raise broken(record["id"])
+                held.append((stretch["start"], data))
         return found
 
     def _merge(self, log_id: str, size: int, compress: bool) -> None:
@@ -181,7 +181,7 @@ def _data(stretch: Record) -> bytes | None:
     return data if len(data) == size and zlib.crc32(data) == stretch["checksum"] else None
 
 
-def _wanted(parts: Sequence[Part]) -> Iterator[Filter]:
+def _wanted(parts: Sequence[Part]) -> Iterator[tuple[str, Filter]]:
     """For each log, the filter of the stretches from its first wanted byte to its last."""
     spans: dict[str, list[Span]] = {}
     for part in parts:
@@ -190,4 +190,4 @@ def _wanted(parts: Sequence[Part]) -> Iterator[Filter]:
     for log, held in spans.items():
         first = min(span.start for span in held)
         stop = max(span.start + span.length for span in held)
-        yield both(eq("log_id", log), lt("start", stop), gt("stop", first))
+        yield log, both(eq("log_id", log), lt("start", stop), gt("stop", first))
