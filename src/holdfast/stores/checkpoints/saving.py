@@ -23,7 +23,7 @@ from holdfast.core.filter import Record
 from holdfast.core.query import desc
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
-from holdfast.core.values import check_count, check_keyed_text
+from holdfast.core.values import check_count, check_json, check_keyed_text
 from holdfast.stores.checkpoints.known import Known, Recent
 from holdfast.stores.checkpoints.layout import (
     INLINE_SIZE,
@@ -83,7 +83,7 @@ class Saving(Removing):
             **self._scope_fields(),
             "session_id": check_keyed_text("session_id", session_id),
             "iteration": check_count("iteration", iteration, 0, ITERATION_LIMIT),
-            "metadata": object_of("metadata", metadata),
+            "metadata": check_json("metadata", object_of("metadata", metadata)),
             "size": len(_checked(state)),
             "forked_from": None,
         }
