@@ -115,7 +115,8 @@ class VectorSearch:
             if enough and (rest or tail >= k):
                 return _ranked(passing, query, k, exact=whole)
             # As many as it takes if what comes passes as often as what came, and some to spare.
-            taken, best = 2 * taken * max(wanted, k) // max(passing.rows.size, 1), 0
+            share = max(wanted, k) / max(passing.rows.size, 1)
+            taken, best = math.ceil(2 * taken * max(share, 1.0)), 0
         return self._selected(field, query, k, wanted)
 
     def _selected(self, field: _Field, query: Any, k: int, wanted: int) -> Found:
