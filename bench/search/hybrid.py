@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from bench import peers
-from bench.measure import Contender, Figures, Goal, Sheet
+from bench.measure import Figures, Goal, Sheet
+from bench.search.contender import contenders, loaded, timed
 from bench.search.data import Texts, Vectors
 from bench.search.hybrid_peers import STORES, Holdfast, HybridStore, SqliteVecFts5, Zvec
-from bench.search.turns import in_turns, middle
+from bench.search.turns import middle
 
 QUERIES: Final = 100
 PARTS: Final = {"all ms": "", "10 % ms": "tenth", "tenant ms": "thousandth"}
@@ -40,14 +38,7 @@ class HybridSheet:
             figure="all ms",
             base=SqliteVecFts5.name,
             rounds=1,
-            contenders=tuple(
-                Contender(
-                    store.name,
-                    goals=goals if store is Holdfast else (),
-                    missing=peers.missing(store.module) if store.module else "",
-                )
-                for store in STORES
-            ),
+            contenders=contenders(STORES, Holdfast, goals),
             together=self._together,
             notes="Medians of calls in turns. Peers fuse by rank; holdfast is memory.recall with"
             " its recipe, and no embedding is part of any figure. A tenant holds a thousandth of"
@@ -57,29 +48,17 @@ class HybridSheet:
     def _together(self, folder: Path) -> dict[str, Figures]:
         texts = Texts.make(self._count, self._queries)
         vectors = Vectors.make(self._count, self._queries)
-        figures: dict[str, Figures] = {}
-        opened: list[HybridStore] = []
-        for kind in STORES:
-            if kind.module and peers.missing(kind.module):
-                continue
-            place = folder / kind.__name__
-            place.mkdir()
-            store = kind(place)
-            began = time.perf_counter()
-            store.load(texts, vectors)
-            seconds = time.perf_counter() - began
-            figures[store.name] = {"rows/s": len(texts.documents) / seconds}
-            print(f"  {store.name}: {seconds:.1f} s", file=sys.stderr, flush=True)
-            opened.append(store)
+        opened, figures = loaded(
+            STORES, folder, lambda store: store.load(texts, vectors), len(texts.documents), "rows/s"
+        )
         asked = list(zip(texts.queries, vectors.queries, strict=True))
         for name, field in PARTS.items():
-            calls: dict[str, Any] = {store.name: partial(_call, store, field) for store in opened}
-            for store_name, times in in_turns(calls, asked).items():
+            for store_name, times in timed(opened, partial(_search, field), asked).items():
                 figures[store_name][name] = middle(times)
         for store in opened:
             store.close()
         return figures
 
 
-def _call(store: HybridStore, field: str, asked: tuple[tuple[str, ...], Any]) -> object:
+def _search(field: str, store: HybridStore, asked: tuple[tuple[str, ...], Any]) -> object:
     return store.search(*asked, field)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import defaultdict
-from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import apsw
 
 import holdfast
+from bench.search.contender import SearchStore
 from bench.search.data import TOP, WANTED, WIDTH, Texts, Vectors
 from bench.search.settled import settle
 from bench.search.vector_peers import BUILD, NEIGHBOURS, SEARCH
@@ -23,14 +23,8 @@ CANDIDATES: Final = 100
 RRF: Final = 60
 
 
-class HybridStore(ABC):
+class HybridStore(SearchStore):
     """A contender; ``where`` is as elsewhere, and `tenant` a thousandth of its own."""
-
-    name: ClassVar[str]
-    module: ClassVar[str] = ""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
 
     @abstractmethod
     def load(self, texts: Texts, vectors: Vectors) -> None:
@@ -39,9 +33,6 @@ class HybridStore(ABC):
     @abstractmethod
     def search(self, query: tuple[str, ...], vector: Any, where: str) -> list[str]:
         """The texts of the ten best."""
-
-    def close(self) -> None:  # noqa: B027 - what lives in memory goes with its object
-        """Let go of it."""
 
 
 class SqliteVecFts5(HybridStore):

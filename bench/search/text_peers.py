@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from abc import ABC, abstractmethod
-from pathlib import Path
+from abc import abstractmethod
 from typing import ClassVar, Final
 
 import apsw
 
+from bench.search.contender import SearchStore
 from bench.search.data import TOP, WANTED, Texts
 from bench.search.settled import settle
 from holdfast.backends.sqlite import SqliteDriver
@@ -22,17 +22,12 @@ BATCH: Final = 1_000
 TENANT: Final = "default"
 
 
-class TextStore(ABC):
+class TextStore(SearchStore):
     """A contender. ``where`` is a field that has to be `WANTED`, or "" for no filter."""
 
-    name: ClassVar[str]
-    module: ClassVar[str] = ""
     k1: ClassVar[float] = 1.2
     b: ClassVar[float] = 0.75
     """The constants of its BM25."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
 
     @abstractmethod
     def load(self, texts: Texts) -> None:
@@ -41,9 +36,6 @@ class TextStore(ABC):
     @abstractmethod
     def search(self, query: tuple[str, ...], where: str) -> list[int]:
         """The numbers of the ten best documents that hold any of the words."""
-
-    def close(self) -> None:  # noqa: B027 - what lives in memory goes with its object
-        """Let go of it."""
 
 
 class Fts5(TextStore):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from bench import peers
-from bench.measure import Contender, Figures, Goal, Sheet
+from bench.measure import Figures, Goal, Sheet
+from bench.search.contender import contenders, loaded, timed
 from bench.search.data import FILTERS, Texts
 from bench.search.text_peers import STORES, Fts5, Holdfast, TextStore
-from bench.search.turns import in_turns, middle
+from bench.search.turns import middle
 
 QUERIES: Final = 200
 
@@ -41,14 +39,7 @@ class TextSheet:
             figure="all mean ms",
             base=Fts5.name,
             rounds=1,
-            contenders=tuple(
-                Contender(
-                    store.name,
-                    goals=goals if store is Holdfast else (),
-                    missing=peers.missing(store.module) if store.module else "",
-                )
-                for store in STORES
-            ),
+            contenders=contenders(STORES, Holdfast, goals),
             together=self._together,
             notes="Documents of 50 to 100 words of a Zipf vocabulary of 30,000, from which the"
             " words of queries are drawn alike. Agreement is the share of the exact ten best by"
@@ -57,23 +48,12 @@ class TextSheet:
 
     def _together(self, folder: Path) -> dict[str, Figures]:
         texts = Texts.make(self._count, self._queries)
-        figures: dict[str, Figures] = {}
-        opened: list[TextStore] = []
-        for kind in STORES:
-            if kind.module and peers.missing(kind.module):
-                continue
-            place = folder / kind.name
-            place.mkdir()
-            store = kind(place)
-            began = time.perf_counter()
-            store.load(texts)
-            seconds = time.perf_counter() - began
-            figures[store.name] = {"docs/s": len(texts.documents) / seconds}
-            print(f"  {store.name}: {seconds:.1f} s", file=sys.stderr, flush=True)
-            opened.append(store)
+        opened, figures = loaded(
+            STORES, folder, lambda store: store.load(texts), len(texts.documents), "docs/s"
+        )
         for name, field in FILTERS.items():
-            calls: dict[str, Any] = {store.name: partial(_call, store, field) for store in opened}
-            for store_name, times in in_turns(calls, texts.queries).items():
+            every = timed(opened, partial(_search, field), texts.queries)
+            for store_name, times in every.items():
                 figures[store_name][f"{name} ms"] = middle(times)
                 figures[store_name][f"{name} mean ms"] = sum(times) / len(times)
         for store in opened:
@@ -92,5 +72,5 @@ def _agreements(store: TextStore, texts: Texts) -> Figures:
     return {name: round(total, 9) for name, total in totals.items()}
 
 
-def _call(store: TextStore, field: str, query: Sequence[str]) -> object:
+def _search(field: str, store: TextStore, query: Sequence[str]) -> object:
     return store.search(tuple(query), field)

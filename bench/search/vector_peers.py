@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from abc import ABC, abstractmethod
-from pathlib import Path
+from abc import abstractmethod
 from typing import Any, ClassVar, Final
 
 import apsw
 import numpy
 
+from bench.search.contender import SearchStore
 from bench.search.data import TOP, WANTED, WIDTH, Vectors
 from bench.search.settled import settle
 from holdfast.backends.sqlite import SqliteDriver
@@ -29,18 +29,12 @@ BATCH: Final = 1_000
 TENANT: Final = "default"
 
 
-class VectorStore(ABC):
+class VectorStore(SearchStore):
     """A contender. ``where`` is a field that has to be `WANTED`, or "" for no filter."""
 
-    name: ClassVar[str]
-    module: ClassVar[str] = ""
-    """What has to be installed for it."""
     durable: ClassVar[bool] = True
     """Whether another process can open what it has loaded."""
     filters: ClassVar[bool] = True
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
 
     @abstractmethod
     def load(self, vectors: Vectors) -> None:
@@ -53,9 +47,6 @@ class VectorStore(ABC):
     def open(self) -> None:
         """Open what another process has loaded."""
         raise NotImplementedError
-
-    def close(self) -> None:  # noqa: B027 - what lives in memory goes with its object
-        """Let go of it."""
 
 
 class Flat(VectorStore):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from bench import peers
-from bench.measure import Contender, Figures, Goal, Sheet
+from bench.measure import Figures, Goal, Sheet
 from bench.search import cold
+from bench.search.contender import contenders, loaded, timed
 from bench.search.data import FILTERS, TOP, Vectors
-from bench.search.turns import in_turns, middle
+from bench.search.turns import middle
 from bench.search.vector_peers import STORES, Flat, Holdfast, VectorStore
 
 QUERIES: Final = 100
@@ -49,14 +46,7 @@ class VectorSheet:
             figure="all ms",
             base=BASE,
             rounds=1,
-            contenders=tuple(
-                Contender(
-                    store.name,
-                    goals=self._goals() if store is Holdfast else (),
-                    missing=peers.missing(store.module) if store.module else "",
-                )
-                for store in self._stores
-            ),
+            contenders=contenders(self._stores, Holdfast, self._goals()),
             together=self._together,
             notes="Medians of calls in turns; HNSW graphs with 16 links, 200 candidates while"
             " building and 100 while searching; what is named MiB is private memory after opening"
@@ -86,20 +76,9 @@ class VectorSheet:
 
     def _together(self, folder: Path) -> dict[str, Figures]:
         vectors = Vectors.make(self._count, self._queries)
-        figures: dict[str, Figures] = {}
-        opened: list[VectorStore] = []
-        for kind in self._stores:
-            if kind.module and peers.missing(kind.module):
-                continue
-            place = folder / kind.name
-            place.mkdir()
-            store = kind(place)
-            began = time.perf_counter()
-            store.load(vectors)
-            seconds = time.perf_counter() - began
-            figures[store.name] = {"rows/s": len(vectors.rows) / seconds}
-            print(f"  {store.name}: {seconds:.1f} s", file=sys.stderr, flush=True)
-            opened.append(store)
+        opened, figures = loaded(
+            self._stores, folder, lambda store: store.load(vectors), len(vectors.rows), "rows/s"
+        )
         for name, field in FILTERS.items():
             able = [store for store in opened if store.filters or not field]
             for store_name, values in _answers(able, vectors, field).items():
@@ -121,10 +100,5 @@ def _answers(
         found = [set(store.search(query, field)[:TOP]) for query in vectors.queries]
         shares = [len(f & t) / len(t) for f, t in zip(found, truth, strict=True)]
         recalls[store.name] = sum(shares) / len(shares)
-    calls: dict[str, Any] = {store.name: partial(_call, store, field) for store in stores}
-    times = in_turns(calls, vectors.queries)
+    times = timed(stores, lambda store, query: store.search(query, field), vectors.queries)
     return {name: (middle(taken), recalls[name]) for name, taken in times.items()}
-
-
-def _call(store: VectorStore, field: str, query: Any) -> object:
-    return store.search(query, field)
