@@ -14,6 +14,7 @@ and harmed on the other was left out. ``bench/recall`` repeats the measurement.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -240,13 +241,13 @@ def _stages(
     first, *further = stages.values()
     blend = first
     for shares in further:
-        blend = list(map(float.__add__, blend, shares))
+        blend = list(map(operator.add, blend, shares))
     totals = blend
 
     def add(name: str, gains: list[float]) -> None:
         nonlocal totals
         stages[name] = gains
-        totals = list(map(float.__add__, totals, gains))
+        totals = list(map(operator.add, totals, gains))
 
     if query.speakers:
         gain, named = recipe.speaker_boost, frozenset(query.speakers)
