@@ -102,7 +102,7 @@ class FreshScorer:
         self._stamps = fresh.stamps
         count = fresh.stamps.size
         self._scores = scores = numpy.zeros(count)
-        matched = numpy.zeros(count, "u1") if leg.match == "all" else None
+        matched = numpy.zeros(count, "u4") if leg.match == "all" else None
         mean = int(fresh.lengths.sum(dtype="i8")) / count if count else 0.0
         norms = leg.k1 * (1.0 - leg.b + leg.b * fresh.lengths.astype("f8") / mean)
         for term in terms:

@@ -296,8 +296,9 @@ class RowSearch:
         from holdfast.backends.postgres.vector_search import FEW
 
         missing = [key for key, _ in near if key not in records]
-        many = self._closing and text is not None and text.fresh + text.packed > FEW
-        settings = list(UNPLANNED) if many else []
+        # Those of a graph are of a big tenant, and for that a plan for the average one is no good.
+        many = bool(missing) or (text is not None and text.fresh + text.packed > FEW)
+        settings = list(UNPLANNED) if many and self._closing else []
         asked = [self._by_keys(self._columns.listed, missing)] if missing else []
         by_text: Scored = []
         while True:
