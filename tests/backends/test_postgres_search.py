@@ -472,6 +472,24 @@ def test_a_small_tenant_is_scanned_alike_before_and_after_its_size_is_known(
     assert any(isinstance(known, tuple) for known, _ in owned._engine.hints._held.values())
 
 
+def test_saboteur_a_small_scan_that_is_always_sure_is_caught(
+    owned: PostgresDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VectorSearch, "is_unsure", lambda *_: False)
+    with pytest.raises(AssertionError):
+        test_a_small_tenant_is_scanned_alike_before_and_after_its_size_is_known(owned)
+
+
+def test_saboteur_texts_ranked_once_leave_k_unfilled(
+    owned: PostgresDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_search.TextSearch, "is_done", lambda *_: True)
+    with pytest.raises(AssertionError):
+        test_k_is_filled_behind_any_filter_however_few_are_looked_at_first(
+            owned, monkeypatch, 60, packed=True
+        )
+
+
 def test_fields_may_be_called_like_what_a_search_works_with() -> None:
     names = ("place", "far", "stamp", "extreme", "data", "held", "found", "u", "near", "o")
     fields = tuple(Field(name, "text") for name in names)
