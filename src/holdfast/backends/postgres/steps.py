@@ -163,7 +163,7 @@ class Compiler:
         collection = self._planner.collections[put.collection]
         columns = self._planner.columns(put.collection)
         record = put.record
-        opening, marks = self._numbering(tenant, collection, record)
+        opening = self._counted_by(tenant, collection, record)
         drawn = tuple(s.field for s in collection.sequences if record[s.field] is None)
         values = columns.encode(record)
         if drawn:
@@ -175,7 +175,7 @@ class Compiler:
             bound = [*opening, tenant, *values]
 
             def write() -> str:
-                return self._insert(collection, marks, drawn, absent=absent)
+                return self._insert(collection, drawn, absent=absent)
         else:
             when, place = self._condition(tenant, collection, put)
             shape = ("pg replace", put.collection, drawn, *when)
@@ -186,13 +186,16 @@ class Compiler:
                 sets = ", ".join(
                     f"{quoted(n)} = {self._drawn(collection, n, drawn)}" for n in settable
                 )
+                counting = self._counting(collection, drawn)
                 return self._guarded(
-                    collection, put, f"SET {sets}, revision = revision + 1", drawn, marks
+                    collection, put, f"SET {sets}, revision = revision + 1", drawn, counting
                 )
 
         def finish(wire: Wire, results: Sequence[PGresult]) -> Outcome:
-            revision, *numbers = (wire.rows(results[0]) or [(1,)])[0]
-            written = {**record, **dict(zip(drawn, numbers, strict=True)), REVISION: revision}
+            revision, *numbers = (1,) if absent and not drawn else wire.rows(results[0])[0]
+            written = {**record, REVISION: revision}
+            if drawn:
+                written |= zip(drawn, numbers, strict=True)
             for name in collection.vectors:
                 written.pop(name, None)
             return Outcome(1, (written,))
@@ -202,13 +205,12 @@ class Compiler:
         commands += self._derived(tenant, collection, key, record, record, fresh=absent)
         return Step(put, commands, finish)
 
-    def _insert(
-        self, collection: Collection, marks: str, drawn: tuple[str, ...], *, absent: bool
-    ) -> str:
+    def _insert(self, collection: Collection, drawn: tuple[str, ...], *, absent: bool) -> str:
         names = [f.name for f in collection.fields]
         marked = ", ".join((MARK, *(self._drawn(collection, name, drawn) for name in names)))
         text = (
-            f"{marks}INSERT INTO {self._dialect.table(collection)} AS t0"
+            f"{self._counting(collection, drawn)}INSERT INTO"
+            f" {self._dialect.table(collection)} AS t0"
             f" ({', '.join(('tenant', *map(quoted, names)))}, revision) VALUES ({marked}, 1)"
         )
         if not absent:
@@ -222,18 +224,23 @@ class Compiler:
             return text
         return f"{text} RETURNING {', '.join((REVISION, *map(quoted, drawn)))}"
 
-    def _numbering(
-        self, tenant: str, collection: Collection, record: Record
-    ) -> tuple[list[Any], str]:
-        """What draws, or raises, the counters of a record; values, and the text before it."""
+    @staticmethod
+    def _counted_by(tenant: str, collection: Collection, record: Record) -> list[Any]:
+        """The values of what draws, or raises, the counters of a record."""
         values: list[Any] = []
-        parts = []
-        for place, sequence in enumerate(collection.sequences):
+        for sequence in collection.sequences:
             per = _encode_body(tuple(record[name] for name in sequence.per)).hex()
             given = record[sequence.field]
             values += [tenant, per] if given is None else [tenant, per, given]
-            first, last = ("1", "q.last + 1") if given is None else (MARK, "excluded.last")
-            lower = "" if given is None else " WHERE q.last < excluded.last"
+        return values
+
+    def _counting(self, collection: Collection, drawn: tuple[str, ...]) -> str:
+        """The text of it, before that of the record."""
+        parts = []
+        for place, sequence in enumerate(collection.sequences):
+            is_drawn = sequence.field in drawn
+            first, last = ("1", "q.last + 1") if is_drawn else (MARK, "excluded.last")
+            lower = "" if is_drawn else " WHERE q.last < excluded.last"
             parts.append(
                 f"s{place} AS (INSERT INTO {self._dialect.schema}.holdfast_sequences AS q"
                 f" (tenant, collection, field, per, last) VALUES ({MARK},"
@@ -241,7 +248,7 @@ class Compiler:
                 " ON CONFLICT (tenant, collection, field, per) DO UPDATE"
                 f" SET last = {last}{lower} RETURNING last)"
             )
-        return values, f"WITH {', '.join(parts)} " if parts else ""
+        return f"WITH {', '.join(parts)} " if parts else ""
 
     @staticmethod
     def _drawn(collection: Collection, name: str, drawn: tuple[str, ...]) -> str:
