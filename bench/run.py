@@ -62,7 +62,7 @@ SHEETS: Final[dict[str, Make]] = {
     "search-vectors-1000k": lambda quick: VectorSheet(1_000_000, quick=quick).sheet(),
 }
 ON_REQUEST: Final = ("search-vectors-1000k", "postgres-tenants-10k")
-"""Sheets that take hours, and run only where their whole name is given."""
+"""Sheets that take long, and run only where their whole name is given."""
 
 
 def main(arguments: list[str] | None = None) -> int:
