@@ -126,7 +126,9 @@ class Systems:
     def _chroma(self, folder: Path) -> Figures:
         chromadb = importlib.import_module("chromadb")
         settings = chromadb.config.Settings(anonymized_telemetry=False)
-        client = chromadb.PersistentClient(str(folder), settings=settings)
+        # It remembers its clients by their paths, also when the folder has been made anew.
+        place = str(folder / uuid.uuid4().hex)
+        client = chromadb.PersistentClient(place, settings=settings)
         held = client.create_collection("memories", embedding_function=None)
         numbers = iter(range(10**9))
 
