@@ -18,7 +18,8 @@ _HEAD: Final = """# Performance
 Made by `python -m bench.report` from bench/results; `make bench` measures anew. The machine is
 small and shared, so read the ratios: every row ran beside its peers, in interleaved rounds on
 fresh files of one disk. Figures are medians of the rounds, a ratio is the median of the rounds'
-ratios. Where a target is not met, the table says so, and [missed-targets.md](missed-targets.md) why.
+ratios. Where a target is not met, the table says so, and [missed-targets.md](missed-targets.md)
+says why.
 """
 
 
