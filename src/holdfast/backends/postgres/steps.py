@@ -15,7 +15,7 @@ from holdfast.backends.postgres import search
 from holdfast.backends.postgres.dialect import PostgresDialect, literal
 from holdfast.backends.postgres.wire import MARK, Command, Wire
 from holdfast.backends.sql.dialect import quoted
-from holdfast.backends.sql.edits import edit_shape, edit_text
+from holdfast.backends.sql.edits import edit_text
 from holdfast.backends.sql.planner import Planner, Statement
 from holdfast.backends.sql.rows import decoded
 from holdfast.core.change import (
@@ -276,8 +276,8 @@ class Compiler:
         collection = self._planner.collections[patch.collection]
         columns = self._planner.columns(patch.collection)
         edit, vectors = _without_vectors(collection, patch.edit)
-        values: list[Any] = []
-        edits = edit_shape(columns.encoder_of, edit, values)
+        plan, values = self._planner.edit(patch.collection, edit)
+        edits = plan.shape
         when, place = self._condition(tenant, collection, patch)
         shape = ("pg patch", patch.collection, edits, guarded, *when)
         values += place
@@ -395,9 +395,8 @@ class Compiler:
         collection = self._planner.collections[patch.collection]
         values: list[Any] = []
         where, bound = self._planner.where(tenant, collection, patch.filter)
-        encoders = self._planner.columns(patch.collection).encoder_of
-        edited: list[Any] = []
-        edits = edit_shape(encoders, patch.edit, edited)
+        plan, edited = self._planner.edit(patch.collection, patch.edit)
+        edits = plan.shape
         values += [*bound, *edited, tenant]
 
         def write() -> str:
@@ -433,7 +432,9 @@ class Compiler:
         where, values = self._planner.where(tenant, collection, claim.filter)
         order = full_order(claim.order, collection.key)
         count = self._dialect.limit(claim.limit, values)
-        edits = edit_shape(columns.encoder_of, claim.edit, values)
+        plan, edited = self._planner.edit(claim.collection, claim.edit)
+        edits = plan.shape
+        values += edited
         values.append(tenant)
         one = claim.limit == 1  # which needs no place in an order
 

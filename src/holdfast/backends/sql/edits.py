@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
 from msgspec.structs import astuple
 
 from holdfast.backends.sql.dialect import Codec, Dialect, quoted
@@ -20,41 +21,43 @@ _REPEATED: Final = frozenset(("maximum", "minimum"))
 """Operations whose text names the value twice."""
 
 
-def edit_shape(encoders: Mapping[str, Codec | None], edit: Edit, values: list[Any]) -> EditShape:
-    """The edit without its values, which are appended in the order of the text's marks."""
+class EditPlan(msgspec.Struct, frozen=True):
+    """What edits that name the same fields have in common."""
+
+    shape: EditShape
+    bindings: tuple[Binding, ...]
+    plain: bool
+    """Whether no more is due than writing them."""
+
+
+def fields_of(edit: Edit, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What tells an edit's plan from others: its fields by operation, and which scales have ends.
+
+    ``given`` is the edit taken apart by `astuple`.
+    """
+    fields = tuple([tuple(named) if named else () for named in given])
+    return fields + tuple(map(_ends, edit.scale.values())) if edit.scale else fields
+
+
+def plan_edit(encoders: Mapping[str, Codec | None], edit: Edit, *, plain: bool) -> EditPlan:
+    """The plan of an edit and of all that name the same fields."""
     shape: list[tuple[Any, ...]] = []
-    for operation, given in zip(EDIT_OPERATIONS, astuple(edit), strict=True):
-        if not given:
-            continue
+    bindings: list[Binding] = []
+    for place, (operation, given) in enumerate(zip(EDIT_OPERATIONS, astuple(edit), strict=True)):
         for name, value in given.items():
-            if operation == "scale":
-                shape.append(("scale", name, *bounds(value)))
-                values.extend(_numbers(value))
-                continue
-            encode = encoders.get(name)
-            shape.append((operation, name))
-            bound = value if encode is None or value is None else encode(value)
-            values.append(bound)
-            if operation in _REPEATED:
-                values.append(bound)
-    return tuple(shape)
+            shape.append((operation, name, *(_ends(value) if place == _SCALE else ())))
+            bindings.append((place, name, encoders.get(name), operation in _REPEATED))
+    return EditPlan(tuple(shape), tuple(bindings), plain)
 
 
-def bindings(encoders: Mapping[str, Codec | None], shape: EditShape) -> tuple[Binding, ...]:
-    """How the values of edits of a shape are bound, as `edit_shape` finds anew for each edit."""
-    return tuple(
-        (EDIT_OPERATIONS.index(part[0]), part[1], encoders.get(part[1]), part[0] in _REPEATED)
-        for part in shape
-    )
-
-
-def bind(bound: tuple[Binding, ...], given: tuple[Any, ...]) -> list[Any]:
-    """The values to bind of an edit that was taken apart by `astuple`."""
+def bind(bindings: tuple[Binding, ...], given: tuple[Any, ...]) -> list[Any]:
+    """The values of an edit, in the order of the text's marks."""
     values: list[Any] = []
-    for place, name, encode, twice in bound:
+    for place, name, encode, twice in bindings:
         value = given[place][name]
         if place == _SCALE:
-            values.extend(_numbers(value))
+            numbers = (value.factor, value.offset, value.floor, value.ceiling)
+            values.extend(number for number in numbers if number is not None)
             continue
         if encode is not None and value is not None:
             value = encode(value)
@@ -64,14 +67,9 @@ def bind(bound: tuple[Binding, ...], given: tuple[Any, ...]) -> list[Any]:
     return values
 
 
-def bounds(scale: Scale) -> tuple[bool, bool]:
-    """Whether a scale has a floor, and a ceiling: that belongs to the shape."""
+def _ends(scale: Scale) -> tuple[bool, bool]:
+    """Whether it has a floor, and a ceiling."""
     return scale.floor is not None, scale.ceiling is not None
-
-
-def _numbers(scale: Scale) -> list[float]:
-    given = (scale.factor, scale.offset, scale.floor, scale.ceiling)
-    return [number for number in given if number is not None]
 
 
 def edit_text(dialect: Dialect, shape: EditShape) -> str:

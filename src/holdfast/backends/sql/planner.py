@@ -13,14 +13,7 @@ import msgspec
 from msgspec.structs import astuple, replace
 
 from holdfast.backends.sql.dialect import Codec, Dialect, quoted
-from holdfast.backends.sql.edits import (
-    Binding,
-    bind,
-    bindings,
-    bounds,
-    edit_shape,
-    edit_text,
-)
+from holdfast.backends.sql.edits import EditPlan, bind, edit_text, fields_of, plan_edit
 from holdfast.backends.sql.filters import FilterPlanner, Shape
 from holdfast.core.change import Claim, DeleteWhere, Edit, Patch
 from holdfast.core.collection import REVISION, Collection, Reference
@@ -108,7 +101,7 @@ class Planner:
         self._columns: dict[str, Columns] = {}
         self._narrowed: dict[tuple[Any, ...], Columns] = {}
         self._texts: dict[tuple[Any, ...], str] = {}
-        self._patches: dict[tuple[Any, ...], tuple[str | None, tuple[Binding, ...]]] = {}
+        self._edits: dict[tuple[Any, ...], EditPlan] = {}
         self._dependents: dict[str, list[tuple[Collection, Reference]]] = {}
 
     def declare(self, collection: Collection) -> None:
@@ -116,7 +109,7 @@ class Planner:
         dialect = self.dialect
         self.collections[collection.name] = collection
         self._texts.clear()
-        self._patches.clear()
+        self._edits.clear()
         self._narrowed.clear()
         self._dependents = {}
         for holder in self.collections.values():
@@ -405,20 +398,29 @@ class Planner:
         watched = self._columns[collection].watched
         return all(watched.isdisjoint(edited) for edited in astuple(edit))
 
+    def edit(self, collection: str, edit: Edit) -> tuple[EditPlan, list[Any]]:
+        """How an edit is written, found once for all that name its fields, and its values."""
+        given = astuple(edit)
+        known = (collection, fields_of(edit, given))
+        plan = self._edits.get(known)
+        if plan is None:
+            encoders, plain = self._columns[collection].encoder_of, self.is_plain(collection, edit)
+            plan = self._edits[known] = plan_edit(encoders, edit, plain=plain)
+        return plan, bind(plan.bindings, given)
+
     def patch_where(self, tenant: str, collection: str, part: Filter, edit: Edit) -> Statement:
         """One statement that edits every match."""
-        shape, columns = self.collections[collection], self._columns[collection]
-        values: list[Any] = []
-        edits = edit_shape(columns.encoder_of, edit, values)
+        shape = self.collections[collection]
+        plan, values = self.edit(collection, edit)
         where, bound = self.where(tenant, shape, part)
         values.extend(bound)
 
         def write() -> str:
-            assigned = edit_text(self.dialect, edits)
+            assigned = edit_text(self.dialect, plan.shape)
             table = self.dialect.table(shape)
             return f"UPDATE {table} AS t0 SET {assigned} WHERE {self.condition(where)}"
 
-        return self.text(("patch_where", collection, edits, where), write), values
+        return self.text(("patch_where", collection, plan.shape, where), write), values
 
     def patch(self, tenant: str, patch: Patch) -> Statement | None:
         """One statement that edits a record by key and returns it as it became, unless silent.
@@ -427,33 +429,21 @@ class Planner:
         """
         if patch.when is not None:
             return None
-        given = astuple(patch.edit)
-        fields = tuple([tuple(named) if named else () for named in given])
-        if patch.edit.scale:
-            fields = (*fields, *(bounds(scale) for scale in patch.edit.scale.values()))
-        known = (patch.collection, patch.silent, fields)
-        plan = self._patches.get(known)
-        if plan is None:
-            plan = self._patches[known] = self._patch_plan(patch)
-        text, bound = plan
-        if text is None:
+        plan, values = self.edit(patch.collection, patch.edit)
+        if not plan.plain:
             return None
-        values = bind(bound, given)
+        columns = self._columns[patch.collection]
         values.append(tenant)
-        values.extend(self._columns[patch.collection].encode_key(patch.key))
-        return text, values
+        values.extend(columns.encode_key(patch.key))
 
-    def _patch_plan(self, patch: Patch) -> tuple[str | None, tuple[Binding, ...]]:
-        if not self.is_plain(patch.collection, patch.edit):
-            return None, ()
-        shape, columns = self.collections[patch.collection], self._columns[patch.collection]
-        edits = edit_shape(columns.encoder_of, patch.edit, [])
-        mark = self.dialect.mark
-        where = " AND ".join(f"{quoted(name)} = {mark}" for name in ("tenant", *shape.key))
-        text = f"UPDATE {self.dialect.table(shape)} SET {edit_text(self.dialect, edits)}"
-        returned = ", ".join(quoted(name) for name in columns.names)
-        text = f"{text} WHERE {where}" + ("" if patch.silent else f" RETURNING {returned}")
-        return text, bindings(columns.encoder_of, edits)
+        def write() -> str:
+            shape, mark = self.collections[patch.collection], self.dialect.mark
+            where = " AND ".join(f"{quoted(name)} = {mark}" for name in ("tenant", *shape.key))
+            text = f"UPDATE {self.dialect.table(shape)} SET {edit_text(self.dialect, plan.shape)}"
+            returned = ", ".join(quoted(name) for name in columns.names)
+            return f"{text} WHERE {where}" + ("" if patch.silent else f" RETURNING {returned}")
+
+        return self.text(("patch", patch.collection, plan.shape, patch.silent), write), values
 
     def delete_where(self, tenant: str, change: DeleteWhere, row_id: str) -> Statement:
         """One statement that deletes every match, the first ones in order when limited."""

@@ -9,7 +9,6 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.change import (
-    ABSENT,
     EDIT_OPERATIONS,
     Absent,
     Change,
@@ -47,16 +46,13 @@ def check_change(change: Change, lookup: Lookup) -> Change:
 
 def _put(collection: Collection, put: Put, lookup: Lookup) -> Put:
     record = collection.check_record(put.record)
-    when = put.when
-    if when is not None and when is not ABSENT:
-        when = _condition(collection, when, lookup)
-    return Put(put.collection, record, when)
+    return Put(put.collection, record, _condition(collection, put.when, lookup))
 
 
 def _patch(collection: Collection, patch: Patch, lookup: Lookup) -> Patch:
     check_bool("silent", patch.silent)
     key, edit = collection.check_key(patch.key), _edit(collection, patch.edit)
-    when = None if patch.when is None else _condition(collection, patch.when, lookup)
+    when = _condition(collection, patch.when, lookup)
     if key is patch.key and edit is patch.edit and when is patch.when:
         return patch  # Nearly always: all of it is in canonical form already.
     return Patch(patch.collection, key, edit, when, patch.silent)
