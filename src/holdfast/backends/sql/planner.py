@@ -423,7 +423,7 @@ class Planner:
         return self.text(("patch_where", collection, plan.shape, where), write), values
 
     def patch(self, tenant: str, patch: Patch) -> Statement | None:
-        """One statement that edits a record by key and returns it as it became, unless silent.
+        """One statement that edits a record by key.
 
         None where an edit takes more than writing it, or has a condition.
         """
@@ -432,18 +432,16 @@ class Planner:
         plan, values = self.edit(patch.collection, patch.edit)
         if not plan.plain:
             return None
-        columns = self._columns[patch.collection]
         values.append(tenant)
-        values.extend(columns.encode_key(patch.key))
+        values.extend(self._columns[patch.collection].encode_key(patch.key))
 
         def write() -> str:
             shape, mark = self.collections[patch.collection], self.dialect.mark
             where = " AND ".join(f"{quoted(name)} = {mark}" for name in ("tenant", *shape.key))
-            text = f"UPDATE {self.dialect.table(shape)} SET {edit_text(self.dialect, plan.shape)}"
-            returned = ", ".join(quoted(name) for name in columns.names)
-            return f"{text} WHERE {where}" + ("" if patch.silent else f" RETURNING {returned}")
+            assigned = edit_text(self.dialect, plan.shape)
+            return f"UPDATE {self.dialect.table(shape)} SET {assigned} WHERE {where}"
 
-        return self.text(("patch", patch.collection, plan.shape, patch.silent), write), values
+        return self.text(("patch", patch.collection, plan.shape), write), values
 
     def delete_where(self, tenant: str, change: DeleteWhere, row_id: str) -> Statement:
         """One statement that deletes every match, the first ones in order when limited."""

@@ -11,7 +11,6 @@ import msgspec
 
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.planner import Columns, Planner
-from holdfast.backends.sql.rows import decoded
 from holdfast.backends.sql.terms import Packed, pack
 from holdfast.backends.sqlite.covers import Notes
 from holdfast.backends.sqlite.errors import constraint_conflict
@@ -42,12 +41,9 @@ Counter = tuple[str, str, str, str]
 
 _encode_body = msgspec.msgpack.Encoder().encode
 
-_NEXT_IN_SEQUENCE: Final = """
-INSERT INTO holdfast_sequences (tenant, collection, field, per, last) VALUES (?1, ?2, ?3, ?4, 1)
-ON CONFLICT DO UPDATE SET last = last + 1 RETURNING last"""
-_RAISE_SEQUENCE: Final = """
-INSERT INTO holdfast_sequences (tenant, collection, field, per, last) VALUES (?1, ?2, ?3, ?4, ?5)
-ON CONFLICT DO UPDATE SET last = max(last, ?5)"""
+_LAST_IN_SEQUENCE: Final = """
+SELECT last FROM holdfast_sequences WHERE tenant = ? AND collection = ? AND field = ? AND per = ?"""
+_SET_SEQUENCE: Final = "INSERT OR REPLACE INTO holdfast_sequences VALUES (?, ?, ?, ?, ?)"
 _JOURNAL: Final = """
 INSERT INTO holdfast_journal (tenant, collection, key, revision, record, at, op_id)
 VALUES (?, ?, ?, ?, ?, ?, ?)"""
@@ -112,10 +108,8 @@ class Transaction:
         self._uncovered = uncovered
         # Records that this transaction has found; it alone writes, and its deletes forget them.
         self._present: set[tuple[str, Key]] = set()
-        # The last number of each sequence that this transaction has drawn, and the first: the ones
-        # between are counted here and written once, by `_finish`.
+        # The last number of each sequence that this transaction has drawn; `_finish` writes them.
         self._counted: dict[Counter, int] = {}
-        self._first: dict[Counter, int] = {}
         self._removing: set[tuple[str, int]] = set()
         self._journaled = journaled
 
@@ -189,14 +183,15 @@ class Transaction:
         if self._journaled:
             return self._patch(patch)
         collection = self._planner.collections[patch.collection]
-        rows = self._execute(collection, prepared.text, prepared.values).fetchall()
-        if not (self._connection.changes() if patch.silent else rows):
+        self._execute(collection, prepared.text, prepared.values)
+        if not self._connection.changes():
             raise NotFound("There is no such record.")
         self._present.add((patch.collection, patch.key))
         if patch.silent:
             return _SILENT
-        decode = self._planner.columns(patch.collection).decode
-        return Outcome(1, (decoded(collection, decode, rows[0]),))
+        found = self._rows.get(collection, patch.key)
+        assert found is not None
+        return Outcome(1, (found[1],))
 
     def _delete(self, delete: Delete) -> Outcome:
         collection = self._planner.collections[delete.collection]
@@ -379,29 +374,21 @@ class Transaction:
     def _number(self, collection: Collection, record: Record, values: list[Any]) -> None:
         """Number the record, and the values that will be bound for it."""
         for sequence, place in self._planner.columns(collection.name).numbered:
-            field = sequence.field
             per = _encode_body([record[name] for name in sequence.per]).hex()
-            counter = (self._tenant, collection.name, field, per)
-            given = record[field]
+            counter = (self._tenant, collection.name, sequence.field, per)
             last = self._counted.get(counter)
-            if given is not None:
-                self._counted.pop(counter, None)
-                if last is not None:
-                    self._connection.execute(_RAISE_SEQUENCE, (*counter, last))
-                self._connection.execute(_RAISE_SEQUENCE, (*counter, given))
-                continue
             if last is None:
-                number = self._connection.execute(_NEXT_IN_SEQUENCE, counter).get
-                self._first[counter] = number
-            else:
-                number = last + 1
-            self._counted[counter] = record[field] = values[place] = number
+                # Read and written: RETURNING would cost four times as much as both.
+                last = self._connection.execute(_LAST_IN_SEQUENCE, counter).get or 0
+            number = record[sequence.field]
+            if number is None:
+                number = record[sequence.field] = values[place] = last + 1
+            self._counted[counter] = max(last, number)
 
     def _finish(self) -> None:
-        """Write the counters that went on in memory after their first number."""
+        """Write the counters, each once."""
         for counter, last in self._counted.items():
-            if last > self._first[counter]:
-                self._connection.execute(_RAISE_SEQUENCE, (*counter, last))
+            self._connection.execute(_SET_SEQUENCE, (*counter, last))
 
     def _check_references(self, collection: Collection, record: Record) -> None:
         for reference in collection.references:
