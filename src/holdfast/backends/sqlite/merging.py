@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
 import apsw
+import msgspec
 
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.planner import Planner
@@ -53,8 +53,7 @@ UPDATE holdfast_covers SET high = max(high, ?1), edition = edition + 1, claim = 
 WHERE id = ?2 AND claim = ?3 AND edition = ?4"""
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """When merges are due, and how large segments become.
 
     ``tail_rows``: so many rows of a tenant are read one by one before they are packed, and a
@@ -81,8 +80,7 @@ class Lost(Exception):
     """Somebody else has merged, or the driver closes: what was begun is given up."""
 
 
-@dataclass
-class _Plan:
+class _Plan(msgspec.Struct):
     """What one merge packs: the rows of a source above ``low``, up to ``high``."""
 
     cover: int
@@ -92,7 +90,7 @@ class _Plan:
     high: int
     last_note: int
     """Later ones may be of changes that the merge has not seen."""
-    made: list[int] = field(default_factory=list)
+    made: list[int] = []
 
 
 class Merging:
