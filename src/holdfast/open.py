@@ -66,48 +66,52 @@ def open(
 
     Raises Invalid, SchemaNewer, Corrupt, Busy, Unavailable; Unsupported names a missing extra.
     """
-    from holdfast.recall.recipe import Recipe
-
     check_bool("setup", setup)
-    named = embedder if not isinstance(embedder, str) else None
-    reader = None if reranker == "late" else reranker
-    _check_verbs(
-        ("embedder", named, "embed"),
-        ("reranker", reader, "score" if isinstance(reader, LateReader) else "rerank"),
-        ("ranker", ranker, "rank"),
-        ("clock", clock, "now"),
-        ("ids", ids, "new"),
-        ("observe", observe, "operation"),
-    )
+    _check_verbs(("observe", observe, "operation"))
+    runtime = _runtime(clock, ids, embedder, embed_seconds, reranker, ranker)
     scope = Scope(tenant=tenant, agent=agent, user=user, namespace=namespace)
-    clock = clock or SystemClock()
-    model = _embedder(embedder)
-    late, reranker = _readers(reranker, model)
-    runtime = Runtime(
-        clock=clock,
-        ids=ids or Uuid7Ids(),
-        embedder=_timed(model, embed_seconds) if named is model else model,
-        reranker=reranker,
-        late=late,
-        ranker=ranker or Recipe(),
+    engine = open_driver(
+        url, runtime.clock, durability=durability, busy_seconds=busy_seconds, options=options
     )
-    driver: Driver = Checked(
-        _patient(
-            open_driver(
-                url, clock, durability=durability, busy_seconds=busy_seconds, options=options
-            )
-        )
-    )
-    if observe is not None:
-        from holdfast.layers.observe import Observed
-
-        driver = Observed(driver, observe)
+    driver = _layered(engine, observe)
     try:
         driver.setup(all_collections(), create=setup)
     except BaseException:
         driver.close()
         raise
     return Storage(driver, scope, runtime)
+
+
+def _runtime(
+    clock: Clock | None,
+    ids: Ids | None,
+    embedder: Embedder | str | None,
+    embed_seconds: float | None,
+    reranker: Reranker | LateReader | str | None,
+    ranker: Ranker | None,
+) -> Runtime:
+    """What stores work with besides the driver: the caller's parts, or the usual ones."""
+    from holdfast.recall.recipe import Recipe
+
+    given = None if isinstance(embedder, str) else embedder
+    reader = None if reranker == "late" else reranker
+    _check_verbs(
+        ("embedder", given, "embed"),
+        ("reranker", reader, "score" if isinstance(reader, LateReader) else "rerank"),
+        ("ranker", ranker, "rank"),
+        ("clock", clock, "now"),
+        ("ids", ids, "new"),
+    )
+    model = _embedder(embedder)
+    late, reranker = _readers(reranker, model)
+    return Runtime(
+        clock=clock or SystemClock(),
+        ids=ids or Uuid7Ids(),
+        embedder=model if given is None else _timed(model, embed_seconds),
+        reranker=reranker,
+        late=late,
+        ranker=ranker or Recipe(),
+    )
 
 
 def _check_verbs(*parts: tuple[str, object, str]) -> None:
@@ -159,13 +163,18 @@ def open_driver(
     raise Invalid("url", expected="a path, sqlite:, memory: or an installed scheme", got=scheme)
 
 
-def _patient(engine: Driver) -> Driver:
-    """The engine, not asked for a while after its server has not answered."""
-    if engine.patience is None:
-        return engine
-    from holdfast.layers.breaker import Breaker
+def _layered(engine: Driver, observe: Sink | None) -> Driver:
+    """The engine below its checks; told of to ``observe``, and left alone while it is gone."""
+    if engine.patience is not None:
+        from holdfast.layers.breaker import Breaker
 
-    return Breaker(engine, engine.patience)
+        engine = Breaker(engine, engine.patience)
+    checked = Checked(engine)
+    if observe is None:
+        return checked
+    from holdfast.layers.observe import Observed
+
+    return Observed(checked, observe)
 
 
 def _file_options(options: Mapping[str, Any]) -> dict[str, Any]:

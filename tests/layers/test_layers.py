@@ -156,7 +156,8 @@ def _layers() -> list[type[Layer]]:
     def below(kind: type[Layer]) -> list[type[Layer]]:
         return [kind, *(deeper for sub in kind.__subclasses__() for deeper in below(sub))]
 
-    return [kind for kind in below(Layer) if kind.__module__.startswith("holdfast.layers.")]
+    ours = [kind for kind in below(Layer) if kind.__module__.startswith("holdfast.layers.")]
+    return [kind for kind in ours if not inspect.isabstract(kind)]
 
 
 def _make(kind: type[Layer], listener: Driver) -> Layer:

@@ -8,27 +8,21 @@ meets decides: an answer closes the circuit, a failure keeps it open as long aga
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from holdfast.core.change import Change, Outcome
 from holdfast.core.clock import monotonic
-from holdfast.core.collection import Collection
-from holdfast.core.driver import Driver, FeedEntry, Health, Patience, Report, Task
+from holdfast.core.driver import Driver, Health, Patience
 from holdfast.core.errors import UNANSWERED, HoldfastError, Unavailable, UnknownOutcome
-from holdfast.core.filter import Record
-from holdfast.core.query import Aggregate, Query, Rows
-from holdfast.core.scope import Tenant
-from holdfast.core.search import Hits, Search
-from holdfast.layers.layer import Layer
+from holdfast.layers.around import Around
 
 T = TypeVar("T")
 
 
-class Breaker(Layer):
+class Breaker(Around):
     """Fails at once while the server is known not to answer.
 
     A failure is that of the way to the server: it cannot be reached, or did not answer. What a
@@ -52,53 +46,20 @@ class Breaker(Layer):
         self._open_until = 0.0
         self._probing = False
 
-    def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
-        with self._asking():
-            super().setup(collections, create=create)
-
-    def get(
-        self, tenant: str, collection: str, key: tuple[Any, ...], *, vectors: bool = False
-    ) -> Record | None:
-        with self._asking():
-            return self.below.get(tenant, collection, key, vectors=vectors)
-
-    def apply(
+    def around(
         self,
-        tenant: str,
-        changes: Sequence[Change],
-        *,
-        op_id: str | None = None,
-        op_body: bytes | None = None,
-    ) -> list[Outcome]:
-        with self._asking():
-            return self.below.apply(tenant, changes, op_id=op_id, op_body=op_body)
+        verb: str,
+        collections: Iterable[object],
+        call: Callable[[], T],
+        count: Callable[[T], int],
+    ) -> T:
+        with _Asking(self):
+            return call()
 
-    def query(self, tenant: Tenant, query: Query) -> Rows:
-        with self._asking():
-            return self.below.query(tenant, query)
-
-    def aggregate(self, tenant: Tenant, aggregate: Aggregate) -> list[Record]:
-        with self._asking():
-            return self.below.aggregate(tenant, aggregate)
-
-    def search(self, tenant: str, search: Search) -> Hits:
-        with self._asking():
-            return self.below.search(tenant, search)
-
-    def feed(self, follower: str, *, after: int, limit: int) -> list[FeedEntry]:
-        with self._asking():
-            return self.below.feed(follower, after=after, limit=limit)
-
-    def maintain(self, task: Task, **options: Any) -> Report:
-        with self._asking():
-            return self.below.maintain(task, **options)
-
-    def backup(self, target: str) -> Report:
-        with self._asking():
-            return self.below.backup(target)
-
-    def group(self) -> AbstractContextManager[None]:
-        return self._asking_together(self.below.group())
+    @contextmanager
+    def around_group(self, group: AbstractContextManager[None]) -> Iterator[None]:
+        with _Asking(self), group:
+            yield
 
     def health(self) -> Health:
         """What the server says, asked also while the circuit is open; then that is a fact more.
@@ -110,14 +71,6 @@ class Breaker(Layer):
             return health
         state = "open" if self._now() < self._open_until else "half-open"
         return msgspec.structs.replace(health, facts={**health.facts, "circuit": state})
-
-    @contextmanager
-    def _asking_together(self, group: AbstractContextManager[None]) -> Iterator[None]:
-        with self._asking(), group:
-            yield
-
-    def _asking(self) -> _Asking:
-        return _Asking(self)
 
     def _begin(self) -> bool:
         """Let a call through, and say whether it is the probe; Unavailable while open."""

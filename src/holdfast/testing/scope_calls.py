@@ -60,25 +60,10 @@ def seed(owner: Storage) -> dict[str, Any]:
     done = owner.tasks.post(title)
     token = owner.tasks.start(done.id, "worker").lease_token
     owner.tasks.complete(done.id, token)
-    owner.knowledge.put("document-theirs", f"{SECRET} shared words", source="source-theirs")
-    owner.knowledge.ledger.note("source-theirs", "item-theirs", SECRET)
-    run = owner.knowledge.runs.put("source-theirs", status="succeeded", cursor=SECRET)
-    owner.knowledge.grants.create("tag-theirs", by="reader-theirs", title=SECRET)
-    shared = owner.knowledge.library.publish(SECRET, "shared words", category="category-theirs")
-    connector = owner.knowledge.connectors.create(SECRET, "kind-theirs")
     saved = owner.checkpoints.save(SECRET.encode(), iteration=1, session_id="label-theirs")
     return {
+        **_seed_knowledge(owner),
         "checkpoint": saved.id,
-        "document": "document-theirs",
-        "source": "source-theirs",
-        "item": "item-theirs",
-        "run": run.id,
-        "tag": "tag-theirs",
-        "reader": "reader-theirs",
-        "library": shared.id,
-        "category": "category-theirs",
-        "connector": connector.id,
-        "kind": "kind-theirs",
         "room": room.id,
         "actor": "actor-theirs",
         "talk": talk.id,
@@ -104,6 +89,27 @@ def seed(owner: Storage) -> dict[str, Any]:
         "team": "theirs",
         "agent": "theirs",
         "words": "shared words",
+    }
+
+
+def _seed_knowledge(owner: Storage) -> dict[str, Any]:
+    owner.knowledge.put("document-theirs", f"{SECRET} shared words", source="source-theirs")
+    owner.knowledge.ledger.note("source-theirs", "item-theirs", SECRET)
+    run = owner.knowledge.runs.put("source-theirs", status="succeeded", cursor=SECRET)
+    owner.knowledge.grants.create("tag-theirs", by="reader-theirs", title=SECRET)
+    shared = owner.knowledge.library.publish(SECRET, "shared words", category="category-theirs")
+    connector = owner.knowledge.connectors.create(SECRET, "kind-theirs")
+    return {
+        "document": "document-theirs",
+        "source": "source-theirs",
+        "item": "item-theirs",
+        "run": run.id,
+        "tag": "tag-theirs",
+        "reader": "reader-theirs",
+        "library": shared.id,
+        "category": "category-theirs",
+        "connector": connector.id,
+        "kind": "kind-theirs",
     }
 
 
