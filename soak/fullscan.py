@@ -15,10 +15,10 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, Literal
 
-import apsw
 import numpy
 
 from holdfast.backends.sqlite import SqliteDriver
+from holdfast.backends.sqlite.connection import Connection
 from holdfast.backends.sqlite.driver import _Reading
 from holdfast.backends.sqlite.schema import terms_source, vector_source
 from holdfast.core.clock import SystemClock
@@ -70,7 +70,7 @@ _WIDTH: Final = _EMBEDDER.space.width
 class SnapshotDriver(SqliteDriver):
     """Reads all of a block in one transaction; for one thread."""
 
-    _pinned: apsw.Connection | None = None
+    _pinned: Connection | None = None
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

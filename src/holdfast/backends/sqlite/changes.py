@@ -101,25 +101,20 @@ class Transaction:
         uncovered: set[tuple[str, str]],
     ) -> None:
         self._connection = connection
+        # One for all: making a cursor for a statement costs as much as a short one takes.
+        self._cursor = connection.cursor()
         self._planner = planner
         self._tenant = tenant
         self._clock = clock
         self._op_id = op_id
-        self._uncovered = uncovered
+        self._rows = Rows(connection, planner, tenant)
+        self._notes = Notes(connection, tenant, uncovered)
         # Records that this transaction has found; it alone writes, and its deletes forget them.
         self._present: set[tuple[str, Key]] = set()
         # The last number of each sequence that this transaction has drawn; `_finish` writes them.
         self._counted: dict[Counter, int] = {}
         self._removing: set[tuple[str, int]] = set()
         self._journaled = journaled
-
-    @cached_property
-    def _rows(self) -> Rows:
-        return Rows(self._connection, self._planner, self._tenant)
-
-    @cached_property
-    def _notes(self) -> Notes:
-        return Notes(self._connection, self._tenant, self._uncovered)
 
     @cached_property
     def at_micros(self) -> int:
@@ -285,7 +280,7 @@ class Transaction:
             self._follow_reference(child, reference, held[collection.key[0]])
         self._removing.discard(visit)
         text = f"DELETE FROM {quoted(collection.name)} WHERE _row = ? RETURNING revision"
-        revision = self._connection.execute(text, (row,)).get
+        revision = self._cursor.execute(text, (row,)).get
         if self._journaled and revision is not None:
             self._journal(collection, collection.key_of(held), revision, None)
 
@@ -334,7 +329,7 @@ class Transaction:
             self.at_micros,
             self._op_id,
         )
-        self._connection.execute(_JOURNAL, values)
+        self._cursor.execute(_JOURNAL, values)
 
     # --- what is derived and what must hold
 
@@ -358,18 +353,18 @@ class Transaction:
     ) -> None:
         if packed is not None:
             self._notes.inserting(terms_source(collection), row)
-        store_terms(self._connection, collection, self._tenant, row, packed, fresh=fresh)
+        store_terms(self._cursor, collection, self._tenant, row, packed, fresh=fresh)
 
     def _store_vector(
         self, collection: Collection, name: str, row: int, vector: Any, *, fresh: bool
     ) -> None:
         table = vector_table(collection, name)
         if not fresh:  # a replacement would not be noted
-            self._connection.execute(f"DELETE FROM {table} WHERE _row = ?", (row,))
+            self._cursor.execute(f"DELETE FROM {table} WHERE _row = ?", (row,))
         if vector is not None:
             self._notes.inserting(vector_source(collection, name), row, vector.space)
             text = f"INSERT OR REPLACE INTO {table} (_row, tenant, space, data) VALUES (?, ?, ?, ?)"
-            self._connection.execute(text, (row, self._tenant, vector.space, vector.data))
+            self._cursor.execute(text, (row, self._tenant, vector.space, vector.data))
 
     def _number(self, collection: Collection, record: Record, values: list[Any]) -> None:
         """Number the record, and the values that will be bound for it."""
@@ -379,7 +374,7 @@ class Transaction:
             last = self._counted.get(counter)
             if last is None:
                 # Read and written: RETURNING would cost four times as much as both.
-                last = self._connection.execute(_LAST_IN_SEQUENCE, counter).get or 0
+                last = self._cursor.execute(_LAST_IN_SEQUENCE, counter).get or 0
             number = record[sequence.field]
             if number is None:
                 number = record[sequence.field] = values[place] = last + 1
@@ -388,7 +383,7 @@ class Transaction:
     def _finish(self) -> None:
         """Write the counters, each once."""
         for counter, last in self._counted.items():
-            self._connection.execute(_SET_SEQUENCE, (*counter, last))
+            self._cursor.execute(_SET_SEQUENCE, (*counter, last))
 
     def _check_references(self, collection: Collection, record: Record) -> None:
         for reference in collection.references:
@@ -405,13 +400,13 @@ class Transaction:
 
     def _execute(self, collection: Collection, text: str, values: Sequence[Any]) -> apsw.Cursor:
         try:
-            return self._connection.execute(text, values)
+            return self._cursor.execute(text, values)
         except apsw.ConstraintError as error:
             raise constraint_conflict(error, collection) from error
 
 
 def store_terms(
-    connection: apsw.Connection,
+    cursor: apsw.Cursor,
     collection: Collection,
     tenant: str,
     row: int,
@@ -422,10 +417,10 @@ def store_terms(
     """Keep a row's analysed text beside it; ``fresh`` says that nothing is there yet."""
     table = terms_table(collection)
     if not fresh:  # a replacement would not be noted
-        connection.execute(f"DELETE FROM {table} WHERE tenant = ? AND _row = ?", (tenant, row))
+        cursor.execute(f"DELETE FROM {table} WHERE tenant = ? AND _row = ?", (tenant, row))
     if packed is not None:
         text = f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)"
-        connection.execute(text, (tenant, row, *packed))
+        cursor.execute(text, (tenant, row, *packed))
 
 
 _ACTS: Final[dict[type, Callable[..., Outcome]]] = {

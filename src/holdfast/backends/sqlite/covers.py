@@ -119,26 +119,23 @@ class Notes:
         self._tenant = tenant
         self._uncovered = uncovered
         # Per source and space: the cover, and the row above which an insert is news to everyone.
-        self._known: dict[tuple[str, str | None], tuple[int, int] | None] = {}
+        self._known: dict[tuple[str, str | None], tuple[int, int]] = {}
 
     def inserting(self, source: str, row: int, space: str | None = None) -> None:
         """A row comes into a source; note it unless it stands above all that are there."""
+        if (source, self._tenant) in self._uncovered:
+            return
         at = (source, space)
-        if at not in self._known:
-            self._known[at] = self._look_up(source, space)
-        known = self._known[at]
+        known = self._known.get(at) or self._look_up(source, space)
         if known is None:
             return
         cover, above = known
-        if row > above:
-            self._known[at] = (cover, row)
-        else:
+        self._known[at] = (cover, max(above, row))
+        if row <= above:
             self._connection.execute(_NOTE, (cover, row))
 
     def _look_up(self, source: str, space: str | None) -> tuple[int, int] | None:
         owned = (source, self._tenant)
-        if owned in self._uncovered:
-            return None
         found = self._connection.execute(_COVER, owned).fetchone()
         if found is None:
             self._uncovered.add(owned)

@@ -21,6 +21,7 @@ from holdfast.backends.sqlite.changes import (
 )
 from holdfast.backends.sqlite.connection import (
     BUSY_SECONDS,
+    Connection,
     ConnectionPool,
     Durability,
 )
@@ -113,7 +114,7 @@ class SqliteDriver(Driver):
         columns = self._planner.columns(collection)
         text, values = self._planner.get(collection), (tenant, *columns.encode_key(key))
         with self._reading() as connection:
-            rows = connection.execute(text, values).fetchall()
+            rows = connection.rows(text, values)
         return decoded(shape, columns.decode, rows[0]) if rows else None
 
     def apply(
@@ -144,7 +145,7 @@ class SqliteDriver(Driver):
                 reader.attach_vectors(collection, found)
                 records = [record for _, record in found]
             else:
-                rows = connection.execute(text, values).fetchall()
+                rows = connection.rows(text, values)
                 records = decoded_all(collection, columns, rows)
                 if tenant is EVERY_TENANT:
                     for record, row in zip(records, rows, strict=True):
@@ -158,7 +159,7 @@ class SqliteDriver(Driver):
         text, values = self._planner.aggregate(tenant, aggregate)
         readers = self._planner.aggregate_decoders(aggregate)
         with self._reading() as connection:
-            rows = connection.execute(text, values).fetchall()
+            rows = connection.rows(text, values)
         return [
             {
                 name: value if read is None or value is None else read(value)
@@ -238,7 +239,7 @@ class SqliteDriver(Driver):
         return _Reading(self._pool, self._writer.open_connection)
 
     @contextmanager
-    def _snapshot(self) -> Iterator[apsw.Connection]:
+    def _snapshot(self) -> Iterator[Connection]:
         """Several reads of one state."""
         with self._reading() as connection:
             if connection.in_transaction:
@@ -295,12 +296,12 @@ class _Reading:
 
     __slots__ = ("_connection", "_lent", "_pool")
 
-    def __init__(self, pool: ConnectionPool, connection: apsw.Connection | None) -> None:
+    def __init__(self, pool: ConnectionPool, connection: Connection | None) -> None:
         self._pool = pool
         self._lent = connection is None
         self._connection = pool.take() if connection is None else connection
 
-    def __enter__(self) -> apsw.Connection:
+    def __enter__(self) -> Connection:
         return self._connection
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:

@@ -96,7 +96,7 @@ def derive(
             tenant, number = row[-2:]
             if packed is not None:
                 Notes(connection, tenant, set()).inserting(terms_source(collection), number)
-            store_terms(connection, collection, tenant, number, packed, fresh=False)
+            store_terms(connection.cursor(), collection, tenant, number, packed, fresh=False)
     return rows[-1][-1] if rows and limit >= 0 else None, count
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 import apsw
 
-from holdfast.backends.sqlite.connection import ConnectionPool
+from holdfast.backends.sqlite.connection import Connection, ConnectionPool
 from holdfast.backends.sqlite.errors import mapped
 from holdfast.core.errors import Closed, UnknownOutcome
 
@@ -112,7 +112,7 @@ class Writer:
         self._end_group(commit=True)
 
     @property
-    def open_connection(self) -> apsw.Connection | None:
+    def open_connection(self) -> Connection | None:
         """The connection whose uncommitted writes this thread may see: that of its open group."""
         if getattr(self._local, "begun", False):
             return self._pool.writer
