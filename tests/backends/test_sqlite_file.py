@@ -330,12 +330,13 @@ def test_another_programs_unfinished_write_is_left_alone(path: str) -> None:
 
 def most_log_bytes(path: str, writes: int) -> int:
     """How long the log got while at every commit a reader was reading what was before it."""
-    over, committed = threading.Event(), threading.Event()
+    begun, over, committed = threading.Event(), threading.Event(), threading.Event()
 
     def read() -> None:
         ending, beginning = apsw.Connection(path), apsw.Connection(path)
         ending.execute("BEGIN")
         ending.execute("SELECT count(*) FROM entries").fetchall()
+        begun.set()
         while not over.is_set():
             beginning.execute("BEGIN")
             beginning.execute("SELECT count(*) FROM entries").fetchall()
@@ -349,6 +350,7 @@ def most_log_bytes(path: str, writes: int) -> int:
     with holdfast.open(path) as storage:
         reader = threading.Thread(target=read)
         reader.start()
+        assert begun.wait(timeout=30)
         sizes = []
         for n in range(writes):
             storage.kv.set(str(n % 10), "x" * 40_000)
