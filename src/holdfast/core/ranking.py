@@ -89,8 +89,7 @@ def exact_cosines(matrix: Any, query: Any) -> "NDArray[np.float64]":
 
     rows = np.asarray(matrix, dtype=np.float64)
     wanted = np.asarray(query, dtype=np.float64)
-    # No product is kept as a matrix: fresh memory of that size costs more than the arithmetic.
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows)) * np.sqrt(np.einsum("i,i->", wanted, wanted))
-    products = np.einsum("ij,j->i", rows, wanted)
-    cosines: NDArray[np.float64] = np.clip(products / norms, -1.0, 1.0)
-    return cosines
+    # Row by row: no product is kept as a matrix, whose fresh memory costs more than the arithmetic.
+    norms = np.sqrt(np.vecdot(rows, rows)) * np.sqrt(np.vecdot(wanted, wanted))
+    cosines: NDArray[np.float64] = np.vecdot(rows, wanted) / norms
+    return np.maximum(np.minimum(cosines, 1.0), -1.0)

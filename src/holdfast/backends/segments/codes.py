@@ -29,6 +29,10 @@ _SURE: Final = 3.5
 """Standard deviations beyond which nothing is expected."""
 _MANY: Final = 256
 """Dimensions from which on what is lost spreads as it should."""
+_AT_ONCE: Final = 1 << 16
+"""Words of signs that are counted in one go; of more, word by word, so that caches hold a word."""
+_COUNTED: Final = 3
+"""Words whose differing bits, together, fit into a byte."""
 _SAMPLED: Final = 8
 _EVERY: Final = 8
 _SPARE: Final = 48
@@ -68,16 +72,20 @@ def _turn(matrix: Any) -> Any:
     rows, width = matrix.shape
     full = padded(width)
     first, second, order = _chance(full)
-    wide = numpy.zeros((rows, full), "f4")
-    wide[:, :width] = matrix
-    return _transformed(_transformed(wide * first)[:, order] * second)
+    wide = matrix
+    if width < full:
+        wide = numpy.zeros((rows, full), "f4")
+        wide[:, :width] = matrix
+    return _transformed(_transformed(wide * first).take(order, axis=1) * second)
 
 
 @lru_cache(8)
 def _chance(full: int) -> tuple[Any, Any, Any]:
     chance = numpy.random.Generator(numpy.random.PCG64(full))
     first, second = (chance.integers(0, 2, full).astype("f4") * 2 - 1 for _ in range(2))
-    return first, second, numpy.argsort(chance.integers(0, 1 << 62, full), kind="stable")
+    order = numpy.argsort(chance.integers(0, 1 << 62, full), kind="stable")
+    # Each of the two transforms makes a block longer by the root of its size.
+    return first, second / numpy.float32(full & -full), order
 
 
 def _transformed(wide: Any) -> Any:
@@ -86,7 +94,7 @@ def _transformed(wide: Any) -> Any:
     block = full & -full
     low = 1 << (block.bit_length() - 1) // 2
     halfway = (wide.reshape(-1, low) @ _hadamard(low)).reshape(-1, block // low, low)
-    return (_hadamard(block // low) @ halfway).reshape(rows, full) / numpy.float32(block**0.5)
+    return (_hadamard(block // low) @ halfway).reshape(rows, full)
 
 
 @lru_cache(16)
@@ -157,31 +165,37 @@ class Packed:
 class Query:
     """A vector that codes are compared with."""
 
-    def __init__(self, vector: Any) -> None:
-        peak = numpy.abs(vector).max()
-        wide = _turn((vector / (peak if peak > 0 else 1)).reshape(1, -1).astype("f4"))
-        self._signs = _signs(wide)[:, 0]
-        length = math.sqrt(float(wide[0] @ wide[0]))
-        self._wide = wide[0] / numpy.float32(length if length > 0 else 1)
+    def __init__(self, unit: Any) -> None:
+        """``unit`` is of length 1, and so is what it is turned into."""
+        wide = _turn(unit.reshape(1, -1))
+        self._signs = _signs(wide)
+        self._wide = wide[0]
 
     def distances(self, signs: Any) -> Any:
         """In how many dimensions each row's sign differs, as uint16."""
+        if signs.size <= _AT_ONCE:
+            counts = numpy.bitwise_count(signs ^ self._signs)
+            return numpy.add.reduce(counts, axis=0, dtype="u2")
         rows = signs.shape[1]
         total = numpy.zeros(rows, "u2")
         differing, count = numpy.empty(rows, "u8"), numpy.empty(rows, "u1")
-        for word, wanted in zip(signs, self._signs, strict=True):
-            numpy.bitwise_xor(word, wanted, out=differing)
-            numpy.bitwise_count(differing, out=count)
-            total += count
+        few = numpy.empty(rows, "u1")
+        for number, word in enumerate(signs):
+            numpy.bitwise_xor(word, self._signs[number], out=differing)
+            if number % _COUNTED:
+                few += numpy.bitwise_count(differing, out=count)
+                continue
+            if number:
+                total += few
+            numpy.bitwise_count(differing, out=few)
+        total += few
         return total
 
-    def estimates(self, packed: Packed, places: Any) -> Any:
-        """What the codes at ``places`` say of the cosine."""
-        chosen = numpy.ascontiguousarray(packed.signs[:, places].T).view("u1")
-        held = numpy.unpackbits(chosen, axis=1, bitorder="little").view("i1")
+    def estimates(self, signs: Any, levels: Any, scales: Any) -> Any:
+        """What codes say of the cosine; ``signs`` are those of each row together, [rows, words]."""
+        held = numpy.unpackbits(signs.view("u1"), axis=1, bitorder="little").view("i1")
         held *= 2
         held -= 1
-        levels = packed.levels.take(places, axis=0)
         magnitudes = numpy.empty(held.shape, "u1")
         quarter = levels.shape[1]
         for number, shift in enumerate(_SHIFTS):
@@ -191,8 +205,7 @@ class Query:
         magnitudes *= 2
         magnitudes += 1
         held *= magnitudes.view("i1")
-        # Not a BLAS product, which would wake other threads for so few rows.
-        return numpy.einsum("ij,j->i", held.astype("f4"), self._wide) * packed.scales[places]
+        return numpy.vecdot(held.astype("f4"), self._wide) * scales
 
     def reach(self, cosine: float) -> int:
         """The greatest distance that a row of this cosine has, but for a few in ten thousand."""
@@ -210,20 +223,38 @@ class Query:
         return math.inf if width < _MANY else _SURE * math.sqrt(2 * _LOST / width)
 
 
-def closest(distance: Any, count: int) -> Any:
-    """Places of at least the ``count`` least distances: all up to the distance that it takes."""
-    if distance.size <= count:
-        return numpy.arange(distance.size)
-    places = None
+class Sieved:
+    """The rows that are closest by sign."""
+
+    def __init__(self, places: Any, distance: Any, count: int) -> None:
+        self._places, self._distance = places, distance
+        # How many are up to each distance, and the distance that ``count`` of them take.
+        self._reached = numpy.cumsum(numpy.bincount(distance))
+        self._last = int(self._reached.searchsorted(min(count, places.size)))
+        self.size = int(self._reached[self._last]) if places.size else 0
+
+    def limit(self, count: int) -> int:
+        """The distance up to which so many of them lie."""
+        return min(int(self._reached.searchsorted(count)), self._last)
+
+    def within(self, limit: int | None = None, above: int = -1) -> Any:
+        """Where those stand that are more than ``above`` and up to ``limit`` away, rising."""
+        last = self._last if limit is None else min(limit, self._last)
+        near = self._distance <= last
+        return self._places[near if above < 0 else near & (self._distance > above)]
+
+
+def sieved(distance: Any, count: int, void: int) -> Sieved:
+    """The ``count`` rows of least distance, and all up to the distance that it takes.
+
+    None of them is as far as ``void``.
+    """
     if distance.size > _SAMPLED * count:
         # A sample says how far to look; what lies within is then counted.
         reached = numpy.cumsum(numpy.bincount(distance[::_EVERY]))
-        limit = int(numpy.searchsorted(reached, count // _EVERY + _SPARE))
-        places = numpy.flatnonzero(distance <= limit)
-    if places is None or places.size < count:
-        places = numpy.arange(distance.size)
-        near = distance
-    else:
-        near = distance[places]
-    limit = int(numpy.searchsorted(numpy.cumsum(numpy.bincount(near)), count))
-    return places[near <= limit]
+        limit = int(reached.searchsorted(count // _EVERY + _SPARE))
+        places = (distance <= min(limit, void - 1)).nonzero()[0]
+        if places.size >= count:
+            return Sieved(places, distance[places], count)
+    places = (distance < void).nonzero()[0]
+    return Sieved(places, distance[places], count)

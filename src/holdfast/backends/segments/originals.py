@@ -39,7 +39,7 @@ class Compared:
         if self.near.size <= count:
             return self
         limit = numpy.partition(self.near, -count)[-count]
-        return self.where(self.near >= limit)
+        return self.where((self.near >= limit).nonzero()[0])
 
     def where(self, kept: Any) -> Compared:
         """Some of them: by a mask or by their order."""
@@ -94,11 +94,11 @@ class Originals:
     def compared(self, places: Any, query: Any, read: Read) -> Compared:
         """Those of ``places`` that have a vector, in any order, beside a query of length 1."""
         with self._lock:
-            slots = self._slots[places]
+            slots = self._slots.take(places)
             held = slots >= 0
             if not held.all():
                 slots = slots[held]
-            matrix, lengths = self._matrix[slots], self._lengths[slots]
+            matrix, lengths = self._matrix.take(slots, axis=0), self._lengths.take(slots)
         if slots.size < places.size:
             new = dict(read(places[~held]))
             at = numpy.fromiter(new, "i8", len(new))
@@ -137,5 +137,5 @@ def _lengths(matrix: Any) -> Any:
 def _near(matrix: Any, lengths: Any, query: Any) -> Any:
     if not lengths.all():
         return cosine_scores(matrix, query)
-    # Not a BLAS product, which would wake other threads for so few rows.
-    return numpy.einsum("ij,j->i", matrix, query) / lengths
+    # Not a product of the matrix, for which BLAS would wake other threads.
+    return numpy.vecdot(matrix, query) / lengths

@@ -99,12 +99,16 @@ def copied_fields(collection: Collection) -> tuple[str, ...]:
     """The fields of which segments hold copies: what filters name, as it and its indexes show."""
     indexed = (name for index in collection.indexes if index.where is None for name in index.fields)
     names = dict.fromkeys((*indexed, *collection.filtered))
-    return tuple(
-        name
-        for name in names
-        if name not in collection.key
-        and name in collection.by_name
-        and collection.by_name[name].kind in ("text", "int", "bool")
+    return tuple(name for name in names if is_copied(collection, name))
+
+
+def is_copied(collection: Collection, name: str) -> bool:
+    """Whether segments hold copies of a field."""
+    field = collection.by_name.get(name)
+    if field is None or name in collection.key or field.kind not in ("text", "int", "bool"):
+        return False
+    return name in collection.filtered or any(
+        index.where is None and name in index.fields for index in collection.indexes
     )
 
 

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import apsw
 import numpy
@@ -25,9 +26,6 @@ from holdfast.backends.sqlite.connection import fetched
 from holdfast.backends.sqlite.merging import Limits
 from holdfast.core.errors import Corrupt
 
-_STATE: Final = """
-SELECT id, high, edition, coalesce((SELECT max(seq) FROM holdfast_notes WHERE cover = id), 0)
-FROM holdfast_covers WHERE source = ? AND tenant = ?"""
 _SEGMENTS: Final = """
 SELECT id, low, high, rows FROM holdfast_segments
 WHERE cover = ? AND state = 'live' AND space = ? AND width = ? ORDER BY low"""
@@ -39,6 +37,10 @@ _WITH_CODES_BYTES: Final = 20 * 1024 * 1024
 """What is kept of one source's vectors, together with their codes, ..."""
 _LEAST_BYTES: Final = 4 * 1024 * 1024
 """... unless the codes leave less than this."""
+_STATES: Final = 256
+"""Of so many sources a connection remembers the state."""
+State = tuple[int, int, int, int, int]
+"""Of a source: its cover, up to where that reaches, its edition, the last note and the last row."""
 _CHOSEN_BYTES: Final = 4 * 1024 * 1024
 """What a picture keeps of what filters chose; the least recently used goes first."""
 
@@ -209,6 +211,17 @@ class _Kept:
         return found
 
 
+@dataclass
+class _Seen:
+    """The states that a connection which writes nothing has read of one version of the file."""
+
+    version: int
+    states: dict[Source, State | None]
+
+
+_SEEN: Final[WeakKeyDictionary[apsw.Connection, _Seen]] = WeakKeyDictionary()
+
+
 class Index:
     """Pictures and segments as one connection reads them, in one read transaction."""
 
@@ -220,11 +233,10 @@ class Index:
 
     def picture(self, source: Source) -> Picture | None:
         """The source as it is; None where it has no cover and its rows are simply read."""
-        found = self._connection.execute(_STATE, (source.table, source.tenant)).fetchone()
-        if found is None:
+        state = self._state(source)
+        if state is None:
             return None
-        cover, high, edition, seq = found
-        top = self._top(source)
+        cover, high, edition, seq, top = state
         held: Picture | None = self._cache.get(source)
         if held is not None and held.edition == edition:
             if (held.seq, held.top) == (seq, top):
@@ -278,12 +290,17 @@ class Index:
         data = pieces[0][0] if len(pieces) == 1 else b"".join(piece for (piece,) in pieces)
         return part(name, data), len(data)
 
-    def _top(self, source: Source) -> int:
-        where, values = "tenant = ?", [source.tenant]
-        if source.width:
-            where, values = "tenant = ? AND space = ?", [source.tenant, source.space]
-        text = f"SELECT _row FROM {quoted(source.table)} WHERE {where} ORDER BY _row DESC LIMIT 1"
-        return self._connection.execute(text, values).get or 0
+    def _state(self, source: Source) -> State | None:
+        """The source's state, which is asked for only after somebody has committed something."""
+        if not self._keep:
+            return _asked(self._connection, source)
+        seen = _SEEN.get(self._connection)
+        version = self._connection.execute("PRAGMA data_version").get
+        if seen is None or seen.version != version or len(seen.states) > _STATES:
+            seen = _SEEN[self._connection] = _Seen(version, {})
+        if source not in seen.states:
+            seen.states[source] = _asked(self._connection, source)
+        return seen.states[source]
 
     def _made(self, source: Source, held: Picture | None, new: Picture) -> Picture:
         """Fill a picture: from one of an earlier state, or from nothing."""
@@ -323,6 +340,21 @@ def runs(index: Index, picture: Picture) -> Sequence[Run]:
         for segment in picture.segments
     ]
     return [*packed, picture.loose_run()] if picture.tail else packed
+
+
+def _asked(connection: apsw.Connection, source: Source) -> State | None:
+    """The state of a source, as it is now."""
+    of, values = "tenant = ?2", (source.table, source.tenant)
+    if source.width:
+        of, values = "tenant = ?2 AND space = ?3", (*values, source.space)
+    last = f"SELECT _row FROM {quoted(source.table)} WHERE {of} ORDER BY _row DESC LIMIT 1"
+    text = (
+        "SELECT id, high, edition,"
+        " coalesce((SELECT max(seq) FROM holdfast_notes WHERE cover = id), 0),"
+        f" coalesce(({last}), 0) FROM holdfast_covers WHERE source = ?1 AND tenant = ?2"
+    )
+    found = fetched(connection, text, values)
+    return found[0] if found else None
 
 
 _NO_ROWS: Final = numpy.empty(0, "i8")

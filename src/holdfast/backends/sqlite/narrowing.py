@@ -11,7 +11,7 @@ import numpy
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sql.rows import decoded_all
 from holdfast.backends.sqlite.connection import fetched
-from holdfast.backends.sqlite.covers import copied_fields
+from holdfast.backends.sqlite.covers import is_copied
 from holdfast.backends.sqlite.schema import vector_table
 from holdfast.core.collection import Collection
 from holdfast.core.filter import EVERYTHING, And, Compare, Filter, In, IsNull, Record
@@ -64,7 +64,7 @@ class Narrowing:
             values = [None]
         if not isinstance(where, Compare | In | IsNull) or not values:
             return {}
-        if where.field not in copied_fields(self.collection):
+        if not is_copied(self.collection, where.field):
             return {}
         encode = self._planner.encode
         return {where.field: [encode(self.collection, where.field, value) for value in values]}

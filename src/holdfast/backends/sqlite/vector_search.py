@@ -115,8 +115,8 @@ class VectorSearch:
             if enough and (rest or tail >= k):
                 return _ranked(passing, query, k, exact=whole)
             # As many as it takes if what comes passes as often as what came, and some to spare.
-            share = max(wanted, k) / max(passing.rows.size, 1)
-            taken, best = math.ceil(2 * taken * max(share, 1.0)), 0
+            share = every.rows.size / max(passing.rows.size, 1)
+            taken, best = math.ceil(2 * taken * share), 0
         return self._selected(field, query, k, wanted)
 
     def _selected(self, field: _Field, query: Any, k: int, wanted: int) -> Found:
@@ -242,49 +242,46 @@ class _Field:
     def closest(self, count: int, best: int = 0) -> Compared:
         """The rows of segments that come closest, ``count`` of them and what ties.
 
-        With ``best``, fewer: none that their codes put too far behind so many of the best.
+        With ``best``, fewer: none of which codes or other rows say that so many are better.
         """
         further = max(count - _FIRST, 0)
         most = _SIEVED_PER_COMPARED * (count - further) + _SIEVED_PER_FURTHER * further
         most += _SIEVED_SIGNS // codes.padded(self._unit.size)
-        near = codes.closest(self._distance, most)
-        near = near[self._distance[near] != self._void]
+        near = codes.sieved(self._distance, most, self._void)
         if near.size <= count:
-            return self._compared(self._places(near))
-        tried = numpy.zeros(near.size, bool)
-        if best and math.isfinite(self._code.doubt):
-            tried[codes.closest(self._distance[near], _TRIED_PER_COMPARED * count)] = True
-        else:
-            tried[:] = True
-        first, others = near[tried], near[~tried]
+            return self._compared(self._places(near.within()))
+        if not math.isfinite(self._code.doubt):
+            best = 0
         if self._originals.holds_all:
-            return self._closest_held(first, others, best).best(count)
-        return self._compared(self._places(self._estimated(first, others, count, best)))
+            return self._by_originals(near, count, best)
+        return self._compared(self._places(self._by_estimates(near, count, best)))
 
     def closest_loose(self, count: int) -> Compared:
         """The rows of the tail that come closest."""
         return self.loose.best(count)
 
-    def _closest_held(self, first: Any, others: Any, best: int) -> Compared:
-        """The first, and of the others those that may be as good as the best of these."""
-        found = self._compared(self._places(first))
-        if not others.size:
+    def _by_originals(self, near: codes.Sieved, count: int, best: int) -> Compared:
+        if not best:
+            return self._compared(self._places(near.within())).best(count)
+        limit = near.limit(_TRIED_PER_COMPARED * count)
+        found = self._compared(self._places(near.within(limit))).best(best)
+        reach = self._code.reach(float(found.near.min(initial=1.0)))
+        if reach <= limit:
             return found
-        bound = float(numpy.partition(found.near, -best)[-best])
-        others = others[self._distance[others] <= self._code.reach(bound)]
-        return found.and_(self._compared(self._places(others)))
+        return found.and_(self._compared(self._places(near.within(reach, limit))).best(best))
 
-    def _estimated(self, first: Any, others: Any, count: int, best: int) -> Any:
+    def _by_estimates(self, near: codes.Sieved, count: int, best: int) -> Any:
         """The same by estimates, since to compare means to read: ``count`` of them, or fewer."""
-        found, estimated = first, self._estimates(first)
-        if others.size:
-            bound = float(numpy.partition(estimated, -best)[-best])
-            others = others[self._distance[others] <= self._code.reach(bound)]
-            found = numpy.concatenate((first, others))
+        limit = near.limit(_TRIED_PER_COMPARED * count) if best else None
+        found = near.within(limit)
+        estimated = self._estimates(found)
+        if limit is not None:
+            reach = self._code.reach(float(numpy.partition(estimated, -best)[-best]))
+            others = near.within(reach, limit)
+            found = numpy.concatenate((found, others))
             estimated = numpy.concatenate((estimated, self._estimates(others)))
-        if best and math.isfinite(self._code.doubt):
-            bound = float(numpy.partition(estimated, -best)[-best]) - self._code.doubt
-            kept = numpy.flatnonzero(estimated >= bound)
+            bound = numpy.partition(estimated, -best)[-best] - self._code.doubt
+            kept = estimated >= bound
             found, estimated = found[kept], estimated[kept]
         if found.size > count:
             found = found[estimated >= numpy.partition(estimated, -count)[-count]]
@@ -292,7 +289,7 @@ class _Field:
 
     @cached_property
     def _code(self) -> codes.Query:
-        return codes.Query(self._query)
+        return codes.Query(self._unit)
 
     @cached_property
     def _distance(self) -> Any:
@@ -338,8 +335,19 @@ class _Field:
         return Chosen(places, numpy.ascontiguousarray(joined))
 
     def _estimates(self, at: Any) -> Any:
-        parts = self._parts(self._places(at))
-        return numpy.concatenate([self._code.estimates(packed, own) for packed, own in parts])
+        places = self._places(at)
+        full = codes.padded(self._unit.size)
+        signs = numpy.empty((places.size, codes.words(full)), "u8")
+        levels = numpy.empty((places.size, full // 4), "u1")
+        scales = numpy.empty(places.size, "f4")
+        first = 0
+        for packed, own in self._parts(places):
+            part = slice(first, first + own.size)
+            signs[part] = packed.signs.take(own, axis=1).T
+            levels[part] = packed.levels.take(own, axis=0)
+            scales[part] = packed.scales.take(own)
+            first += own.size
+        return self._code.estimates(signs, levels, scales)
 
     def _parts(self, places: Any) -> list[tuple[codes.Packed, Any]]:
         """Rising places as those of each segment."""
