@@ -29,7 +29,8 @@ _SURE: Final = 3.5
 """Standard deviations beyond which nothing is expected."""
 _MANY: Final = 256
 """Dimensions from which on what is lost spreads as it should."""
-_AT_ONCE: Final = 1 << 16
+ALL: Final = slice(None)
+AT_ONCE: Final = 1 << 16
 """Words of signs that are counted in one go; of more, word by word, so that caches hold a word."""
 _COUNTED: Final = 3
 """Words whose differing bits, together, fit into a byte."""
@@ -169,27 +170,29 @@ class Query:
         """``unit`` is of length 1, and so is what it is turned into."""
         wide = _turn(unit.reshape(1, -1))
         self._signs = _signs(wide)
-        self._wide = wide[0]
+        # What codes say of a vector is at some angle to it, and so falls short of its cosine.
+        self._wide = wide[0] / numpy.float32(math.sqrt(1 - _LOST))
 
-    def distances(self, signs: Any) -> Any:
-        """In how many dimensions each row's sign differs, as uint16."""
-        if signs.size <= _AT_ONCE:
-            counts = numpy.bitwise_count(signs ^ self._signs)
-            return numpy.add.reduce(counts, axis=0, dtype="u2")
-        rows = signs.shape[1]
-        total = numpy.zeros(rows, "u2")
+    def distances(self, signs: Any, words: slice = ALL, out: Any = None) -> Any:
+        """In how many dimensions each row's sign differs, as uint16; ``signs`` are these words'."""
+        wanted, rows = self._signs[words], signs.shape[1]
+        out = numpy.empty(rows, "u2") if out is None else out
+        if signs.size <= AT_ONCE:
+            differing = numpy.bitwise_count(signs ^ wanted)
+            return numpy.add.reduce(differing, axis=0, dtype="u2", out=out)
         differing, count = numpy.empty(rows, "u8"), numpy.empty(rows, "u1")
         few = numpy.empty(rows, "u1")
+        out[:] = 0
         for number, word in enumerate(signs):
-            numpy.bitwise_xor(word, self._signs[number], out=differing)
+            numpy.bitwise_xor(word, wanted[number], out=differing)
             if number % _COUNTED:
                 few += numpy.bitwise_count(differing, out=count)
                 continue
             if number:
-                total += few
+                out += few
             numpy.bitwise_count(differing, out=few)
-        total += few
-        return total
+        out += few
+        return out
 
     def estimates(self, signs: Any, levels: Any, scales: Any) -> Any:
         """What codes say of the cosine; ``signs`` are those of each row together, [rows, words]."""
@@ -207,9 +210,9 @@ class Query:
         held *= magnitudes.view("i1")
         return numpy.vecdot(held.astype("f4"), self._wide) * scales
 
-    def reach(self, cosine: float) -> int:
+    def reach(self, cosine: float, words: slice = ALL) -> int:
         """The greatest distance that a row of this cosine has, but for a few in ten thousand."""
-        width = int(self._wide.size)
+        width = _BITS * len(self._signs[words])
         share = math.acos(min(max(cosine, -1.0), 1.0)) / math.pi
         return math.ceil(width * share + _SURE * math.sqrt(width * share * (1 - share)))
 
@@ -223,38 +226,21 @@ class Query:
         return math.inf if width < _MANY else _SURE * math.sqrt(2 * _LOST / width)
 
 
-class Sieved:
-    """The rows that are closest by sign."""
+def closest(distance: Any, count: int, limit: int) -> Any:
+    """Places of the ``count`` least distances, and all up to the distance that it takes.
 
-    def __init__(self, places: Any, distance: Any, count: int) -> None:
-        self._places, self._distance = places, distance
-        # How many are up to each distance, and the distance that ``count`` of them take.
-        self._reached = numpy.cumsum(numpy.bincount(distance))
-        self._last = int(self._reached.searchsorted(min(count, places.size)))
-        self.size = int(self._reached[self._last]) if places.size else 0
-
-    def limit(self, count: int) -> int:
-        """The distance up to which so many of them lie."""
-        return min(int(self._reached.searchsorted(count)), self._last)
-
-    def within(self, limit: int | None = None, above: int = -1) -> Any:
-        """Where those stand that are more than ``above`` and up to ``limit`` away, rising."""
-        last = self._last if limit is None else min(limit, self._last)
-        near = self._distance <= last
-        return self._places[near if above < 0 else near & (self._distance > above)]
-
-
-def sieved(distance: Any, count: int, void: int) -> Sieved:
-    """The ``count`` rows of least distance, and all up to the distance that it takes.
-
-    None of them is as far as ``void``.
+    None of them is more than ``limit`` away.
     """
     if distance.size > _SAMPLED * count:
         # A sample says how far to look; what lies within is then counted.
         reached = numpy.cumsum(numpy.bincount(distance[::_EVERY]))
-        limit = int(reached.searchsorted(count // _EVERY + _SPARE))
-        places = (distance <= min(limit, void - 1)).nonzero()[0]
-        if places.size >= count:
-            return Sieved(places, distance[places], count)
-    places = (distance < void).nonzero()[0]
-    return Sieved(places, distance[places], count)
+        within = min(limit, int(reached.searchsorted(count // _EVERY + _SPARE)))
+        places = (distance <= within).nonzero()[0]
+        if places.size < count and within < limit:
+            places = (distance <= limit).nonzero()[0]
+    else:
+        places = (distance <= limit).nonzero()[0]
+    if places.size <= count:
+        return places
+    near = distance[places]
+    return places[near <= int(numpy.cumsum(numpy.bincount(near)).searchsorted(count))]

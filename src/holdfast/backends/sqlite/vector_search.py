@@ -31,8 +31,6 @@ _SIEVED_PER_COMPARED: Final = 10
 _FIRST: Final = 100
 _SIEVED_PER_FURTHER: Final = 4
 """... and this many for each beyond them."""
-_TRIED_PER_COMPARED: Final = 2
-"""Rows that are tried first, for each that is to be compared: they say how good the best are."""
 _SPARE: Final = 6
 """Rows beyond those asked for, or one for eight of them, that the filter may refuse before more
 are looked for."""
@@ -40,6 +38,10 @@ _FEW: Final = 128
 """So many rows are all compared exactly, ..."""
 _FEW_NUMBERS: Final = 768 * 1_024
 """... and as many as have so many numbers between them where memory holds all of the source."""
+_FIRST_WORDS: Final = 4
+"""Of so many words the signs are compared first: of 256 dimensions."""
+_SCATTERED: Final = 8
+"""If more than one in so many rows are near by their first signs, the rest are not gathered."""
 _LISTED: Final = 1_500
 """More candidates than this are not looked up one by one; the filter is asked for all its rows."""
 _WIDEN: Final = 4
@@ -98,7 +100,8 @@ class VectorSearch:
 
     def _sieved(self, field: _Field, query: Any, k: int, wanted: int) -> Found:
         """Compare candidates from the closest on, until enough of them have passed the filter."""
-        taken, best, spare = wanted, k + _spare(k), _spare(k)
+        spare = 0 if self._within.all else _spare(k)
+        taken, best = wanted, k + spare
         while taken <= _LISTED or best:
             packed = field.closest(taken, best)
             loose = field.closest_loose((k + spare) * taken // wanted)
@@ -170,7 +173,6 @@ def _ranked(every: Compared, query: Any, k: int, *, exact: bool) -> Found:
     return Found(rows, scores, exact)
 
 
-_NO_ROWS: Final = numpy.empty(0, "u2")
 _NOTHING: Final = Compared(numpy.empty(0, "i8"), numpy.empty((0, 0), "f4"), numpy.empty(0, "f4"))
 
 
@@ -231,77 +233,97 @@ class _Field:
         self._chosen = self._gathered(mask)
         self.packed = self._chosen.places.size
         self.loose = self.loose.where(numpy.isin(self.loose.rows, rows, assume_unique=True))
-        self.__dict__.pop("_distance", None)
 
     def everything(self) -> Compared:
         """All rows, compared."""
-        if self._chosen is not None:
-            return self._compared(self._chosen.places).and_(self.loose)
-        return self._compared(numpy.flatnonzero(self._mask([]))).and_(self.loose)
+        return self._every().and_(self.loose)
 
     def closest(self, count: int, best: int = 0) -> Compared:
         """The rows of segments that come closest, ``count`` of them and what ties.
 
-        With ``best``, fewer: none of which codes or other rows say that so many are better.
+        With ``best``, fewer: none of which codes say that so many others are better.
         """
+        if self.packed <= count:
+            return self._every()
         further = max(count - _FIRST, 0)
         most = _SIEVED_PER_COMPARED * (count - further) + _SIEVED_PER_FURTHER * further
         most += _SIEVED_SIGNS // codes.padded(self._unit.size)
-        near = codes.sieved(self._distance, most, self._void)
-        if near.size <= count:
-            return self._compared(self._places(near.within()))
-        if not math.isfinite(self._code.doubt):
+        if math.isinf(self._code.doubt):
             best = 0
-        if self._originals.holds_all:
-            return self._by_originals(near, count, best)
-        return self._compared(self._places(self._by_estimates(near, count, best)))
+        near = self._promising(most, count, best) if best else self._closest(most)
+        if self._originals.holds_all or near.size <= count:
+            return self._compared(self._places(near)).best(count)
+        estimated = self._estimates(near)
+        limit = numpy.partition(estimated, -count)[-count]
+        if best:
+            bound = numpy.partition(estimated, -best)[-best]
+            limit = max(limit, bound - self._code.doubt)
+        return self._compared(self._places(near[estimated >= limit]))
 
     def closest_loose(self, count: int) -> Compared:
         """The rows of the tail that come closest."""
         return self.loose.best(count)
 
-    def _by_originals(self, near: codes.Sieved, count: int, best: int) -> Compared:
-        if not best:
-            return self._compared(self._places(near.within())).best(count)
-        limit = near.limit(_TRIED_PER_COMPARED * count)
-        found = self._compared(self._places(near.within(limit))).best(best)
-        reach = self._code.reach(float(found.near.min(initial=1.0)))
-        if reach <= limit:
-            return found
-        return found.and_(self._compared(self._places(near.within(reach, limit))).best(best))
+    def _closest(self, most: int) -> Any:
+        return codes.closest(self._distances(), most, self._void - 1)
 
-    def _by_estimates(self, near: codes.Sieved, count: int, best: int) -> Any:
-        """The same by estimates, since to compare means to read: ``count`` of them, or fewer."""
-        limit = near.limit(_TRIED_PER_COMPARED * count) if best else None
-        found = near.within(limit)
-        estimated = self._estimates(found)
-        if limit is not None:
-            reach = self._code.reach(float(numpy.partition(estimated, -best)[-best]))
-            others = near.within(reach, limit)
-            found = numpy.concatenate((found, others))
-            estimated = numpy.concatenate((estimated, self._estimates(others)))
-            bound = numpy.partition(estimated, -best)[-best] - self._code.doubt
-            kept = estimated >= bound
-            found, estimated = found[kept], estimated[kept]
-        if found.size > count:
-            found = found[estimated >= numpy.partition(estimated, -count)[-count]]
-        return numpy.sort(found)
+    def _promising(self, most: int, count: int, best: int) -> Any:
+        """The same without those that are too far to be as good as so many others.
+
+        Of many rows some signs are compared first, and the rest where these are near enough.
+        """
+        first, rest = codes.ALL, None
+        words, rows = codes.words(self._unit.size), self._rows
+        if words > _FIRST_WORDS and words * rows > codes.AT_ONCE:
+            first, rest = slice(_FIRST_WORDS), slice(_FIRST_WORDS, None)
+        distance = self._distances(first)
+        tried = self._nearness(codes.closest(distance, count, self._void - 1))
+        bound = float(numpy.partition(tried, -best)[-best]) if tried.size >= best else -1.0
+        limit = min(self._code.reach(bound), self._void - 1)
+        if rest is None:
+            return codes.closest(distance, most, limit)
+        near = (distance <= min(self._code.reach(bound, first), limit)).nonzero()[0]
+        if near.size * _SCATTERED > rows:
+            return codes.closest(distance + self._distances(rest), most, limit)
+        distance = distance[near] + self._code.distances(self._signs(near, rest), rest)
+        return near[codes.closest(distance, most, limit)]
+
+    def _nearness(self, at: Any) -> Any:
+        """How similar rows are, exactly where all are at hand and as codes say where not."""
+        if self._originals.holds_all:
+            return self._compared(self._places(at)).near
+        return self._estimates(at)
 
     @cached_property
     def _code(self) -> codes.Query:
         return codes.Query(self._unit)
 
-    @cached_property
-    def _distance(self) -> Any:
+    @property
+    def _rows(self) -> int:
+        """Of how many rows `_distances` speaks."""
+        return self._bases[-1] if self._chosen is None else int(self._chosen.places.size)
+
+    def _distances(self, words: slice = codes.ALL) -> Any:
         """By how many signs each row is away; those that count no more are beyond all others."""
         if self._chosen is not None:
-            return self._code.distances(self._chosen.signs)
-        distances = [self._code.distances(packed.signs) for packed in self._packed]
-        one = len(distances) == 1
-        distance = distances[0] if one else numpy.concatenate([_NO_ROWS, *distances])
+            return self._code.distances(self._chosen.signs[words], words)
+        distance = numpy.empty(self._bases[-1], "u2")
+        for packed, base in zip(self._packed, self._bases, strict=False):
+            part = distance[base : base + packed.rows.size]
+            self._code.distances(packed.signs[words], words, part)
         for dead in self._dead:
             distance[dead] = self._void
         return distance
+
+    def _signs(self, at: Any, words: slice = codes.ALL) -> Any:
+        """The signs of the rows of which `_distances` speaks at ``at``, rising; by word."""
+        if self._chosen is not None:
+            return self._chosen.signs[words].take(at, axis=1)
+        signs = [packed.signs[words].take(own, axis=1) for packed, own in self._parts(at)]
+        if len(signs) == 1:
+            return signs[0]
+        none = numpy.empty((codes.words(self._unit.size), 0), "u8")[words]
+        return numpy.concatenate([none, *signs], axis=1)
 
     def _places(self, at: Any) -> Any:
         """Where the rows stand of which `_distance` speaks at ``at``."""
@@ -327,27 +349,16 @@ class _Field:
 
     def _gathered(self, mask: Any) -> Chosen:
         """The places in a mask, with their signs."""
+        self._chosen = None
         places = numpy.flatnonzero(mask)
-        parts = self._parts(places)
-        signs = [packed.signs[:, own] for packed, own in parts]
-        none = numpy.empty((codes.words(self._unit.size), 0), "u8")
-        joined = signs[0] if len(signs) == 1 else numpy.concatenate([none, *signs], axis=1)
-        return Chosen(places, numpy.ascontiguousarray(joined))
+        return Chosen(places, self._signs(places))
 
     def _estimates(self, at: Any) -> Any:
-        places = self._places(at)
-        full = codes.padded(self._unit.size)
-        signs = numpy.empty((places.size, codes.words(full)), "u8")
-        levels = numpy.empty((places.size, full // 4), "u1")
-        scales = numpy.empty(places.size, "f4")
-        first = 0
-        for packed, own in self._parts(places):
-            part = slice(first, first + own.size)
-            signs[part] = packed.signs.take(own, axis=1).T
-            levels[part] = packed.levels.take(own, axis=0)
-            scales[part] = packed.scales.take(own)
-            first += own.size
-        return self._code.estimates(signs, levels, scales)
+        parts = self._parts(self._places(at))
+        levels = [packed.levels.take(own, axis=0) for packed, own in parts]
+        scales = [packed.scales.take(own) for packed, own in parts]
+        signs = numpy.ascontiguousarray(self._signs(at).T)
+        return self._code.estimates(signs, numpy.concatenate(levels), numpy.concatenate(scales))
 
     def _parts(self, places: Any) -> list[tuple[codes.Packed, Any]]:
         """Rising places as those of each segment."""
@@ -356,6 +367,12 @@ class _Field:
             (packed, places[cuts[n] : cuts[n + 1]] - self._bases[n])
             for n, packed in enumerate(self._packed)
         ]
+
+    def _every(self) -> Compared:
+        """All rows of segments, compared."""
+        if self._chosen is not None:
+            return self._compared(self._chosen.places)
+        return self._compared(numpy.flatnonzero(self._mask([])))
 
     def _compared(self, places: Any) -> Compared:
         """The rows at rising places, by their numbers."""
