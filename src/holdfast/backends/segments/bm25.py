@@ -2,8 +2,9 @@
 
 Terms are taken from the one that can add most to the one that can add least. As soon as all the
 terms that are left cannot lift a new row above the k-th best, only rows found so far are looked up
-in their lists (Turtle and Flood's MaxScore, by whole arrays). What survives is scored once more in
-the order of the reference, so that scores are equal bit by bit.
+in their lists (Turtle and Flood's MaxScore, by whole arrays). Until then sums are in single
+precision, and each comparison allows for that. What survives is scored in the order of the
+reference, so that scores are equal bit by bit.
 """
 
 from __future__ import annotations
@@ -13,23 +14,26 @@ from typing import Any, Final, Protocol
 
 import numpy
 
+from holdfast.backends.segments.postings import Posted
 from holdfast.core.ranking import idf
 from holdfast.core.search import TextLeg
 
-_LOOK_UPS: Final = 8
+_LOOK_UPS: Final = 64
 """Where the allowed rows are fewer than one in so many postings, each is looked up."""
-_SLACK: Final = 1e-9
-"""How far sums in another order may differ, relative to what a score can reach."""
+_SLACK: Final = 1e-5
+"""How far sums in single precision may be off, relative to what a score can reach."""
+_TINY: Final = numpy.float32(1e-30)
+"""Where a term does not occur and lengths count for nothing, 0 is divided by this and not by 0."""
 
 
 class Texts(Protocol):
-    """Rows with their lengths, and the posting list of a term."""
+    """Rows with their lengths, and the posting lists of terms."""
 
     rows: Any
     lengths: Any
 
-    def find(self, term: int) -> tuple[Any, Any]:
-        """The numbers of the rows with the term, rising, and its counts in them."""
+    def find(self, terms: Sequence[int]) -> list[Posted]:
+        """Of each term the numbers of the rows with it, rising, and its counts in them."""
         ...
 
 
@@ -53,35 +57,40 @@ def total_length(texts: Texts, dead: Any) -> int:
 class _Term:
     """A term's lists in all runs; rows are numbered through them."""
 
-    def __init__(self, runs: Sequence[Run], bases: Any, term: int) -> None:
-        self._lists = [_alive(run, *run.texts.find(term)) for run in runs]
-        self._bases = bases
-        self.df = sum(docs.size for docs, _ in self._lists)
+    def __init__(self, lists: Sequence[Posted], bases: Any, count: int) -> None:
+        self._lists, self._bases = lists, bases
+        self.df = sum(docs.size for docs, _ in lists)
+        self.weight = idf(self.df, count)
+        self._whole: Posted | None = None
 
     def most(self) -> int:
         """The greatest count."""
         return max(int(counts.max()) for _, counts in self._lists if counts.size)
 
-    def postings(self) -> tuple[Any, Any]:
+    def postings(self) -> Posted:
         """All rows with the term, and its counts in them."""
-        found = [(d + b, c) for (d, c), b in zip(self._lists, self._bases[:-1], strict=True)]
-        if len(found) == 1:
-            return found[0][0], found[0][1].astype("f8")
-        docs = numpy.concatenate([docs for docs, _ in found])
-        return docs, numpy.concatenate([counts.astype("f8") for _, counts in found])
+        if self._whole is None:
+            docs, counts = numpy.empty(self.df, "i8"), numpy.empty(self.df, "f4")
+            first = 0
+            for (own, counted), base in zip(self._lists, self._bases[:-1], strict=True):
+                last = first + own.size
+                numpy.add(own, base, out=docs[first:last], casting="unsafe")
+                counts[first:last] = counted
+                first = last
+            self._whole = docs, counts
+        return self._whole
 
     def counts(self, wanted: Any) -> Any:
         """How often each of these rows, rising, has the term; 0 where it has not."""
-        counted = numpy.zeros(wanted.size)
-        cuts = numpy.searchsorted(wanted, self._bases)
+        if self._whole is not None:
+            return _looked_up(*self._whole, wanted)
+        counted = numpy.zeros(wanted.size, "f4")
+        cuts = wanted.searchsorted(self._bases).tolist()
         for n, (docs, counts) in enumerate(self._lists):
-            first, last = cuts[n], cuts[n + 1]
-            if first == last or not docs.size:
-                continue
-            own = (wanted[first:last] - self._bases[n]).astype(docs.dtype)
-            at = numpy.searchsorted(docs, own)
-            at[at == docs.size] = 0
-            counted[first:last] = numpy.where(docs[at] == own, counts[at], 0)
+            own = wanted[cuts[n] : cuts[n + 1]]
+            if own.size and docs.size:
+                own = (own - self._bases[n]).astype(docs.dtype)
+                counted[cuts[n] : cuts[n + 1]] = _looked_up(docs, counts, own)
         return counted
 
 
@@ -92,19 +101,18 @@ class Scorer:
         self._runs, self._leg = runs, leg
         self.bases = numpy.cumsum([0, *(run.texts.rows.size for run in runs)])
         self.count = sum(run.count for run in runs)
-        mean = sum(run.total for run in runs) / self.count if self.count else 0.0
-        self._mean = mean
-        found = [_Term(runs, self.bases, term) for term in terms]
-        self._complete = all(term.df for term in found)
+        self._mean = sum(run.total for run in runs) / self.count if self.count else 0.0
+        found = [[_alive(run, *own) for own in run.texts.find(terms)] for run in runs]
         # In the order of the reference: that of the sorted terms.
-        self._terms = [(term, idf(term.df, self.count)) for term in found if term.df]
+        every = [_Term(lists, self.bases, self.count) for lists in zip(*found, strict=True)]
+        self._terms = [term for term in every if term.df]
+        self._complete = len(self._terms) == len(terms)
         self._lengths = numpy.concatenate([_NONE, *(run.texts.lengths for run in runs)])
-        self._least = int(self._lengths.min()) if self._lengths.size else 0
 
     def rows(self, docs: Any) -> Any:
         """The row numbers of what `best` gives."""
         found = numpy.empty(docs.size, "i8")
-        cuts = numpy.searchsorted(docs, self.bases)
+        cuts = docs.searchsorted(self.bases).tolist()
         for n, run in enumerate(self._runs):
             chosen = slice(cuts[n], cuts[n + 1])
             found[chosen] = run.texts.rows[docs[chosen] - self.bases[n]]
@@ -122,103 +130,125 @@ class Scorer:
         """The k best rows that are allowed, and all that tie with the last; and their scores."""
         if not self._terms or (self._leg.match == "all" and not self._complete):
             return _NONE.astype("i8"), numpy.empty(0)
-        docs = self._every(allowed) if self._leg.match == "all" else self._either(k, allowed)
-        scores = self._scored(docs)
+        found = self._every(allowed) if self._leg.match == "all" else self._either(k, allowed)
+        scores = self._scored(found)
+        docs = found.docs
         if docs.size > k:
             kept = scores >= numpy.partition(scores, docs.size - k)[docs.size - k]
             docs, scores = docs[kept], scores[kept]
         return docs, scores
 
-    def _every(self, allowed: Any) -> Any:
+    def _every(self, allowed: Any) -> _Found:
         """Rows with all terms, from the rarest on."""
-        first, *rest = sorted((term for term, _ in self._terms), key=lambda term: term.df)
-        docs = first.postings()[0].astype("i8")
-        if allowed is not None:
-            docs = docs[allowed[docs]]
+        first, *rest = sorted(self._terms, key=lambda term: term.df)
+        docs = first.postings()[0]
+        found = _Found(docs if allowed is None else docs[allowed[docs]])
         for term in rest:
-            docs = docs[term.counts(docs) > 0]
-        return docs
+            found.keep(found.counts(term) > 0)
+        return found
 
-    def _either(self, k: int, allowed: Any) -> Any:
+    def _either(self, k: int, allowed: Any) -> _Found:
         """Rows of which the best k are among them, with any of the terms."""
         if allowed is not None:
-            few = numpy.flatnonzero(allowed)
-            if few.size * _LOOK_UPS < sum(term.df for term, _ in self._terms):
-                has = [term.counts(few) > 0 for term, _ in self._terms]
-                return few[numpy.logical_or.reduce(has)]
+            most = sum(term.df for term in self._terms)
+            if numpy.count_nonzero(allowed) * _LOOK_UPS < most:
+                found = _Found(allowed.nonzero()[0])
+                found.keep(sum(found.counts(term) for term in self._terms) > 0)
+                return found
         return self._any(k, allowed)
 
-    def _any(self, k: int, allowed: Any) -> Any:
+    def _any(self, k: int, allowed: Any) -> _Found:
         """Rows of which the best k are among them, from the heaviest term on."""
-        bounded = sorted(
-            ((self._bound(term, weight), term, weight) for term, weight in self._terms),
-            key=lambda one: -one[0],
-        )
-        rest = sum(bound for bound, _, _ in bounded)
+        least = int(self._lengths.min())
+        bounds = {term: self._bound(term, least) for term in self._terms}
+        heavy = sorted(self._terms, key=bounds.__getitem__, reverse=True)
+        rest = sum(bounds.values())
         slack = rest * _SLACK
-        sums = numpy.zeros(int(self.bases[-1]))
-        docs: Any = None
-        scores: Any = None
-        for number, (bound, term, weight) in enumerate(bounded):
-            rest -= bound
-            if docs is None:
-                found, counts = term.postings()
-                sums[found] += self._added(weight, counts, found)
-                last = number == len(bounded) - 1
-                docs, scores = self._cut(sums, k, rest + slack, allowed, last=last)
-            else:
-                self._add(scores, term, weight, docs)
-                kept = _within(scores, k, rest + slack)
-                docs, scores = docs[kept], scores[kept]
-        return docs
+        sums = numpy.zeros(int(self.bases[-1]), "f4")
+        floor = 0.0
+        while heavy and floor <= rest + slack:
+            term = heavy.pop(0)
+            rest -= bounds[term]
+            floor = max(floor, self._add(sums, term, k, allowed))
+        found = _Found((sums > max(floor - rest - slack, 0.0)).nonzero()[0])
+        scores = sums[found.docs]
+        for term in heavy:
+            rest -= bounds[term]
+            scores += self._added(term, found.counts(term), found.docs)
+            if scores.size > k:
+                floor = numpy.partition(scores, scores.size - k)[scores.size - k]
+                kept = scores >= floor - rest - slack
+                found.keep(kept)
+                scores = scores[kept]
+        return found
 
-    def _cut(self, sums: Any, k: int, rest: float, allowed: Any, *, last: bool) -> tuple[Any, Any]:
-        """The rows that may be among the best, once no others can; None before."""
-        docs = numpy.flatnonzero(sums)
+    def _add(self, sums: Any, term: _Term, k: int, allowed: Any) -> float:
+        """Add a term to the sums; what the k-th best of its rows has then, 0 if they are fewer."""
+        docs, counts = term.postings()
         if allowed is not None:
-            docs = docs[allowed[docs]]
-        scores = sums[docs]
-        few = docs.size < k
-        if not last and (few or numpy.partition(scores, docs.size - k)[docs.size - k] <= rest):
-            return None, None
-        kept = _within(scores, k, rest)
-        return docs[kept], scores[kept]
+            kept = allowed.take(docs)
+            docs, counts = docs[kept], counts[kept]
+        summed = sums.take(docs)
+        summed += self._added(term, counts, docs)
+        sums[docs] = summed
+        size = summed.size
+        return float(numpy.partition(summed, size - k)[size - k]) if size >= k > 0 else 0.0
 
-    def _bound(self, term: _Term, weight: float) -> float:
-        """The most that a term adds to any score."""
-        least = self._norms(numpy.array([self._least]))[0]
-        most = term.most()
-        return float(weight * most * (self._leg.k1 + 1.0) / (most + least))
-
-    def _norms(self, lengths: Any) -> Any:
+    def _added(self, term: _Term, counts: Any, docs: Any) -> Any:
+        """What a term adds to scores, in single precision."""
         leg = self._leg
-        return leg.k1 * (1.0 - leg.b + leg.b * lengths.astype("f8") / self._mean)
+        norms = self._lengths.take(docs).astype("f4")
+        norms *= numpy.float32(leg.k1 * leg.b / self._mean)
+        norms += numpy.float32(leg.k1 * (1.0 - leg.b))
+        norms += counts
+        added = counts * numpy.float32(term.weight * (leg.k1 + 1.0))
+        added /= numpy.maximum(norms, _TINY, out=norms)
+        return added
 
-    def _added(self, weight: float, counts: Any, docs: Any) -> Any:
-        return weight * counts * (self._leg.k1 + 1.0) / (counts + self._norms(self._lengths[docs]))
+    def _bound(self, term: _Term, least: int) -> float:
+        """The most that a term adds to any score."""
+        leg, most = self._leg, term.most()
+        norm = leg.k1 * (1.0 - leg.b + leg.b * least / self._mean)
+        return term.weight * most * (leg.k1 + 1.0) / (most + norm)
 
-    def _scored(self, docs: Any) -> Any:
+    def _scored(self, found: _Found) -> Any:
         """The scores as the reference sums them."""
+        leg, docs = self._leg, found.docs
         scores = numpy.zeros(docs.size)
-        for term, weight in self._terms:
-            self._add(scores, term, weight, docs)
+        lengths = self._lengths.take(docs).astype("f8")
+        norms = leg.k1 * (1.0 - leg.b + leg.b * lengths / self._mean)
+        for term in self._terms:
+            counts = found.counts(term).astype("f8")
+            scores += term.weight * counts * (leg.k1 + 1.0) / numpy.maximum(counts + norms, _TINY)
         return scores
 
-    def _add(self, scores: Any, term: _Term, weight: float, docs: Any) -> None:
-        """Add what a term gives to those of ``docs`` that have it."""
-        counts = term.counts(docs)
-        has = numpy.flatnonzero(counts)
-        scores[has] += self._added(weight, counts[has], docs[has])
+
+class _Found:
+    """Rows that may be among the best, and how often they have the terms that were looked up."""
+
+    def __init__(self, docs: Any) -> None:
+        self.docs = docs
+        self._counts: dict[_Term, Any] = {}
+
+    def counts(self, term: _Term) -> Any:
+        """How often each row has a term."""
+        if term not in self._counts:
+            self._counts[term] = term.counts(self.docs)
+        return self._counts[term]
+
+    def keep(self, kept: Any) -> None:
+        """Only some of the rows: by a mask."""
+        self.docs = self.docs[kept]
+        self._counts = {term: counts[kept] for term, counts in self._counts.items()}
 
 
-def _within(scores: Any, k: int, rest: float) -> Any:
-    """Which can still be among the k best when each may gain ``rest``."""
-    if scores.size <= k:
-        return slice(None)
-    return scores >= numpy.partition(scores, scores.size - k)[scores.size - k] - rest
+def _looked_up(docs: Any, counts: Any, wanted: Any) -> Any:
+    """The counts of the wanted rows, 0 of those that are not in a list that is not empty."""
+    at = docs.searchsorted(wanted)
+    return counts.take(at, mode="clip") * (docs.take(at, mode="clip") == wanted)
 
 
-def _alive(run: Run, docs: Any, counts: Any) -> tuple[Any, Any]:
+def _alive(run: Run, docs: Any, counts: Any) -> Posted:
     if not run.dead.size or not docs.size:
         return docs, counts
     at = numpy.searchsorted(docs, run.dead.astype(docs.dtype))

@@ -14,6 +14,8 @@ import numpy
 
 from holdfast.backends.segments.parts import Loader
 
+Posted = tuple[Any, Any]
+"""The numbers of the rows with a term, rising, and its counts in them."""
 ROW_LIMIT: Final = 65_536
 """Rows of a segment: their numbers take two bytes."""
 BLOCK: Final = 65_536
@@ -73,14 +75,19 @@ class Packed:
         self.rows = load("rows")
         self.lengths = load("lengths")
 
-    def find(self, term: int) -> tuple[Any, Any]:
-        """The numbers of the rows with the term, rising, and its counts in them."""
-        terms = self._load("terms")
-        at = int(numpy.searchsorted(terms, numpy.uint64(term)))
-        if at == terms.size or terms[at] != term:
-            return _NONE, _NONE
-        starts = self._load("starts")
-        start, stop = int(starts[at]), int(starts[at + 1])
+    def find(self, terms: Sequence[int]) -> list[Posted]:
+        """Of each term the numbers of the rows with it, rising, and its counts in them."""
+        known, starts = self._load("terms"), self._load("starts")
+        wanted = numpy.array(terms, "u8")
+        at = known.searchsorted(wanted)
+        found = (known.take(at, mode="clip") == wanted).tolist() if known.size else ()
+        ends = zip(starts.take(at).tolist(), starts.take(at + 1, mode="clip").tolist(), strict=True)
+        return [
+            self._list(*own) if is_known else _NOTHING
+            for own, is_known in zip(ends, found or [False] * len(terms), strict=True)
+        ]
+
+    def _list(self, start: int, stop: int) -> Posted:
         docs, counts = [], []
         for number in range(start // BLOCK, (stop - 1) // BLOCK + 1):
             block = self._load(f"block{number}")
@@ -96,7 +103,7 @@ class Packed:
     def triples(self, alive: Any) -> tuple[Any, Any, Any]:
         """Term, row and count of every posting of the rows that count; of all with None."""
         terms, starts = self._load("terms"), self._load("starts")
-        found = [self.find(int(term)) for term in terms]
+        found = self.find(terms)
         which = numpy.repeat(terms, numpy.diff(starts))
         docs = numpy.concatenate([_NONE, *(docs for docs, _ in found)])
         counts = numpy.concatenate([_NONE, *(counts for _, counts in found)])
@@ -107,6 +114,8 @@ class Packed:
 
     def _counted(self, counts: Any, start: int, stop: int) -> Any:
         places = self._load("places")
+        if not places.size:
+            return counts
         first, last = numpy.searchsorted(places, (start, stop))
         if first == last:
             return counts
@@ -142,10 +151,11 @@ class Loose:
         """What it takes in memory."""
         return int(self._hashes.nbytes + self._counts.nbytes + self._owners.nbytes)
 
-    def find(self, term: int) -> tuple[Any, Any]:
-        """The numbers of the rows with the term, rising, and its counts in them."""
-        at = numpy.flatnonzero(self._hashes == numpy.uint64(term))
-        return self._owners[at], self._counts[at]
+    def find(self, terms: Sequence[int]) -> list[Posted]:
+        """Of each term the numbers of the rows with it, rising, and its counts in them."""
+        at = [numpy.flatnonzero(self._hashes == numpy.uint64(term)) for term in terms]
+        return [(self._owners[one], self._counts[one]) for one in at]
 
 
 _NONE: Final = numpy.empty(0, "<u2")
+_NOTHING: Final = (_NONE, _NONE)

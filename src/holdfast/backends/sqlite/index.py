@@ -98,14 +98,17 @@ class Chosen:
 
 
 class _Choices:
-    """What the filters of lately chose, up to a limit. Thread-safe."""
+    """What the filters of lately chose, up to a limit. Thread-safe.
+
+    Of vectors a `Chosen`, of texts a mask; None where segments know nothing of a filter's fields.
+    """
 
     def __init__(self) -> None:
         self.used_bytes = 0
-        self._held: OrderedDict[Hashable, Chosen | None] = OrderedDict()
+        self._held: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
 
-    def load(self, key: Hashable, make: Callable[[], Chosen | None]) -> Chosen | None:
+    def load(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What a filter chose, made if it is not held."""
         with self._lock:
             if key in self._held:
@@ -120,8 +123,8 @@ class _Choices:
         return made
 
 
-def _size(chosen: Chosen | None) -> int:
-    return _ROW_BYTES + (0 if chosen is None else chosen.nbytes)
+def _size(chosen: Any) -> int:
+    return _ROW_BYTES + (0 if chosen is None else int(chosen.nbytes))
 
 
 @dataclass
@@ -271,8 +274,8 @@ class Index:
         return _Kept(self._cache if self._keep else None, key, held)
 
     def chosen(
-        self, source: Source, picture: Picture, key: Hashable, make: Callable[[], Chosen | None]
-    ) -> Chosen | None:
+        self, source: Source, picture: Picture, key: Hashable, make: Callable[[], Any]
+    ) -> Any:
         """What a filter chose in this picture, made if it is not held."""
         before = picture.choices.used_bytes
         found = picture.choices.load(key, make)
@@ -344,9 +347,10 @@ def runs(index: Index, picture: Picture) -> Sequence[Run]:
 
 def _asked(connection: apsw.Connection, source: Source) -> State | None:
     """The state of a source, as it is now."""
-    of, values = "tenant = ?2", (source.table, source.tenant)
+    of, values = "tenant = ?2", [source.table, source.tenant]
     if source.width:
-        of, values = "tenant = ?2 AND space = ?3", (*values, source.space)
+        of = f"{of} AND space = ?3"
+        values.append(source.space)
     last = f"SELECT _row FROM {quoted(source.table)} WHERE {of} ORDER BY _row DESC LIMIT 1"
     text = (
         "SELECT id, high, edition,"

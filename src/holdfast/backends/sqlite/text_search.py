@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import apsw
@@ -68,12 +69,17 @@ class TextSearch:
         """Which rows may pass, as far as the copies in segments tell; None if they do not."""
         if self.picture is None or not self._within.hints:
             return None
+        return self._index.chosen(
+            self._source, self.picture, self._within.hinted, partial(self._mask, self.picture)
+        )
+
+    def _mask(self, picture: Picture) -> Any:
         masks = []
-        for segment, run in zip(self.picture.segments, self._runs, strict=False):
+        for segment, run in zip(picture.segments, self._runs, strict=False):
             mask = columns.allowed(self._index.loader(segment.id), self._within.hints)
             masks.append(numpy.ones(run.texts.rows.size, bool) if mask is None else mask)
-        if self.picture.tail:
-            masks.append(numpy.ones(len(self.picture.tail), bool))
+        if picture.tail:
+            masks.append(numpy.ones(len(picture.tail), bool))
         return numpy.concatenate(masks) if masks else None
 
     def _all(self) -> list[Run]:
