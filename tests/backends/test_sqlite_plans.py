@@ -9,9 +9,11 @@ import holdfast
 from holdfast.backends.sqlite import SqliteDriver, narrowing
 from holdfast.backends.sqlite.connection import fetched
 from holdfast.core.filter import EVERYTHING, among, eq, is_null
-from holdfast.core.query import Query
+from holdfast.core.query import Query, asc, desc
 from holdfast.core.search import Search, TextLeg
-from holdfast.stores.memory.records import MEMORIES
+from holdfast.stores.knowledge.records import RUNS
+from holdfast.stores.memory.records import MEMORIES, SPACES
+from holdfast.stores.sessions.records import SESSIONS
 from holdfast.testing.shapes import NOTES, SHAPES, note, put
 
 
@@ -97,3 +99,47 @@ def test_a_search_reads_the_rows_of_its_hits_by_their_numbers(
     driver.close()
     assert all("INTEGER PRIMARY KEY (rowid=?)" in step for step in steps[:-1]), steps
     assert "(tenant=?)" in steps[-1]
+
+
+def prepared_again(driver: SqliteDriver, query: Query) -> int:
+    """How often SQLite asks while it plans, when a query runs that ran before."""
+    asked: list[Any] = []
+
+    def authorize(*given: Any) -> int:
+        asked.append(given)
+        return apsw.SQLITE_OK
+
+    text, values = driver._planner.query("default", query)
+    with driver._reading() as connection:
+        connection.authorizer = authorize
+        for _ in range(3):
+            asked.clear()
+            connection.execute(text, values).fetchall()
+        connection.authorizer = None
+    return len(asked)
+
+
+def test_a_statement_that_ran_before_is_not_planned_again(tmp_path: Path) -> None:
+    where = eq("state", "active") & among("id", ["a"])
+    query = Query(collection=SPACES.name, filter=where, limit=1)
+    with holdfast.open(str(tmp_path / "agent.db")) as storage:
+        assert prepared_again(engine(storage), query) == 0
+        # Saboteur: a connection on which a plan may follow the values.
+        with engine(storage)._reading() as connection:
+            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 0)
+            connection.execute("PRAGMA schema_version").fetchall()
+        other = Query(collection=SPACES.name, filter=where, order=asc("state"), limit=1)
+        assert prepared_again(engine(storage), other) > 0
+
+
+def test_a_partial_index_serves_the_value_that_its_condition_names(tmp_path: Path) -> None:
+    with holdfast.open(str(tmp_path / "agent.db")) as storage:
+        scope = eq("agent", "a") & eq("user", "u") & eq("namespace", "n")
+        canonical = Query(collection=SESSIONS.name, filter=scope & eq("canonical", True))
+        assert "sessions__unique_canonical_session" in plan(engine(storage), canonical)
+        through = eq("source", "s") & eq("status", "succeeded")
+        runs = Query(collection=RUNS.name, filter=through, order=desc("cursor"))
+        assert "cursor" in plan(engine(storage), runs)
+        # Saboteur: another value, for which the index has nothing.
+        others = Query(collection=SESSIONS.name, filter=scope & eq("canonical", False))
+        assert "canonical_session" not in plan(engine(storage), others)

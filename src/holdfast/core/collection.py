@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from holdfast.core.errors import Invalid
-from holdfast.core.filter import Filter, Record
+from holdfast.core.filter import Compare, Filter, Record, comparisons
 from holdfast.core.values import (
     CHECKS,
     KEYED_TEXT_LIMIT,
@@ -138,6 +138,14 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
     def by_name(self) -> Mapping[str, Field]:
         """The declared fields by their names."""
         return types.MappingProxyType({f.name: f for f in self.fields})
+
+    @cached_property
+    def conditions(self) -> frozenset[Compare]:
+        """The comparisons that its partial keys and indexes are made of."""
+        declared = (part.where for part in (*self.unique, *self.indexes))
+        return frozenset(
+            one for where in declared if where is not None for one in comparisons(where)
+        )
 
     @cached_property
     def _names(self) -> frozenset[str]:

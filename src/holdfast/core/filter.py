@@ -181,6 +181,17 @@ def _compare(op: CompareOp, held: Any, value: Any) -> bool:
     return bool(held >= value)
 
 
+def comparisons(where: Filter) -> list[Compare]:
+    """The comparisons that a filter is put together of."""
+    if isinstance(where, And | Or):
+        return [one for part in where.parts for one in comparisons(part)]
+    if isinstance(where, Not):
+        return comparisons(where.part)
+    if isinstance(where, In):
+        return [Compare(where.field, "eq", value) for value in where.values]
+    return [where] if isinstance(where, Compare) else []
+
+
 def json_at(value: Any, path: Iterable[str]) -> Any:
     """What object keys lead to inside a JSON value; None where nothing is."""
     for key in path:

@@ -29,6 +29,13 @@ class Dialect(ABC):
         values.append(count)
         return self.mark
 
+    def stated(self, value: Any) -> str | None:
+        """As text, a value that a partial index's condition names: so the index is seen to fit.
+
+        None where the engine looks at bound values too.
+        """
+        return None
+
     @abstractmethod
     def encoder(self, kind: Kind) -> Codec | None:
         """Turns a field's value into what the driver library binds; None where nothing is due."""

@@ -64,7 +64,12 @@ class FilterPlanner:
         return ("not", self.shape(collection, part.part, values))
 
     def _compare(self, collection: Collection, part: Compare, values: list[Any]) -> Shape:
-        values.append(self._encode(collection, part.field, part.value))
+        value = self._encode(collection, part.field, part.value)
+        if collection.conditions and part in collection.conditions:
+            written = self._dialect.stated(value)
+            if written is not None:
+                return ("compare", part.field, part.op, written)
+        values.append(value)
         return ("compare", part.field, part.op)
 
     def _in(self, collection: Collection, part: In, values: list[Any]) -> Shape:
@@ -130,9 +135,10 @@ class FilterPlanner:
 
     def _write_compare(self, shape: Shape, depth: int) -> str:
         column, op = _column(depth, shape[1]), shape[2]
+        value = shape[3] if len(shape) > 3 else self._dialect.mark
         if op == "ne":
-            return f"{column} IS DISTINCT FROM {self._dialect.mark}"
-        return f"{column} {_OPERATORS[op]} {self._dialect.mark}"
+            return f"{column} IS DISTINCT FROM {value}"
+        return f"{column} {_OPERATORS[op]} {value}"
 
     def _write_in(self, shape: Shape, depth: int) -> str:
         return self._dialect.in_list(_column(depth, shape[1]))

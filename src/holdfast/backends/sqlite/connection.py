@@ -144,6 +144,9 @@ class ConnectionPool:
     def _configure(self, connection: Connection) -> None:
         connection.set_busy_timeout(int(self.busy_seconds * 1000))
         connection.enable_load_extension(False)
+        # Without this, whatever has a bound limit, or a partial index beside it, is planned anew
+        # at each run; `FilterPlanner` writes out the few values that a plan hangs on.
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         _enter_wal(connection, self.busy_seconds)
         connection.execute(f"PRAGMA synchronous={self.durability}")
         connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import apsw
 import msgspec
 
 from holdfast.backends.sql.dialect import Codec, Dialect, quoted
@@ -42,6 +43,9 @@ class SqliteDialect(Dialect):
     """SQLite 3.45 or later, with the functions of `install_functions`."""
 
     mark = "?"
+
+    def stated(self, value: Any) -> str | None:
+        return literal(value)
 
     def encoder(self, kind: Kind) -> Codec | None:
         return _ENCODERS.get(kind)
@@ -103,6 +107,13 @@ class SqliteDialect(Dialect):
 
     def sort_term(self, column: str, descending: bool) -> str:
         return f"{column} DESC" if descending else column
+
+
+def literal(value: Any) -> str:
+    """A value as SQL text."""
+    if value is None:
+        return "NULL"
+    return str(apsw.format_sql_value(value))
 
 
 def append_json(*arguments: Any) -> str:

@@ -23,7 +23,7 @@ from holdfast.backends.sqlite.covers import (
     watch_deletes,
     watch_updates,
 )
-from holdfast.backends.sqlite.dialect import TYPES, SqliteDialect, encode_json
+from holdfast.backends.sqlite.dialect import TYPES, SqliteDialect, encode_json, literal
 from holdfast.backends.sqlite.errors import constraint_conflict
 from holdfast.core.collection import Collection, Field
 from holdfast.core.filter import Filter
@@ -280,13 +280,6 @@ class Schema:
             " (collection, from_version, to_version, at, description) VALUES (?, ?, ?, ?, ?)",
             (collection.name, before, collection.version, to_micros(now), action),
         )
-
-
-def literal(value: Any) -> str:
-    """A value as SQL text."""
-    if value is None:
-        return "NULL"
-    return str(apsw.format_sql_value(value))
 
 
 def _stored(connection: apsw.Connection) -> dict[str, dict[str, Any]]:
