@@ -142,9 +142,9 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def conditions(self) -> frozenset[Compare]:
         """The comparisons that its partial keys and indexes are made of."""
-        declared = (part.where for part in (*self.unique, *self.indexes))
+        wheres = [*(one.where for one in self.unique), *(one.where for one in self.indexes)]
         return frozenset(
-            one for where in declared if where is not None for one in comparisons(where)
+            part for where in wheres if where is not None for part in comparisons(where)
         )
 
     @cached_property

@@ -254,11 +254,12 @@ def _stages(
         add("speaker", [gain if c.speaker in named else 0.0 for c in candidates])
     sessions = [c.session for c in candidates]
     if any(session is not None for session in sessions):
-        credit = _neighbour_credit(candidates, sessions, blend, recipe)
+        together = _together(sessions)
+        credit = _neighbour_credit(candidates, together, blend, recipe)
         if any(credit):
             add("neighbours", credit)
         if recipe.session_prior:
-            add("session", _session_prior(sessions, totals, recipe))
+            add("session", _session_prior(together, totals, recipe))
     if query.periods:
         from holdfast.recall.dates import nearness
 
@@ -284,9 +285,18 @@ def _reciprocal_ranks(scored: Sequence[tuple[float | None, Any]], constant: floa
     return shares
 
 
+def _together(sessions: Sequence[str | None]) -> list[list[int]]:
+    """The places of each session's candidates."""
+    held: defaultdict[str, list[int]] = defaultdict(list)
+    for i, session in enumerate(sessions):
+        if session is not None:
+            held[session].append(i)
+    return list(held.values())
+
+
 def _neighbour_credit(
     candidates: Sequence[Candidate],
-    sessions: Sequence[str | None],
+    together: Sequence[Sequence[int]],
     blend: Sequence[float],
     recipe: Recipe,
 ) -> list[float]:
@@ -296,45 +306,49 @@ def _neighbour_credit(
     that is wanted. Where an assistant takes part, the user's turn holds the fact and the long
     reply holds its words: there only the user's turn gains, and only from the reply.
     """
-    turns: dict[tuple[str, int], int] = {}
-    for i, (candidate, session) in enumerate(zip(candidates, sessions, strict=True)):
-        turn = candidate.turn
-        if session is not None and turn is not None:
-            held = turns.setdefault((session, turn), i)
-            if held != i and candidate.key < candidates[held].key:
-                turns[session, turn] = i  # two records of one turn: the same one in any order
     credit = [0.0] * len(candidates)
-    following = turns.get
-    for (session, turn), i in turns.items():
-        after = following((session, turn + 1))
-        if after is None:
-            continue
-        role, answer = candidates[i].role, candidates[after].role
-        if role in _PEOPLE and answer in _PEOPLE:
-            credit[i] += recipe.next_turn * blend[after]
-            credit[after] += recipe.previous_turn * blend[i]
-        elif role == "user":
-            credit[i] += recipe.answer_turn * blend[after]
+    for mine in together:
+        turns = _turns(candidates, mine)
+        following = turns.get
+        for turn, i in turns.items():
+            after = following(turn + 1)
+            if after is None:
+                continue
+            role, answer = candidates[i].role, candidates[after].role
+            if role in _PEOPLE and answer in _PEOPLE:
+                credit[i] += recipe.next_turn * blend[after]
+                credit[after] += recipe.previous_turn * blend[i]
+            elif role == "user":
+                credit[i] += recipe.answer_turn * blend[after]
     return credit
+
+
+def _turns(candidates: Sequence[Candidate], mine: Sequence[int]) -> dict[int, int]:
+    """The places of one session's candidates by their turns."""
+    turns: dict[int, int] = {}
+    for i in mine:
+        turn = candidates[i].turn
+        if turn is not None:
+            held = turns.setdefault(turn, i)
+            if held != i and candidates[i].key < candidates[held].key:
+                turns[turn] = i  # two records of one turn: the same one in any order
+    return turns
 
 
 _PEOPLE = frozenset({None, "user"})
 
 
 def _session_prior(
-    sessions: Sequence[str | None], scores: Sequence[float], recipe: Recipe
+    together: Sequence[Sequence[int]], scores: Sequence[float], recipe: Recipe
 ) -> list[float]:
-    held: defaultdict[str | None, list[float]] = defaultdict(list)
-    for session, score in zip(sessions, scores, strict=True):
-        held[session].append(score)
+    prior = [0.0] * len(scores)
     count = recipe.session_best
-    weight = recipe.session_prior
-    prior = {
-        session: weight * sum(sorted(mine, reverse=True)[:count]) / count
-        for session, mine in held.items()
-    }
-    prior[None] = 0.0
-    return [prior[session] for session in sessions]
+    for mine in together:
+        best = sorted([scores[i] for i in mine], reverse=True)[:count]
+        gain = recipe.session_prior * sum(best) / count
+        for i in mine:
+            prior[i] = gain
+    return prior
 
 
 def _ranked(candidate: Candidate, score: float, stages: dict[str, list[float]], at: int) -> Ranked:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from operator import itemgetter
 from typing import Final
 
@@ -114,5 +113,6 @@ class Found:
 
 def _best(scores: dict[str, float], count: int) -> Sequence[str]:
     """The ids of the highest scores, ties by id."""
-    # Both sorts are all but done: legs come best first.
-    return list(islice(sorted(sorted(scores), key=scores.__getitem__, reverse=True), count))
+    ids = scores if len(set(scores.values())) == len(scores) else sorted(scores)
+    # All but done: legs come best first.
+    return sorted(ids, key=scores.__getitem__, reverse=True)[:count]
