@@ -62,6 +62,8 @@ class PreparedQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Known speakers whom the query names, as they are spelled on the records."""
     periods: tuple[Period, ...] = ()
     """Dates and periods that the query names."""
+    timed: bool = True
+    """Whether the order may depend on the candidates' times; if not, they need not be read."""
 
 
 class Ranked(msgspec.Struct, frozen=True, kw_only=True):

@@ -148,12 +148,14 @@ def prepare_query(
     named, remaining = _cut_names(query, speakers)
     if not recipe.cut_names or not analyze(remaining):
         remaining = query
+    periods = _periods(query, now) if recipe.date_boost else ()
     return PreparedQuery(
         text=query,
         lexical=remaining,
         dense=remaining,
         speakers=named if recipe.speaker_boost else (),
-        periods=_periods(query, now) if recipe.date_boost else (),
+        periods=periods,
+        timed=bool(periods),
     )
 
 

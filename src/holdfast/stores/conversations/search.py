@@ -35,7 +35,9 @@ SPEAKER_LIMIT: Final = 1_000
 """Participants that a query is read with; more are flagged "speakers_cut"."""
 CREDITED: Final = 50
 """Best hits of each leg whose neighbours are looked up, or k if that is more."""
-_RANKED_BY: Final = ("conversation_id", "sequence", "sender_id", "created_at", "role")
+_RANKED_BY: Final = ("conversation_id", "sequence", "sender_id", "role")
+_TIMED_BY: Final = "created_at"
+"""Read as well for a query by whose words a time counts."""
 _PLACES: Final = 15
 """Conversations whose turns one query looks up: a filter has at most 64 parts."""
 
@@ -114,11 +116,14 @@ class _Searching:
         self._vector: dict[str, float] = {}
         self._rows: dict[str, Record] = {}
         self._space: str | None = None
+        self._fields: tuple[str, ...] = _RANKED_BY
 
     def run(self) -> FoundMessages:
         """Ask both legs, look beside their hits, order, and read the results whole."""
         names = self._names()
         prepared = self._ranker.prepare(self._query, sorted({*names.values()}), self._store._now())
+        if prepared.timed:
+            self._fields += (_TIMED_BY,)
         terms = self._terms(prepared)
         width = min(max(self._k, self._ranker.candidates), K_LIMIT)
         self._ask_text(terms, width)
@@ -186,7 +191,7 @@ class _Searching:
                 filter=self._where,
                 k=width,
                 text=TextLeg(terms=terms),
-                fields=_RANKED_BY,
+                fields=self._fields,
             ),
         )
         self._text = {hit.key[0]: hit.score for hit in hits.text}
@@ -248,7 +253,7 @@ class _Searching:
             self._read(either(*places))
 
     def _read(self, part: Filter) -> None:
-        self._add(self._store._all(MESSAGES, part, self._where, fields=_RANKED_BY))
+        self._add(self._store._all(MESSAGES, part, self._where, fields=self._fields))
 
     def _add(self, rows: Iterable[Record]) -> None:
         for row in rows:
@@ -265,7 +270,7 @@ class _Searching:
             speaker=None if sender is None else names.get(sender, sender),
             session=row["conversation_id"],
             turn=row["sequence"],
-            time=row["created_at"],
+            time=row.get(_TIMED_BY),
             role=row["role"],
         )
 

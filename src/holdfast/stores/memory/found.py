@@ -9,8 +9,10 @@ from typing import Final
 from holdfast.core.filter import Record
 from holdfast.core.ranker import Candidate, Ranked
 
-RANKED_BY: Final = ("session", "turn", "speaker", "said_at", "role", "fingerprint")
+RANKED_BY: Final = ("session", "turn", "speaker", "role", "fingerprint")
 """Fields by which candidates are ordered; hundreds are, so only results are read whole."""
+TIMED_BY: Final = "said_at"
+"""The same for a query by whose words a time counts."""
 
 Turn = tuple[str, int]
 """A session, told apart from others of its name by its scope, and a number in it."""
@@ -19,7 +21,7 @@ Turn = tuple[str, int]
 class Found:
     """Scores and rows by id.
 
-    ``rows`` hold at least `RANKED_BY` and the scope, ``whole`` all fields of what was read in
+    ``rows`` hold at least `RANKED_BY` and the open scope, ``whole`` all fields of what was read in
     full, ``spans`` the best stretch of a long content. ``full`` says that a leg was cut at the
     number asked for, so that a wider search would bring more.
     """
@@ -96,7 +98,7 @@ class Found:
                 speaker=row["speaker"],
                 session=session(key),
                 turn=row["turn"],
-                time=row["said_at"],
+                time=row.get(TIMED_BY),
                 role=row["role"],
             )
             for key, row in self.rows.items()

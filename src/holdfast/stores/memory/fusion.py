@@ -23,7 +23,7 @@ class SingleLeg:
         self, query: str, speakers: Sequence[str] = (), now: datetime | None = None
     ) -> PreparedQuery:
         """Return the query as typed, for both legs."""
-        return PreparedQuery(text=query, lexical=query, dense=query)
+        return PreparedQuery(text=query, lexical=query, dense=query, timed=False)
 
     def rank(
         self,

@@ -32,7 +32,7 @@ from holdfast.stores.memory.explained import (
     vector_stage,
 )
 from holdfast.stores.memory.filters import present_at
-from holdfast.stores.memory.found import RANKED_BY, Found
+from holdfast.stores.memory.found import RANKED_BY, TIMED_BY, Found
 from holdfast.stores.memory.fusion import PlainRanker, SingleLeg
 from holdfast.stores.memory.late import late_scores
 from holdfast.stores.memory.recollection import Recalled, Recollection
@@ -69,7 +69,7 @@ class Recalling:
         self._where = store._within(MEMORIES, present_at(asked.now), asked.where)
         bound = store._scope.bound()
         self._open = tuple(part for part in SCOPE_FIELDS if part not in bound)
-        self._fields = (*self._open, *RANKED_BY)
+        self._fields: tuple[str, ...] = (*self._open, *RANKED_BY)
         self._ranker = self._ranker_of(asked)
         self._floor: float | None = None
         reranks = asked.rerank and asked.mode == "hybrid" and bool(asked.query)
@@ -79,6 +79,8 @@ class Recalling:
     def run(self) -> Recollection:
         """Search as wide as it takes for k results, order them, and say how."""
         prepared = self._prepared()
+        if prepared.timed:
+            self._fields += (TIMED_BY,)
         vector, space = self._query_vector(prepared)
         self._floor = self._cosine_floor(space)
         terms = self._terms(prepared)

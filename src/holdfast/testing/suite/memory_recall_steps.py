@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from holdfast.core.change import DeleteWhere
 from holdfast.core.filter import EVERYTHING
-from holdfast.core.ranker import Ranked
+from holdfast.core.ranker import PreparedQuery, Ranked
 from holdfast.recall.recipe import Recipe
 from holdfast.storage import Storage
 from holdfast.stores.memory.records import MEMORIES
@@ -113,3 +114,31 @@ class TestMemoryRecallSteps:
         told = storage.memory.recall("tea", k=5, ranker=Counting(), explain=True)
         assert _ids(plain) == _ids(told)
         assert asked == [10, 80]
+
+    @pytest.mark.parametrize("query", ["tea", "tea in May 2023"])
+    def test_e8_a_ranker_that_may_go_by_times_is_given_them(
+        self, storage: Storage, query: str
+    ) -> None:
+        seen: dict[Any, datetime | None] = {}
+
+        class Own(Recipe, frozen=True):
+            def prepare(self, query: str, *_: Any) -> PreparedQuery:
+                return PreparedQuery(text=query, lexical=query, dense=query)
+
+        class Dated(Recipe, frozen=True):
+            def rank(
+                self, query: Any, candidates: Sequence[Any], k: int, *, explain: bool = False
+            ) -> list[Ranked]:
+                seen.update({one.key: one.time for one in candidates})
+                return super().rank(query, candidates, k, explain=explain)
+
+        class OwnDated(Dated, Own, frozen=True):
+            pass
+
+        said_at = datetime(2023, 5, 7, tzinfo=UTC)
+        storage.memory.remember("tea", id="a", said_at=said_at)
+        storage.memory.recall(query, ranker=OwnDated())
+        assert seen == {"a": said_at}
+        seen.clear()
+        storage.memory.recall(query, ranker=Dated())
+        assert seen == {"a": said_at if "May" in query else None}
