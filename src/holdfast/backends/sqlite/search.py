@@ -51,11 +51,9 @@ class RowSearch:
         vector, exact = self._vector(search, within)
         read = within.records({row for row, _ in text} | {row for row, _ in vector})
         keys = _keys(collection, read)
-        text_hits = _hits(keys, text, search.k)
-        vector_hits = _hits(keys, vector, search.k)
-        by_key = dict(zip(keys.values(), read.values(), strict=True))
-        kept = {hit.key: by_key[hit.key] for hit in (*text_hits, *vector_hits)}
-        return Hits(text_hits, vector_hits, kept, exact)
+        text, vector = _best(text, keys, search.k), _best(vector, keys, search.k)
+        found = {keys[row]: read[row] for row, _ in (*text, *vector)}
+        return Hits(_hits(text, keys), _hits(vector, keys), found, exact)
 
     def _text(self, search: Search, within: Narrowing) -> Scored:
         leg = search.text
@@ -95,10 +93,14 @@ def _keys(collection: Collection, read: dict[int, Record]) -> dict[int, Key]:
     return {row: collection.key_of(record) for row, record in read.items()}
 
 
-def _hits(keys: dict[int, Key], scored: Scored, k: int) -> tuple[Hit, ...]:
+def _best(scored: Scored, keys: dict[int, Key], k: int) -> Scored:
     """The best first, ties by key; a row that went between two statements is left out."""
-    found = [(keys[row], score) for row, score in scored if row in keys]
+    found = [one for one in scored if one[0] in keys]
     if len({score for _, score in found}) < len(found):
-        found.sort(key=itemgetter(0))
+        found.sort(key=lambda one: keys[one[0]])
     found.sort(key=itemgetter(1), reverse=True)  # which leaves ties in their order
-    return tuple([Hit(*one) for one in found[:k]])
+    return found[:k]
+
+
+def _hits(best: Scored, keys: dict[int, Key]) -> tuple[Hit, ...]:
+    return tuple([Hit(keys[row], score) for row, score in best])
