@@ -16,7 +16,8 @@ from typing import Any, Final
 import psycopg
 
 from holdfast.backends.postgres import PostgresDriver
-from holdfast.backends.postgres.wire import MARK, Wire
+from holdfast.backends.postgres.binding import MARK
+from holdfast.backends.postgres.wire import Wire
 from holdfast.core.errors import Conflict, NotFound
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope

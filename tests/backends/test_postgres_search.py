@@ -9,15 +9,18 @@ import pytest
 
 from holdfast.backends.postgres import (
     PostgresDriver,
+    derived,
     packing,
+    planning,
     search,
     text_search,
     vector_search,
 )
+from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.schema import packed_table, terms_table
 from holdfast.backends.postgres.steps import Compiler
 from holdfast.backends.postgres.vector_search import VectorSearch
-from holdfast.backends.postgres.wire import MARK, Command
+from holdfast.backends.postgres.wire import Batch, Command
 from holdfast.backends.segments.cache import Cache
 from holdfast.core.change import Delete, Edit, Patch
 from holdfast.core.clock import SystemClock
@@ -312,7 +315,7 @@ def test_saboteur_voids_that_nobody_reads_are_caught(
 def test_saboteur_a_write_that_voids_nothing_is_caught(
     owned: PostgresDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "void", lambda *_: f"SELECT {MARK}, {MARK}, {MARK}")
+    monkeypatch.setattr(derived, "void", lambda *_: f"SELECT {MARK}, {MARK}, {MARK}")
     with pytest.raises(AssertionError):
         test_what_changes_after_packing_counts_at_once_and_goes_with_the_next_merge(owned)
 
@@ -343,18 +346,18 @@ def test_words_are_found_by_indexes_of_the_tenant(owned: PostgresDriver) -> None
     owned.maintain("analyze")
     leg = TextLeg(terms=tuple(analyze("word3 common")))
     for where in (EVERYTHING, eq("topic", "odd")):
-        own = (owned._dialect, owned._planner, "t", NOTES, where, Cache())
+        own = (owned._dialect, owned._planner, "t", NOTES, where, leg, 10, Cache())
         text = text_search.TextSearch(*own)
         with owned._pool.wire() as wire:
             rows = wire.run([("BEGIN", ()), (owned._bind_tenant, ("t",)), text.command()])
             text.take(wire.rows(rows[-1])[0], wire)
-            text.rank(leg, 10)
+            text.rank()
             wire.run([("ROLLBACK", ())])
         fetch = text.fetch(owned._planner.columns(NOTES.name).listed)
         assert fetch is not None
         plan = ""
         for command in (text.command(), fetch):
-            plan = plan_of(owned, "t", [search.PLANNED, command])
+            plan = plan_of(owned, "t", [*planning.PLANNED, command])
             conditions = [line for line in plan.splitlines() if "Index Cond" in line]
             assert "Seq Scan" not in plan
             assert all("tenant = " in line for line in conditions)
@@ -423,7 +426,7 @@ def explained(driver: PostgresDriver, tenant: str, command: str) -> str:
     columns = driver._planner.columns(NOTES.name).listed
     given: dict[str, list[Command]] = {
         "scan": [ways.scan(1_000, columns)],
-        "scan few": [search.PLANNED, ways.scan_few(columns)],
+        "scan few": [*planning.PLANNED, ways.scan_few(columns)],
         "walk": ways.walk(100),
     }
     return plan_of(driver, tenant, given[command])
@@ -483,11 +486,74 @@ def test_saboteur_a_small_scan_that_is_always_sure_is_caught(
 def test_saboteur_texts_ranked_once_leave_k_unfilled(
     owned: PostgresDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text_search.TextSearch, "is_done", lambda *_: True)
+    monkeypatch.setattr(text_search.TextSearch, "is_enough", lambda *_: True)
     with pytest.raises(AssertionError):
         test_k_is_filled_behind_any_filter_however_few_are_looked_at_first(
             owned, monkeypatch, 60, packed=True
         )
+
+
+def counted_trips(driver: PostgresDriver, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What searches do, in order, once the sizes of what they search are known."""
+    numbers = spread(driver, 60)
+    driver.maintain("analyze")
+    done: list[str] = []
+
+    def noted(of: type, name: str) -> None:
+        real = getattr(of, name)
+
+        def call(self: Any, *given: Any, **named: Any) -> Any:
+            done.append(name)
+            return real(self, *given, **named)
+
+        monkeypatch.setattr(of, name, call)
+
+    for turn in range(4):
+        if turn == 3:
+            for of, name in ((Batch, "flush"), (Batch, "sync"), (text_search.TextSearch, "rank")):
+                noted(of, name)
+        for where in (EVERYTHING, eq("topic", "t")):
+            both(driver, numbers[turn], where)
+    return done
+
+
+def both(driver: Driver, query: Any, where: Filter) -> Hits:
+    legs = TextLeg(terms=("word",)), VectorLeg(field="embedding", vector=vector(*map(float, query)))
+    return driver.search(
+        "t", Search(collection=NOTES.name, filter=where, k=5, text=legs[0], vector=legs[1])
+    )
+
+
+def test_texts_are_ranked_while_vectors_are_looked_for_and_all_is_one_batch(
+    owned: PostgresDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert counted_trips(owned, monkeypatch) == ["flush", "flush", "rank", "sync"] * 2
+
+
+def test_saboteur_a_search_that_relies_on_nothing_takes_more_batches(
+    owned: PostgresDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search._Attempt, "_is_relied_on", lambda *_: False)
+    with pytest.raises(AssertionError):
+        test_texts_are_ranked_while_vectors_are_looked_for_and_all_is_one_batch(owned, monkeypatch)
+
+
+def test_a_filter_behind_which_the_first_look_is_too_short_is_remembered(
+    owned: PostgresDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(owned, 150)
+    monkeypatch.setattr(text_search, "_SPARE", 0)
+    attempts: list[bool] = []
+    real = search._Attempt.run
+
+    def run(self: Any) -> Hits:
+        attempts.append(self._careful)
+        return real(self)
+
+    monkeypatch.setattr(search._Attempt, "run", run)
+    for _ in range(3):
+        assert len(by_words(owned, lt("day", 10)).text) == 10
+    assert attempts == [False, True, False, False]
 
 
 def test_fields_may_be_called_like_what_a_search_works_with() -> None:

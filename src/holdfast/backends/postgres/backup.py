@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import psycopg
 
+from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.errors import mapped
 from holdfast.backends.postgres.roles import RECORDS
-from holdfast.backends.postgres.wire import MARK
 from holdfast.backends.sql.dialect import quoted
 from holdfast.core.driver import Report
 from holdfast.core.errors import (

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from holdfast.backends.postgres import roles
+from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.dialect import literal
 from holdfast.backends.postgres.errors import ENGINE_ERRORS, mapped
 from holdfast.backends.postgres.plans import planned
 from holdfast.backends.postgres.schema import PGVECTOR, index_names, usable
-from holdfast.backends.postgres.wire import MARK, StatementFailed, Wire
+from holdfast.backends.postgres.wire import StatementFailed, Wire
 from holdfast.backends.sql.dialect import quoted
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast.backends.postgres.wire import MARK
+from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.sql.dialect import Codec, Dialect, quoted
 from holdfast.core.collection import Collection
 from holdfast.core.query import Bucket

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 import msgspec
 
 from holdfast.backends.postgres import backup, diagnosis, maintenance, roles
+from holdfast.backends.postgres.binding import MARK
+from holdfast.backends.postgres.derived import attach_vectors, read_vectors
 from holdfast.backends.postgres.dialect import PostgresDialect
 from holdfast.backends.postgres.errors import ENGINE_ERRORS, lost, mapped
 from holdfast.backends.postgres.options import parse
@@ -16,10 +18,10 @@ from holdfast.backends.postgres.packer import Packer
 from holdfast.backends.postgres.pool import Pool
 from holdfast.backends.postgres.replicas import Replicas
 from holdfast.backends.postgres.schema import Schema, Stored
-from holdfast.backends.postgres.search import Engine, RowSearch, attach_vectors, read_vectors
+from holdfast.backends.postgres.search import Engine, RowSearch
 from holdfast.backends.postgres.steps import Compiler
 from holdfast.backends.postgres.transactions import Operation, Transactions
-from holdfast.backends.postgres.wire import MARK, Command, ConnectionLost, StatementFailed, Wire
+from holdfast.backends.postgres.wire import Command, ConnectionLost, StatementFailed, Wire
 from holdfast.backends.sql.planner import Planner, Statement
 from holdfast.backends.sql.rows import decoded, decoded_all
 from holdfast.core.capabilities import YES, Capabilities, no

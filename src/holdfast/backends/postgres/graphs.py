@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
+from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.dialect import PostgresDialect, literal
 from holdfast.backends.postgres.functions import lock_number
 from holdfast.backends.postgres.schema import short, vector_table
-from holdfast.backends.postgres.wire import MARK
 from holdfast.backends.sql.dialect import quoted
 from holdfast.core.collection import Collection
 

@@ -11,15 +11,17 @@ import msgspec
 import numpy
 
 from holdfast.backends.postgres import graphs
+from holdfast.backends.postgres.binding import MARK
+from holdfast.backends.postgres.derived import store_terms
 from holdfast.backends.postgres.diagnosis import orphans
 from holdfast.backends.postgres.dialect import PostgresDialect
 from holdfast.backends.postgres.errors import mapped
 from holdfast.backends.postgres.functions import lock_number
 from holdfast.backends.postgres.pool import Pool
 from holdfast.backends.postgres.schema import packed_table, terms_table
-from holdfast.backends.postgres.search import Engine, store_terms
+from holdfast.backends.postgres.search import Engine
 from holdfast.backends.postgres.transactions import Operation, Transactions
-from holdfast.backends.postgres.wire import MARK, ConnectionLost, StatementFailed, Wire
+from holdfast.backends.postgres.wire import ConnectionLost, StatementFailed, Wire
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sql.rows import decoded

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import numpy
 
+from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.dialect import PostgresDialect
 from holdfast.backends.postgres.fresh import Fresh, big
 from holdfast.backends.postgres.functions import lock_number
 from holdfast.backends.postgres.schema import packed_table, terms_table
 from holdfast.backends.postgres.text_search import loader, positions, state
-from holdfast.backends.postgres.wire import MARK, Command, StatementFailed, Wire
+from holdfast.backends.postgres.wire import Command, StatementFailed, Wire
 from holdfast.backends.segments import postings
 from holdfast.backends.sql.dialect import quoted
 from holdfast.core.collection import Collection

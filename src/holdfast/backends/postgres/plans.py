@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from holdfast.backends.postgres.wire import MARK, Command, Wire
+from holdfast.backends.postgres.binding import MARK
+from holdfast.backends.postgres.wire import Command, Wire
 from holdfast.core.collection import Collection, Index
 from holdfast.core.filter import Compare, Filter, both
 from holdfast.core.query import Query, desc

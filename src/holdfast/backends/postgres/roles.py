@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.dialect import literal
 from holdfast.backends.postgres.errors import ENGINE_ERRORS, mapped
 from holdfast.backends.postgres.functions import lock_number
-from holdfast.backends.postgres.wire import MARK, Wire
+from holdfast.backends.postgres.wire import Wire
 from holdfast.backends.sql.dialect import quoted
 from holdfast.core.errors import Invalid, NotFound
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.backends.postgres import supabase
+from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.dialect import TYPES, PostgresDialect, encode_json, literal
 from holdfast.backends.postgres.errors import mapped
 from holdfast.backends.postgres.functions import (
@@ -21,7 +22,7 @@ from holdfast.backends.postgres.functions import (
     row_security,
     segment_script,
 )
-from holdfast.backends.postgres.wire import MARK, StatementFailed, Wire
+from holdfast.backends.postgres.wire import StatementFailed, Wire
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.editions import check_alterable, needs_upgrade, shape_of
 from holdfast.backends.sql.filters import FilterPlanner

@@ -1,4 +1,4 @@
-"""What is derived from records for search, and one search: both legs under one filter.
+"""One search: both legs under one filter, in one batch.
 
 Texts are BM25 over packed segments and what is fresh (`text_search`), vectors an exact scan or
 candidates of a graph (`vector_search`); scores are those of the contract, bit for bit.
@@ -10,25 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.dialect import PostgresDialect
 from holdfast.backends.postgres.options import Options
 from holdfast.backends.postgres.packer import Packer
-from holdfast.backends.postgres.schema import terms_table, vector_table, void
-from holdfast.backends.postgres.wire import MARK, Command, Wire
+from holdfast.backends.postgres.planning import PLANNED, UNPLANNED
+from holdfast.backends.postgres.schema import terms_table, vector_table
+from holdfast.backends.postgres.wire import Batch, Command, Wire
 from holdfast.backends.segments.cache import Cache
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sql.rows import decoded_all
-from holdfast.backends.sql.terms import pack
-from holdfast.core.collection import Collection
 from holdfast.core.errors import Corrupt
 from holdfast.core.filter import Record
 from holdfast.core.search import Hit, Hits, Search
-from holdfast.core.values import Vector
 
 if TYPE_CHECKING:
-    from psycopg.pq.abc import PGresult
-
     from holdfast.backends.postgres.text_search import TextSearch
     from holdfast.backends.postgres.vector_search import VectorSearch
 
@@ -37,82 +34,6 @@ Scored = list[tuple[Key, float]]
 
 _HINTS_BYTES: Final = 4 * 1024 * 1024
 _ATTEMPTS: Final = 4
-
-
-# --- writing
-
-
-def store_terms(
-    dialect: PostgresDialect,
-    collection: Collection,
-    place: list[Any],
-    texts: Record,
-    *,
-    fresh: bool,
-) -> list[Command]:
-    """Keep a record's analysed text beside it; ``place`` is its tenant and key."""
-    packed = pack(collection, texts)
-    table, same = terms_table(dialect, collection), _same(collection)
-    voided = [] if fresh else [(void(dialect, collection, same, MARK), [*place, place[0]])]
-    if packed is None:
-        return [] if fresh else [(f"DELETE FROM {table} WHERE {same}", place), *voided]
-    names = ("length", "terms", "counts")
-    written = _upsert(table, collection, names, [*place, *packed], ", stamp = DEFAULT")
-    return [written, *voided]
-
-
-def store_vector(
-    dialect: PostgresDialect,
-    collection: Collection,
-    name: str,
-    place: list[Any],
-    vector: Vector | None,
-    *,
-    fresh: bool,
-    native: bool,
-) -> list[Command]:
-    """Keep a record's vector beside it; ``native`` says that the column is pgvector's."""
-    table = vector_table(dialect, collection, name)
-    if vector is None:
-        return [] if fresh else [(f"DELETE FROM {table} WHERE {_same(collection)}", place)]
-    from holdfast.backends.postgres.vector_search import packed_vector  # which loads numpy
-
-    data, extreme = packed_vector(vector.data) if native else (vector.data, False)
-    values = [*place, vector.space, extreme, data]
-    return [_upsert(table, collection, ("space", "extreme", "data"), values)]
-
-
-def _same(collection: Collection) -> str:
-    return " AND ".join(f"{n} = {MARK}" for n in ("tenant", *map(quoted, collection.key)))
-
-
-def _upsert(
-    table: str,
-    collection: Collection,
-    names: tuple[str, ...],
-    values: list[Any],
-    more: str = "",
-) -> Command:
-    key = ", ".join(("tenant", *map(quoted, collection.key)))
-    marks = ", ".join(MARK for _ in values)
-    sets = ", ".join(f"{name} = excluded.{name}" for name in names)
-    text = (
-        f"INSERT INTO {table} ({key}, {', '.join(names)}) VALUES ({marks})"
-        f" ON CONFLICT ({key}) DO UPDATE SET {sets}{more}"
-    )
-    return text, values
-
-
-def unpacked_vector(space: str, data: bytes, *, native: bool) -> Vector:
-    """The vector in a row."""
-    if not native:
-        return Vector(space, data)
-    import numpy
-
-    return Vector(space, numpy.frombuffer(data, ">f4", offset=4).astype("<f4").tobytes())
-
-
-# --- reading
 
 
 @dataclass
@@ -132,118 +53,149 @@ class Engine:
         """Collections whose tables the server has statistics of."""
 
 
-PLANNED: Final[Command] = (
-    (
-        "SELECT set_config('plan_cache_mode', 'force_generic_plan', true),"
-        " set_config('enable_seqscan', 'off', true)"
-    ),
-    (),
-)
-"""For what reads little: to plan it takes twice the time of doing it, so one plan serves for all
-tenants. It must be by indexes, whatever the average tenant is like, and needs statistics: of a
-table that was never analyzed the server may think that any index is as good as that of the key."""
-
-
+@dataclass(frozen=True)
 class RowSearch:
-    """Runs one search on one connection, inside one read transaction.
+    """One search on one connection, inside one read transaction.
 
     ``opening`` begins it and binds it to its tenant; ``closing`` ends it, and is empty inside a
     transaction of others.
     """
 
-    def __init__(
-        self,
-        wire: Wire,
-        engine: Engine,
-        tenant: str,
-        search: Search,
-        opening: Sequence[Command],
-        closing: Sequence[Command],
-    ) -> None:
-        self._wire, self._engine, self._tenant = wire, engine, tenant
-        self._planner, self._dialect = engine.planner, engine.dialect
-        self._search, self._opening, self._closing = search, opening, closing
-        self._collection = engine.planner.collections[search.collection]
-        self._columns = engine.planner.columns(search.collection, search.fields)
+    wire: Wire
+    engine: Engine
+    tenant: str
+    search: Search
+    opening: Sequence[Command]
+    closing: Sequence[Command]
 
     def run(self) -> Hits:
-        """Both legs, and the records that they found: mostly in two round trips."""
+        """Both legs, and the records that they found."""
         from holdfast.backends.postgres.text_search import Moved  # which loads numpy
 
+        careful = False
         for _ in range(_ATTEMPTS):
             try:
-                return self._run()
+                return _Attempt(self, careful=careful).run()
+            except Unsure:
+                careful = True
+                self._end(self.closing)
             except Moved:
-                if self._closing:  # in a snapshot of its own, so it is not there at all
-                    self._wire.run([("ROLLBACK", ())])
+                if self.closing:  # in a snapshot of its own, so it is not there at all
+                    self._end([("ROLLBACK", ())])
                     break
         raise Corrupt(
             "A part of the search index is missing.",
             hint='`maintain("reindex")` builds it anew from the records.',
         )
 
-    def _run(self) -> Hits:
-        text, vector = self._legs()
-        hints = self._engine.hints
-        walked = vector is not None and vector.is_known_big(hints)
-        few = vector is not None and vector.is_known_small(hints)
-        by_vector, by_text = self._ask(text, vector, walked=walked, few=few)
-        wanted = self._search.text
-        if text is not None and wanted is not None:
-            text.take(self._wire.rows(by_text)[0], self._wire)
-            text.rank(wanted, self._search.k)
-            counts = text.fresh, text.voids, text.packed
-            self._engine.packer.found(self._collection, self._tenant, *counts)
-        near: Scored = []
-        records: dict[Key, Record] = {}
-        if vector is not None:
-            count = 0 if text is None else text.fresh + text.packed
-            rows = self._wire.rows(by_vector)
-            if walked and not is_short(rows, self._search.k):
-                scored = vector.scored([row[0] for row in rows], self._search.minimum)
-                near = [(rows[at][1:], score) for at, score in scored]
-            else:
-                near, records = self._scanned(vector, rows, count, walked=walked, few=few)
-                walked = False
-        return self._read(text, near, records, exact=not walked)
+    def _end(self, closing: Sequence[Command]) -> None:
+        if self.closing and self.wire.is_in_transaction():
+            self.wire.run(closing)
 
-    def _legs(self) -> tuple[TextSearch | None, VectorSearch | None]:
+
+class Unsure(Exception):
+    """What an attempt relied on did not hold; its transaction may be over."""
+
+
+class _Attempt:
+    """Both legs as one batch, and what that left open in a second one.
+
+    The first answer says which texts there are. They are ranked here while the server looks for
+    vectors, and the records of the best are asked for behind that. A ``careful`` attempt relies on
+    nothing that was learnt, and is never Unsure.
+    """
+
+    def __init__(self, of: RowSearch, *, careful: bool) -> None:
+        self._wire, self._engine, self._tenant = of.wire, of.engine, of.tenant
+        self._planner, self._dialect = of.engine.planner, of.engine.dialect
+        self._search, self._opening, self._closing = of.search, of.opening, of.closing
+        self._collection = of.engine.planner.collections[of.search.collection]
+        self._columns = of.engine.planner.columns(of.search.collection, of.search.fields)
+        self._careful = careful
+        is_analyzed = self._collection.name in of.engine.analyzed
+        self._asks_statistics = bool(of.closing) and not is_analyzed
+        self._is_planned = False if of.closing and is_analyzed else None
+        """Whether `PLANNED` holds. None where it must not: without statistics, and in a transaction
+        of others, in which it would stay."""
+        self._near: Scored = []
+        self._records: dict[Key, Record] = {}
+        self._by_text: list[tuple[Any, ...]] | None = None
+        """What the text leg found, once that was asked for."""
+        self._set_legs()
+
+    def _set_legs(self) -> None:
         from holdfast.backends.postgres.text_search import TextSearch
         from holdfast.backends.postgres.vector_search import VectorSearch
 
-        search = self._search
+        search, engine = self._search, self._engine
         place = (self._dialect, self._planner, self._tenant, self._collection, search.filter)
-        text, vector = None, None
+        self._text: TextSearch | None = None
+        self._vector: VectorSearch | None = None
+        self._walks = self._scans_few = self._fell_short = False
         if search.text is not None and search.text.terms and search.k:
-            text = TextSearch(*place, self._engine.cache)
+            self._text = TextSearch(*place, search.text, search.k, engine.cache)
         if search.vector is not None and search.k:
-            vector = VectorSearch(*place, search.vector, search.k, self._engine.vectors)
-        return text, vector
+            self._vector = VectorSearch(*place, search.vector, search.k, engine.vectors)
+            self._walks = self._vector.is_known_big(engine.hints)
+            self._scans_few = not self._careful and self._vector.is_known_small(engine.hints)
 
-    def _ask(
-        self, text: TextSearch | None, vector: VectorSearch | None, *, walked: bool, few: bool
-    ) -> tuple[Any, Any]:
-        """What the server answers the vector leg, and what the text leg."""
-        asked: list[Command] = []
-        if vector is not None:
-            options, listed = self._engine.options, self._columns.listed
-            scan = vector.scan_few(listed) if few else vector.scan(options.graph_rows, listed)
-            asked = vector.walk(options.ef_search) if walked else [scan]
-        # Settings hold for what comes after them: to read much, a plan is worth making anew.
-        planned = self._settings()
-        before = len(planned) if few else 0
-        ordered = [*planned[:before], *asked, *planned[before:]]
-        commands = [*self._opening, *ordered, *([text.command()] if text else ())]
-        results = self._wire.run(commands)
-        self._learn_statistics(planned, results[len(self._opening) :])
-        return results[len(self._opening) + before + len(asked) - 1], results[-1]
+    def run(self) -> Hits:
+        """The hits. Unsure where another attempt must be careful, Moved where one must be made."""
+        text, vector = self._text, self._vector
+        state: tuple[Any, ...] = ()
+        is_ranked = text is None
+        with self._wire.batch() as batch:
+            self._send_legs(batch)
+            if text is not None:
+                state = self._take(batch)[0]
+                is_ranked = self._rank(text, state, None)
+                if is_ranked:
+                    self._send_fetch(batch, text)
+            ends = is_ranked and not self._walks and (text is None or self._is_relied_on(text))
+            batch.send(self._closing if ends else (), answers=False)
+            batch.sync()
+            if vector is not None:
+                self._note_nearest(vector, self._take(batch))
+            for answer in batch.end():
+                self._by_text = self._wire.rows(answer)
+        if text is not None and not is_ranked:
+            self._rank(text, state, self._wire)
+        if ends:
+            self._require_enough()
+        else:
+            self._complete()
+        return self._hits()
 
-    def _settings(self) -> list[Command]:
-        """`PLANNED`; or, until it is known that there are statistics, the question."""
-        if not self._closing:  # a transaction of others, in which settings would stay
-            return []
-        if self._collection.name in self._engine.analyzed:
-            return [PLANNED]
+    # --- the batch
+
+    def _send_legs(self, batch: Batch) -> None:
+        """Begin, and have the server look up the texts and then look for vectors."""
+        batch.send(self._opening, answers=False)
+        if self._asks_statistics:
+            batch.send([self._statistics()])
+        if self._text is not None:
+            batch.send(self._planned(True), answers=False)
+            batch.send([self._text.command()])
+            batch.flush()
+        if self._vector is not None:
+            *before, asked = self._nearest(self._vector)
+            batch.send(before, answers=False)
+            batch.send([asked])
+            if self._walks:  # which has its plan made at each call
+                batch.send(UNPLANNED[:1], answers=False)
+            if self._text is not None:
+                batch.flush()
+
+    def _take(self, batch: Batch) -> list[tuple[Any, ...]]:
+        """The rows of the next answer."""
+        if self._asks_statistics:
+            self._asks_statistics = False
+            if self._wire.rows(batch.take())[0][0]:
+                self._engine.analyzed.add(self._collection.name)
+        return self._wire.rows(batch.take())
+
+    def _statistics(self) -> Command:
+        """Whether the server has statistics of the tables that are read."""
         collection, dialect = self._collection, self._dialect
         tables = [dialect.table(collection)]
         tables += [terms_table(dialect, collection)] if collection.full_text else []
@@ -252,77 +204,158 @@ class RowSearch:
             "SELECT bool_and(c.reltuples >= 0) FROM pg_catalog.pg_class AS c"
             f" WHERE c.oid = ANY({MARK}::regclass[])"
         )
-        return [(text, [tables])]
+        return text, [tables]
 
-    def _learn_statistics(self, planned: list[Command], results: list[PGresult]) -> None:
-        if planned and planned[0] is not PLANNED:
-            answer = next(r for r in results if r.fname(0) == b"bool_and")
-            if self._wire.rows(answer)[0][0]:
-                self._engine.analyzed.add(self._collection.name)
+    def _planned(self, planned: bool) -> Sequence[Command]:
+        """What makes the server plan once for all, or anew, from here on."""
+        if self._is_planned is None or self._is_planned == planned:
+            return ()
+        self._is_planned = planned
+        return PLANNED if planned else UNPLANNED
 
-    def _scanned(
-        self,
-        vector: VectorSearch,
-        rows: list[tuple[Any, ...]],
-        count: int,
-        *,
-        walked: bool,
-        few: bool,
-    ) -> tuple[Scored, dict[Key, Record]]:
-        """The best of a scan, and their records; the scan is made here where another fell short."""
-        hints = self._engine.hints
-        if walked:
-            vector.lost(hints)
-        again = walked
-        if few:
-            again = vector.is_unsure(rows)
-            vector.trust_less(rows, hints, count, sure=not again)
-        if again:
-            scan = vector.scan(self._engine.options.graph_rows, self._columns.listed)
-            rows = self._wire.rows(self._wire.run([scan])[0])
-        if again or not few:
-            vector.learn(rows, hints)
-        place = -4 if again or not few else -2
-        scored = vector.scored([row[place] for row in rows], self._search.minimum)
-        found = self._keyed([rows[at] for at, _ in scored])
-        near = [(key, s) for (key, _), (_, s) in zip(found, scored, strict=True)]
-        return near, dict(found)
+    # --- texts
 
-    def _read(
-        self, text: TextSearch | None, near: Scored, records: dict[Key, Record], *, exact: bool
-    ) -> Hits:
-        """The hits with the records that are missing, mostly in one round trip."""
-        from holdfast.backends.postgres.text_search import UNPLANNED
+    def _rank(self, text: TextSearch, state: tuple[Any, ...], wire: Wire | None) -> bool:
+        """Rank the texts of this state; False where memory lacks something and there is no wire."""
+        from holdfast.backends.postgres.text_search import NotHeld
+
+        try:
+            text.take(state, wire)
+            text.rank()
+        except NotHeld:
+            return False
+        counts = text.fresh, text.voids, text.packed
+        self._engine.packer.found(self._collection, self._tenant, *counts)
+        return True
+
+    def _send_fetch(self, batch: Batch, text: TextSearch) -> None:
+        """Ask for the records of the best that were ranked."""
+        self._by_text = []
+        fetch = text.fetch(self._columns.listed)
+        if fetch is not None:
+            batch.send(self._planned(not self._is_big(text)), answers=False)
+            batch.send([fetch])
+
+    def _is_big(self, text: TextSearch) -> bool:
+        """Whether a plan for the average tenant is no good for this one."""
         from holdfast.backends.postgres.vector_search import FEW
 
-        missing = [key for key, _ in near if key not in records]
-        # Those of a graph are of a big tenant, and for that a plan for the average one is no good.
-        many = bool(missing) or (text is not None and text.fresh + text.packed > FEW)
-        settings = list(UNPLANNED) if many and self._closing else []
-        asked = [self._by_keys(self._columns.listed, missing)] if missing else []
-        by_text: Scored = []
+        return text.fresh + text.packed > FEW
+
+    def _is_relied_on(self, text: TextSearch) -> bool:
+        """Whether the first fetch is taken to bring k behind the filter, as it mostly does."""
+        failed = self._careful or self._engine.hints.get((text.place, "narrow"))
+        return text.is_last or not failed
+
+    def _require_enough(self) -> None:
+        """Unsure where the first fetch was relied on and is not enough."""
+        from holdfast.backends.postgres.vector_search import HINT_BYTES
+
+        text = self._text
+        if text is not None and not text.is_enough(len(self._by_text or ())):
+            self._engine.hints.put((text.place, "narrow"), True, HINT_BYTES)
+            raise Unsure
+
+    # --- vectors
+
+    def _nearest(self, vector: VectorSearch) -> list[Command]:
+        """The statement that looks for the nearest, behind what it needs."""
+        options = self._engine.options
+        if self._scans_few:
+            return [*self._planned(True), vector.scan_few(self._columns.listed)]
+        settings = self._planned(False)
+        if self._walks:
+            return [*settings, *vector.walk(options.ef_search)]
+        return [*settings, vector.scan(options.graph_rows, self._columns.listed)]
+
+    def _note_nearest(self, vector: VectorSearch, rows: list[tuple[Any, ...]]) -> None:
+        """Score what was found, and learn from it. Unsure where some may be missing."""
+        hints = self._engine.hints
+        if self._walks:
+            self._fell_short = is_short(rows, self._search.k)
+            if self._fell_short:
+                vector.lost(hints)
+            else:
+                scored = vector.scored([row[0] for row in rows], self._search.minimum)
+                self._near = [(rows[at][1:], score) for at, score in scored]
+        elif self._scans_few:
+            is_sure = not vector.is_unsure(rows)
+            texts = 0 if self._text is None else self._text.fresh + self._text.packed
+            vector.trust_less(rows, hints, texts, sure=is_sure)
+            if not is_sure:
+                raise Unsure
+            self._note_scanned(vector, rows, -2)
+        else:
+            vector.learn(rows, hints)
+            self._note_scanned(vector, rows, -4)
+
+    def _note_scanned(self, vector: VectorSearch, rows: list[tuple[Any, ...]], place: int) -> None:
+        """The best of rows that are whole records; ``place`` is where each has its vector."""
+        scored = vector.scored([row[place] for row in rows], self._search.minimum)
+        found = self._keyed([rows[at] for at, _ in scored])
+        self._near = [(key, s) for (key, _), (_, s) in zip(found, scored, strict=True)]
+        self._records |= found
+
+    # --- what the batch left open
+
+    def _complete(self) -> None:
+        """The nearest where a graph fell short, records that are missing, texts further down."""
+        text, vector = self._text, self._vector
+        if vector is not None and self._fell_short:
+            self._walks = False
+            scan = vector.scan(self._engine.options.graph_rows, self._columns.listed)
+            rows = self._wire.rows(self._wire.run([*self._planned(False), scan])[-1])
+            vector.learn(rows, self._engine.hints)
+            self._note_scanned(vector, rows, -4)
+        missing = [key for key, _ in self._near if key not in self._records]
         while True:
-            fetch = None if text is None else text.fetch(self._columns.listed)
-            last = text is None or text.is_last
-            wanted = [*asked, *([fetch] if fetch else [])]
-            commands = [*settings, *wanted, *(self._closing if last else ())]
-            results = self._wire.run(commands)[len(settings) :] if commands else []
-            if asked:
-                records |= self._keyed(self._wire.rows(results[0]))
-            rows = self._wire.rows(results[len(asked)]) if fetch else []
-            if text is None or text.is_done(len(rows)):
-                break
-            asked, settings = [], []
-        if text is not None:
-            found = self._keyed(rows)
-            records |= found
-            scores = text.scores
-            by_text = [(k, scores[row[-1]]) for (k, _), row in zip(found, rows, strict=True)]
-        if not last and self._closing:
-            self._wire.run(self._closing)
-        by_words, by_vector = (_hits(s, records, self._search.k) for s in (by_text, near))
+            goes_on = text is not None and not self._has_enough(text)
+            is_last = text is None or not goes_on or text.is_last
+            self._ask_more(text if goes_on else None, missing, self._closing if is_last else ())
+            missing = []
+            if is_last:
+                return
+
+    def _has_enough(self, text: TextSearch) -> bool:
+        """Whether the last fetch brought enough; else the next one goes further."""
+        if self._by_text is None:
+            return False
+        if text.is_enough(len(self._by_text)):
+            return True
+        text.widen(len(self._by_text), self._wire)
+        return False
+
+    def _ask_more(
+        self, text: TextSearch | None, missing: list[Key], closing: Sequence[Command]
+    ) -> None:
+        if text is None and not missing and not closing:
+            return
+        with self._wire.batch() as batch:
+            if missing:
+                # Those of a graph are of a big tenant.
+                batch.send(self._planned(False), answers=False)
+                batch.send([self._by_keys(self._columns.listed, missing)])
+            if text is not None:
+                self._send_fetch(batch, text)
+            batch.send(closing, answers=False)
+            batch.sync()
+            if missing:
+                self._records |= self._keyed(self._wire.rows(batch.take()))
+            for answer in batch.end():
+                self._by_text = self._wire.rows(answer)
+
+    def _hits(self) -> Hits:
+        by_text: Scored = []
+        if self._text is not None and self._by_text:
+            found = self._keyed(self._by_text)
+            self._records |= found
+            scores = self._text.scores
+            pairs = zip(found, self._by_text, strict=True)
+            by_text = [(key, scores[row[-1]]) for (key, _), row in pairs]
+        k, records = self._search.k, self._records
+        by_words, by_vector = (_best(scored, records, k) for scored in (by_text, self._near))
         kept = {hit.key: records[hit.key] for hit in (*by_words, *by_vector)}
-        return Hits(by_words, by_vector, kept, exact)
+        return Hits(by_words, by_vector, kept, not self._walks)
 
     def _keyed(self, rows: list[tuple[Any, ...]]) -> list[tuple[Key, Record]]:
         """The records in rows, each with its key."""
@@ -357,32 +390,6 @@ def is_short(rows: Sequence[Any], k: int) -> bool:
     return len(rows) < k
 
 
-def _joined(collection: Collection, one: str, other: str) -> str:
-    return " AND ".join(f"{one}.{quoted(n)} = {other}.{quoted(n)}" for n in collection.key)
-
-
-def _hits(scored: Scored, records: dict[Key, Record], k: int) -> tuple[Hit, ...]:
+def _best(scored: Scored, records: dict[Key, Record], k: int) -> tuple[Hit, ...]:
     hits = [Hit(key, score) for key, score in scored if key in records]
     return tuple(sorted(hits, key=lambda hit: (-hit.score, hit.key))[:k])
-
-
-def read_vectors(dialect: PostgresDialect, collection: Collection) -> tuple[str, int]:
-    """Columns that add a record's vectors to a SELECT over table t0, and how many they are."""
-    parts: list[str] = []
-    for name in collection.vectors:
-        table = vector_table(dialect, collection, name)
-        where = f"v.tenant = t0.tenant AND {_joined(collection, 'v', 't0')}"
-        parts.extend(
-            f", (SELECT v.{column} FROM {table} AS v WHERE {where})" for column in ("space", "data")
-        )
-    return "".join(parts), len(parts)
-
-
-def attach_vectors(
-    collection: Collection, record: Record, row: tuple[Any, ...], *, native: bool
-) -> None:
-    """Put what `read_vectors` added at the row's end into the record."""
-    held = row[len(row) - 2 * len(collection.vectors) :]
-    for place, name in enumerate(collection.vectors):
-        space, data = held[2 * place : 2 * place + 2]
-        record[name] = None if space is None else unpacked_vector(space, data, native=native)

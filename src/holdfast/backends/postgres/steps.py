@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from holdfast.backends.postgres import search
+from holdfast.backends.postgres import derived
+from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.dialect import PostgresDialect, literal
-from holdfast.backends.postgres.wire import MARK, Command, Wire
+from holdfast.backends.postgres.wire import Command, Wire
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.edits import edit_text
 from holdfast.backends.sql.planner import Planner, Statement
@@ -491,10 +492,10 @@ class Compiler:
         place = [tenant, *self._planner.columns(collection.name).encode_key(key)]
         commands: list[Command] = []
         if collection.full_text and texts:
-            commands += search.store_terms(self._dialect, collection, place, texts, fresh=fresh)
+            commands += derived.store_terms(self._dialect, collection, place, texts, fresh=fresh)
         for name in collection.vectors:
             if name in vectors:
-                commands += search.store_vector(
+                commands += derived.store_vector(
                     self._dialect, collection, name, place, vectors[name],
                     fresh=fresh, native=bool(self.vectors),
                 )  # fmt: skip

@@ -12,10 +12,12 @@ from typing import Any, Final
 
 import numpy
 
+from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.dialect import PostgresDialect, literal
 from holdfast.backends.postgres.fresh import Fresh, FreshScorer, big
+from holdfast.backends.postgres.planning import UNPLANNED
 from holdfast.backends.postgres.schema import packed_table, terms_table
-from holdfast.backends.postgres.wire import MARK, Command, Wire
+from holdfast.backends.postgres.wire import Command, Wire
 from holdfast.backends.segments.bm25 import Run, Scorer
 from holdfast.backends.segments.cache import Cache
 from holdfast.backends.segments.parts import part
@@ -33,19 +35,16 @@ _SELECTIVE: Final = 2_000
 """Rather than ask the filter about more hits than this, it is asked for all that pass."""
 
 
-UNPLANNED: Final[tuple[Command, ...]] = (
-    ("SET LOCAL plan_cache_mode TO DEFAULT", ()),
-    ("SET LOCAL enable_seqscan TO DEFAULT", ()),
-)
-"""For what reads much: its plan is worth making anew."""
-
-
 class Moved(Exception):
     """What was listed is not there any more; outside of a snapshot that may happen."""
 
 
+class NotHeld(Exception):
+    """Memory does not hold all that is needed, and there is no connection to read it."""
+
+
 class TextSearch:
-    """One text leg of one tenant: `command`, `take`, and then `fetch` until it `is_done`.
+    """One text leg of one tenant: `command`, `take`, `rank`, `fetch`; `widen` until it is enough.
 
     What matches is ranked before the filter is asked: the server looks at records in the order of
     their ranks, and stops as soon as k of them pass.
@@ -58,20 +57,28 @@ class TextSearch:
         tenant: str,
         collection: Collection,
         where: Filter,
+        leg: TextLeg,
+        k: int,
         cache: Cache,
     ) -> None:
         self._dialect, self._planner, self._cache = dialect, planner, cache
         self._tenant, self._collection = tenant, collection
-        self._place = "fresh", collection.name, tenant
+        self._leg, self._k = leg, k
+        self._wire: Wire | None = None
         self._all = where == EVERYTHING
         self._shape, self._values = planner.where(tenant, collection, where)
+        self._fresh_place = "fresh", collection.name, tenant
+        self.place = collection.name, tenant, self._shape
+        """What is searched, and behind what kind of filter."""
+        self.fresh = self.voids = self.packed = 0
+        """How many texts are in no segment, void in segments, and in segments."""
 
     def command(self) -> Command:
         """The statement whose one row `take` takes.
 
         Of texts that are held in memory it asks the stamps alone.
         """
-        self._held: Fresh | None = self._cache.get(self._place)
+        self._held: Fresh | None = self._cache.get(self._fresh_place)
         asked = Fresh.columns if self._held is None else Fresh.brief
 
         def write() -> str:
@@ -82,8 +89,11 @@ class TextSearch:
         shape = ("pg texts", self._collection.name, asked)
         return self._planner.text(shape, write), [self._tenant] * 3
 
-    def take(self, row: tuple[Any, ...], wire: Wire) -> None:
-        """Read the answer of `command`, and the segments it names."""
+    def take(self, row: tuple[Any, ...], wire: Wire | None) -> None:
+        """Read the answer of `command`, and what memory does not hold of what it names.
+
+        Without a ``wire`` NotHeld is raised instead, here or by `rank`.
+        """
         self._wire = wire
         segments, voids = big(row[0]), big(row[1])
         fresh = self._held
@@ -93,7 +103,7 @@ class TextSearch:
             stamps = big(row[2])
             fresh = self._brought_forward(fresh.kept(stamps), stamps)
         if fresh is not self._held:
-            self._cache.put(self._place, fresh, fresh.nbytes)
+            self._cache.put(self._fresh_place, fresh, fresh.nbytes)
         self._fresh = fresh
         self.fresh = int(fresh.stamps.size)
         self.voids = int(voids.size)
@@ -109,7 +119,8 @@ class TextSearch:
             f"SELECT {Fresh.columns} FROM {terms_table(self._dialect, self._collection)} AS k"
             f" WHERE k.tenant = {MARK} AND k.stamp = ANY({MARK}::bigint[])"
         )
-        rows = self._wire.rows(self._wire.run([(text, [self._tenant, missing.tolist()])])[0])
+        wire = self._connection()
+        rows = wire.rows(wire.run([(text, [self._tenant, missing.tolist()])])[0])
         more = Fresh.of(rows[0])
         if more.stamps.size < missing.size:
             raise Moved
@@ -125,10 +136,9 @@ class TextSearch:
         return Run(texts, dead, total - int(texts.lengths[dead].sum(dtype="i8")))
 
     def _cached(self, segment: int) -> Callable[[str], Any]:
-        read = loader(self._dialect, self._wire, self._tenant, segment)
-
         def load(name: str) -> Any:
             def make() -> tuple[Any, int]:
+                read = loader(self._dialect, self._connection(), self._tenant, segment)
                 array = read(name)
                 return array, array.nbytes
 
@@ -136,8 +146,14 @@ class TextSearch:
 
         return load
 
-    def rank(self, leg: TextLeg, k: int) -> None:
+    def _connection(self) -> Wire:
+        if self._wire is None:
+            raise NotHeld
+        return self._wire
+
+    def rank(self) -> None:
         """Score what `take` read; then `fetch`."""
+        leg = self._leg
         terms = [hashed(term) for term in sorted(set(leg.terms))]
         self._scorer: Scorer | FreshScorer
         if self._runs:
@@ -146,10 +162,10 @@ class TextSearch:
             self._scorer = Scorer(runs if self.fresh else self._runs, leg, terms)
         else:
             self._scorer = FreshScorer(self._fresh, leg, terms)
-        self._k, self._count = k, k if self._all else k + _SPARE
-        self._widen(None)
+        self._count = self._k if self._all else self._k + _SPARE
+        self._best(None)
 
-    def _widen(self, allowed: Any) -> None:
+    def _best(self, allowed: Any) -> None:
         docs, scores = self._scorer.best(self._count if allowed is None else self._k, allowed)
         self.is_last = self._all or allowed is not None or docs.size < self._count
         """Whether `fetch` brings all that can be found."""
@@ -161,17 +177,19 @@ class TextSearch:
         )
         """Of each stamp that is looked at."""
 
-    def is_done(self, found: int) -> bool:
-        """Whether so many rows of the last `fetch` are enough; else the next one goes further."""
-        if found >= self._k or self.is_last:
-            return True
+    def is_enough(self, found: int) -> bool:
+        """Whether so many rows of the last `fetch` are all that are wanted, or all that are."""
+        return found >= self._k or self.is_last
+
+    def widen(self, found: int, wire: Wire) -> None:
+        """Have the next `fetch` go further than the last one, which brought so many rows."""
+        self._wire = wire
         looked = self._stamps.size
         self._count = max(2 * self._count, int(2 * self._k * looked / max(found, 1)))
         if self._count <= _SELECTIVE:
-            self._widen(None)
+            self._best(None)
         else:
-            self._widen(self._scorer.places(self._passing()))
-        return False
+            self._best(self._scorer.places(self._passing()))
 
     def fetch(self, columns: str) -> Command | None:
         """The statement that reads the best k of what is ranked and passes, and all ties.
@@ -231,7 +249,8 @@ class TextSearch:
 
         text = self._planner.text(("pg passing", self._collection.name, self._shape), write)
         values = [*self._values, self._tenant] * 2
-        rows = self._wire.rows(self._wire.run([*UNPLANNED, (text, values)])[-1])
+        wire = self._connection()
+        rows = wire.rows(wire.run([*UNPLANNED, (text, values)])[-1])
         return big(b"".join(row[0] or b"" for row in rows))
 
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.errors import REPEATABLE, lost, mapped
 from holdfast.backends.postgres.pool import Pool
 from holdfast.backends.postgres.refusals import Refusals
 from holdfast.backends.postgres.steps import Compiler, NothingMatched, Step
-from holdfast.backends.postgres.wire import MARK, Command, ConnectionLost, StatementFailed, Wire
+from holdfast.backends.postgres.wire import Command, ConnectionLost, StatementFailed, Wire
 from holdfast.backends.sql.rows import decoded_all
 from holdfast.core.change import Change, Claim, Outcome, Patch, PatchWhere
 from holdfast.core.clock import Clock

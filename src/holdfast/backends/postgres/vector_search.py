@@ -13,11 +13,12 @@ from typing import Any, Final
 
 import numpy
 
+from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.dialect import PostgresDialect, literal
 from holdfast.backends.postgres.graphs import GRAPH_WIDTH_LIMIT, covered, direction, graph_name
 from holdfast.backends.postgres.schema import vector_table
 from holdfast.backends.postgres.text_search import joined, listed
-from holdfast.backends.postgres.wire import MARK, Command
+from holdfast.backends.postgres.wire import Command
 from holdfast.backends.segments.cache import Cache
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.planner import Planner
@@ -41,7 +42,8 @@ _TRUSTED: Final = 256
 """How many searches rely on what is known of a tenant's size before it is counted again."""
 _RARE: Final = 20
 """Where fewer than one record in so many passes a filter, the filter comes first."""
-_HINT_BYTES: Final = 200
+HINT_BYTES: Final = 200
+"""What one thing that is learnt takes in memory, about."""
 FEW: Final = 5_000
 """A tenant with no more than this many rows is small: even a poor plan reads it quickly."""
 _MANY, _BIG, _LOST = "many", "big", "lost"
@@ -225,7 +227,7 @@ class VectorSearch:
             return
         total, passed, has_graph = rows[0][-3:]
         known = _BIG if has_graph else (_TRUSTED, total) if total <= FEW else _MANY
-        hints.put(self._place, known, _HINT_BYTES)
+        hints.put(self._place, known, HINT_BYTES)
         self._note_rare(hints, rare=passed * _RARE < total)
 
     def trust_less(
@@ -236,12 +238,12 @@ class VectorSearch:
         if isinstance(known, tuple):
             left, total = known
             total = max(total, texts)
-            hints.put(self._place, (left - 1 if sure and total <= FEW else 0, total), _HINT_BYTES)
+            hints.put(self._place, (left - 1 if sure and total <= FEW else 0, total), HINT_BYTES)
             self._note_rare(hints, rare=len(rows) < min(self._k + _CLOSE, total / _RARE))
 
     def _note_rare(self, hints: Cache, *, rare: bool) -> None:
         if not self.is_whole:
-            hints.put((self._place, self._shape), rare, _HINT_BYTES)
+            hints.put((self._place, self._shape), rare, HINT_BYTES)
 
     def lost(self, hints: Cache) -> None:
         """Note that the graph gave up before k.
@@ -249,7 +251,7 @@ class VectorSearch:
         Without a filter it would do so again: the tenant's vectors are too few among all others.
         """
         if self.is_whole:
-            hints.put(self._place, _LOST, _HINT_BYTES)
+            hints.put(self._place, _LOST, HINT_BYTES)
 
     def scored(self, vectors: Sequence[bytes], minimum: float | None) -> list[tuple[int, float]]:
         """Which of these candidates are the best k, or tie with the last; and their cosines."""

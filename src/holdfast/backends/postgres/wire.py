@@ -8,34 +8,28 @@ pipeline of cursors costs more time than the server takes to answer.
 from __future__ import annotations
 
 import select
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
-from struct import Struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import psycopg
 from psycopg import pq
-from psycopg.adapt import AdaptersMap, Loader, Transformer
+from psycopg.adapt import Transformer
 from psycopg.pq import DiagnosticField, ExecStatus
 
+from holdfast.backends.postgres.binding import BINDERS, CONTEXT, numbered
 from holdfast.core.errors import Corrupt
 
 if TYPE_CHECKING:
-    from psycopg.pq.abc import PGresult
+    from psycopg.pq.abc import PGconn, PGresult
 
-MARK: Final = "$?"
-"""One bound value in a statement's text; numbered before it is sent."""
 PREPARED_LIMIT: Final = 512
 """Most prepared statements of one connection; when there are more, it begins anew."""
 
 Command = tuple[str, Sequence[Any]]
 
 _DONE: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_micros = Struct("!q").unpack
-_decode_json = msgspec.json.Decoder().decode
 
 
 class StatementFailed(Exception):
@@ -64,77 +58,18 @@ class ConnectionLost(Exception):
         self.late = late
 
 
-class _TimeLoader(Loader):
-    format = pq.Format.BINARY
-
-    def load(self, data: Any) -> datetime:
-        return _EPOCH + timedelta(0, 0, _micros(data)[0])
-
-
-class _JsonLoader(Loader):
-    format = pq.Format.BINARY
-
-    def load(self, data: Any) -> Any:
-        return _decode_json(data)
-
-
-class _Context:
-    """How psycopg reads values for us."""
-
-    connection = None
-
-    def __init__(self) -> None:
-        self.adapters = AdaptersMap(psycopg.adapters)
-        self.adapters.register_loader("timestamptz", _TimeLoader)
-        self.adapters.register_loader("json", _JsonLoader)
-
-
-_CONTEXT: Final = _Context()
-
-
-def _array(values: list[Any]) -> bytes:
-    """An array as PostgreSQL writes one; every element is quoted, so none is a word of its own."""
-    texts = [v if type(v) is str else _BINDERS[type(v)](v).decode() for v in values]
-    quoted = ('"' + t.replace("\\", "\\\\").replace('"', '\\"') + '"' for t in texts)
-    return ("{" + ",".join(quoted) + "}").encode()
-
-
-_BINDERS: Final[dict[type, Callable[[Any], bytes]]] = {
-    str: str.encode,
-    int: lambda value: b"%d" % value,
-    bool: lambda value: b"t" if value else b"f",
-    float: lambda value: repr(value).encode(),
-    datetime: lambda value: value.isoformat().encode(),
-    list: _array,
-    bytes: lambda value: value,
-}
-
-_numbered: dict[str, bytes] = {}
-
-
-def numbered(text: str) -> bytes:
-    """The statement with its marks numbered, as the server takes them."""
-    found = _numbered.get(text)
-    if found is None:
-        first, *rest = text.split(MARK)
-        found = (first + "".join(f"${n}{part}" for n, part in enumerate(rest, 1))).encode()
-        if len(_numbered) > 4096:
-            _numbered.clear()
-        _numbered[text] = found
-    return found
-
-
 class Wire:
     """A connection for one thread at a time."""
 
     def __init__(self, conninfo: str, *, prepare: bool, answer_seconds: float | None) -> None:
-        self.connection = psycopg.connect(conninfo, autocommit=True, context=_CONTEXT)
-        self._pg = self.connection.pgconn
-        self._poll = select.poll()
-        self._poll.register(self._pg.socket, select.POLLIN)
+        self.connection = psycopg.connect(conninfo, autocommit=True, context=CONTEXT)
+        self.pg = self.connection.pgconn
+        poll = select.poll()
+        poll.register(self.pg.socket, select.POLLIN)
+        self.poll = poll.poll
         self._transformer = Transformer(self.connection)
-        self._prepare = prepare
-        self._prepared: dict[str, bytes] = {}
+        self.prepares = prepare
+        self.prepared: dict[str, bytes] = {}
         self._names = 0
         self._answer_seconds = answer_seconds
         self.broken = False
@@ -143,143 +78,28 @@ class Wire:
 
     def is_alive(self) -> bool:
         """Whether nothing speaks against it: an idle server that says anything says goodbye."""
-        return not self.broken and not self._poll.poll(0)
+        return not self.broken and not self.poll(0)
 
     def run(self, commands: Sequence[Command], *, seconds: float | None = None) -> list[PGresult]:
         """The result of each command, all in one round trip.
 
         StatementFailed for the first that the server refused, ConnectionLost when it is gone.
         """
-        if len(self._prepared) > PREPARED_LIMIT:
-            self._prepared.clear()
-            commands = [("DEALLOCATE ALL", ()), *commands]
-            return self._run(commands, seconds)[1:]
-        return self._run(commands, seconds)
+        batch = Batch(self, self._deadline(seconds))
+        batch.send(commands)
+        return batch.end()
 
-    def _run(self, commands: Sequence[Command], seconds: float | None) -> list[PGresult]:
-        fresh: list[tuple[str, bytes]] = []
-        places: list[int] = []
-        deadline = self._deadline(seconds)
+    @contextmanager
+    def batch(self) -> Iterator[Batch]:
+        """A batch that the block sends, takes and ends; where the block fails, it ends as well."""
+        batch = Batch(self, self._deadline(None))
         try:
-            self._pg.enter_pipeline_mode()
-            for at, (text, values) in enumerate(commands):
-                if self._send(text, values, fresh):
-                    places.append(~at)  # its preparation, told apart by its sign
-                places.append(at)
-            self._pg.pipeline_sync()
-        except psycopg.OperationalError as error:
-            self.broken = True
-            raise ConnectionLost(undone=True) from error
-        self._flush(deadline)
-        results, failure = self._gather(places, deadline)
-        if failure is not None:
-            raise failure
-        self._prepared.update(fresh)
-        return results
-
-    def _send(self, text: str, values: Sequence[Any], fresh: list[tuple[str, bytes]]) -> bool:
-        """Queue a statement; whether it had to be prepared first."""
-        bound = [None if v is None else _BINDERS[type(v)](v) for v in values]
-        # Without any bytes all are texts, which is what is meant by no formats.
-        formats = [int(type(v) is bytes) for v in values] if bytes in map(type, values) else None
-        if not self._prepare:
-            self._pg.send_query_params(numbered(text), bound, None, formats, 1)
-            return False
-        name = self._prepared.get(text)
-        new = name is None
-        if name is None:
-            name = next((held for known, held in fresh if known is text), None)
-            new = name is None
-        if name is None:
-            self._names += 1
-            name = b"holdfast%d" % self._names
-            self._pg.send_prepare(name, numbered(text))
-            fresh.append((text, name))
-        self._pg.send_query_prepared(name, bound, formats, 1)
-        return new
-
-    def _gather(
-        self, places: list[int], deadline: float | None
-    ) -> tuple[list[PGresult], StatementFailed | None]:
-        pg, results = self._pg, []
-        failure: StatementFailed | None = None
-        at, count = 0, len(places)
-        while True:
-            if pg.is_busy():
-                self._wait(deadline, undone=failure is not None)
-            result = pg.get_result()
-            if result is None:  # the end of what one statement answers
-                self._check_alive(undone=failure is not None)
-                at += 1
-                continue
-            status = result.status
-            if status in _DONE:
-                if places[at] >= 0:
-                    results.append(result)
-            elif status == ExecStatus.PIPELINE_SYNC:
-                break
-            elif status == ExecStatus.FATAL_ERROR:
-                place = places[at] if at < count else count
-                failure = failure or self._failed(place, result, count, first=failure is None)
-        pg.exit_pipeline_mode()
-        return results, failure
-
-    def _failed(self, place: int, result: PGresult, count: int, *, first: bool) -> StatementFailed:
-        """What the server refused. ConnectionLost where it says goodbye."""
-        failed = StatementFailed(place if place >= 0 else ~place, result)
-        if self._is_goodbye(failed):
-            self.broken = True
-            said = failed.sqlstate.startswith("57P") and failed.at < count
-            raise ConnectionLost(undone=said or not first)
-        return failed
-
-    def _is_goodbye(self, failed: StatementFailed) -> bool:
-        return (
-            self._pg.status != pq.ConnStatus.OK
-            or not failed.sqlstate
-            or failed.sqlstate in ("57P01", "57P02", "57P05")
-            or failed.sqlstate.startswith("08")
-        )
-
-    def _wait(self, deadline: float | None, *, undone: bool) -> None:
-        """Until there is a result."""
-        pg = self._pg
-        try:
-            while True:
-                if not self._poll.poll(None if deadline is None else _milliseconds(deadline)):
-                    self.broken = True
-                    raise ConnectionLost(undone=False, late=True)
-                pg.consume_input()
-                if not pg.is_busy():
-                    return
-        except psycopg.OperationalError as error:
-            self.broken = True
-            raise ConnectionLost(undone=undone) from error
-
-    def _check_alive(self, *, undone: bool) -> None:
-        if self._pg.status != pq.ConnStatus.OK:
-            self.broken = True
-            raise ConnectionLost(undone=undone)
-
-    def _flush(self, deadline: float | None) -> None:
-        """Send everything, reading what the server says meanwhile, so that neither waits."""
-        try:
-            if not self._pg.flush():
-                return
-            both = select.poll()
-            both.register(self._pg.socket, select.POLLIN | select.POLLOUT)
-            while True:
-                ready = both.poll(_milliseconds(deadline))
-                if not ready:
-                    self.broken = True
-                    raise ConnectionLost(undone=True, late=True)
-                if ready[0][1] & select.POLLIN:
-                    self._pg.consume_input()
-                if not self._pg.flush():
-                    return
-        except psycopg.OperationalError as error:
-            self.broken = True
-            raise ConnectionLost(undone=False) from error
+            yield batch
+        except BaseException:
+            if not batch.is_over and not self.broken:
+                with suppress(StatementFailed, ConnectionLost):
+                    batch.end()
+            raise
 
     def _deadline(self, seconds: float | None) -> float | None:
         seconds = self._answer_seconds if seconds is None else seconds
@@ -300,17 +120,22 @@ class Wire:
 
     def script(self, text: str) -> None:
         """Several statements without values, sent as one; all of them or none."""
-        result = self._pg.exec_(text.encode())
+        result = self.pg.exec_(text.encode())
         if result.status == ExecStatus.FATAL_ERROR:
             failed = StatementFailed(0, result)
-            if self._is_goodbye(failed):
+            if _is_goodbye(self.pg, failed):
                 self.broken = True
                 raise ConnectionLost(undone=True)
             raise failed
 
+    def new_name(self) -> bytes:
+        """A name for a statement that is prepared on this connection."""
+        self._names += 1
+        return b"holdfast%d" % self._names
+
     def is_in_transaction(self) -> bool:
         """Whether a BEGIN waits for its end."""
-        return self._pg.transaction_status != pq.TransactionStatus.IDLE
+        return self.pg.transaction_status != pq.TransactionStatus.IDLE
 
     def close(self) -> None:
         """End the connection."""
@@ -318,5 +143,175 @@ class Wire:
         self.connection.close()
 
 
-def _milliseconds(deadline: float | None) -> int | None:
-    return None if deadline is None else max(0, int((deadline - monotonic()) * 1000))
+class Batch:
+    """Statements on their way to the server, and their results in the same order.
+
+    What is sent leaves with the next `flush` or `sync`. Between those the server works on what it
+    has, and more may be sent.
+    """
+
+    def __init__(self, wire: Wire, deadline: float | None) -> None:
+        self._wire, self._pg, self._deadline = wire, wire.pg, deadline
+        self._places: list[int] = []
+        """Which command each answer is of; its sign is turned where it is no result of it."""
+        self._commands = self._answers = 0
+        self._fresh: dict[str, bytes] = {}
+        self._failure: StatementFailed | None = None
+        self._is_synced = self.is_over = False
+        try:
+            self._pg.enter_pipeline_mode()
+            if len(wire.prepared) > PREPARED_LIMIT:
+                wire.prepared.clear()
+                self._pg.send_query_params(b"DEALLOCATE ALL", None)
+                self._places.append(~0)
+        except psycopg.OperationalError as error:
+            raise self._lost(undone=True) from error
+
+    def send(self, commands: Sequence[Command], *, answers: bool = True) -> None:
+        """Queue statements, and whether their answers are results that are wanted."""
+        places, at = self._places, self._commands
+        try:
+            for text, values in commands:
+                if self._queue(text, values):
+                    places.append(~at)  # its preparation
+                places.append(at if answers else ~at)
+                at += 1
+        except psycopg.OperationalError as error:
+            raise self._lost(undone=True) from error
+        self._commands = at
+
+    def flush(self) -> None:
+        """Have the server begin with what is queued, and answer what it has done."""
+        try:
+            self._pg.send_flush_request()
+        except psycopg.OperationalError as error:
+            raise self._lost(undone=True) from error
+        self._push()
+
+    def sync(self) -> None:
+        """Send the last of it; what stands outside of a BEGIN is committed."""
+        try:
+            self._pg.pipeline_sync()
+        except psycopg.OperationalError as error:
+            raise self._lost(undone=True) from error
+        self._is_synced = True
+        self._push()
+
+    def take(self) -> PGresult:
+        """The next result of what was sent. After a StatementFailed the batch is over."""
+        results = self._gather(1)
+        if not results:
+            self.end()  # which raises
+        return results[0]
+
+    def end(self) -> list[PGresult]:
+        """The results that were not taken, after `sync`."""
+        if not self._is_synced:
+            self.sync()
+        results = self._gather(None)
+        self._pg.exit_pipeline_mode()
+        self.is_over = True
+        if self._failure is not None:
+            raise self._failure
+        self._wire.prepared.update(self._fresh)
+        return results
+
+    def _queue(self, text: str, values: Sequence[Any]) -> bool:
+        """Queue a statement; whether it had to be prepared first."""
+        wire = self._wire
+        bound = [None if v is None else BINDERS[type(v)](v) for v in values]
+        # Without any bytes all are texts, which is what is meant by no formats.
+        formats = [int(type(v) is bytes) for v in values] if bytes in map(type, values) else None
+        if not wire.prepares:
+            self._pg.send_query_params(numbered(text), bound, None, formats, 1)
+            return False
+        name = wire.prepared.get(text) or self._fresh.get(text)
+        new = name is None
+        if name is None:
+            name = self._fresh[text] = wire.new_name()
+            self._pg.send_prepare(name, numbered(text))
+        self._pg.send_query_prepared(name, bound, formats, 1)
+        return new
+
+    def _gather(self, most: int | None) -> list[PGresult]:
+        """So many results, or all up to the sync; fewer where a statement failed."""
+        pg, places, at = self._pg, self._places, self._answers
+        results: list[PGresult] = []
+        while len(results) != most:
+            if pg.is_busy():
+                self._wait()
+            result = pg.get_result()
+            if result is None:  # the end of what one statement answers
+                if pg.status != pq.ConnStatus.OK:
+                    raise self._lost(undone=self._failure is not None)
+                at += 1
+                continue
+            status = result.status
+            if status in _DONE:
+                if places[at] >= 0:
+                    results.append(result)
+            elif status == ExecStatus.PIPELINE_SYNC:
+                break
+            elif status == ExecStatus.FATAL_ERROR:
+                self._note_failure(places[at] if at < len(places) else len(places), result)
+                if most is not None:
+                    break
+        self._answers = at
+        return results
+
+    def _note_failure(self, place: int, result: PGresult) -> None:
+        """Keep the first thing that the server refused. ConnectionLost where it says goodbye."""
+        failed = StatementFailed(place if place >= 0 else ~place, result)
+        if _is_goodbye(self._pg, failed):
+            said = failed.sqlstate.startswith("57P") and failed.at < len(self._places)
+            raise self._lost(undone=said or self._failure is not None)
+        self._failure = self._failure or failed
+
+    def _wait(self) -> None:
+        """Until there is a result."""
+        pg, deadline = self._pg, self._deadline
+        try:
+            while True:
+                if not self._wire.poll(None if deadline is None else _milliseconds(deadline)):
+                    raise self._lost(undone=False, late=True)
+                pg.consume_input()
+                if not pg.is_busy():
+                    return
+        except psycopg.OperationalError as error:
+            raise self._lost(undone=self._failure is not None) from error
+
+    def _push(self) -> None:
+        """Send what is queued, reading what the server says meanwhile, so that neither waits."""
+        pg, deadline = self._pg, self._deadline
+        try:
+            if not pg.flush():
+                return
+            both = select.poll()
+            both.register(pg.socket, select.POLLIN | select.POLLOUT)
+            while True:
+                ready = both.poll(None if deadline is None else _milliseconds(deadline))
+                if not ready:
+                    raise self._lost(undone=True, late=True)
+                if ready[0][1] & select.POLLIN:
+                    pg.consume_input()
+                if not pg.flush():
+                    return
+        except psycopg.OperationalError as error:
+            raise self._lost(undone=False) from error
+
+    def _lost(self, *, undone: bool, late: bool = False) -> ConnectionLost:
+        self._wire.broken = True
+        return ConnectionLost(undone=undone, late=late)
+
+
+def _is_goodbye(pg: PGconn, failed: StatementFailed) -> bool:
+    return (
+        pg.status != pq.ConnStatus.OK
+        or not failed.sqlstate
+        or failed.sqlstate in ("57P01", "57P02", "57P05")
+        or failed.sqlstate.startswith("08")
+    )
+
+
+def _milliseconds(deadline: float) -> int:
+    return max(0, int((deadline - monotonic()) * 1000))
