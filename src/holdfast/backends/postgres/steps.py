@@ -184,9 +184,7 @@ class Compiler:
             settable = columns.names[1:]
 
             def write() -> str:
-                sets = ", ".join(
-                    f"{quoted(n)} = {self._drawn(collection, n, drawn)}" for n in settable
-                )
+                sets = ", ".join(f"{quoted(n)} = {self._drawn(n, drawn)}" for n in settable)
                 counting = self._counting(collection, drawn)
                 return self._guarded(
                     collection, put, f"SET {sets}, revision = revision + 1", drawn, counting
@@ -208,7 +206,7 @@ class Compiler:
 
     def _insert(self, collection: Collection, drawn: tuple[str, ...], *, absent: bool) -> str:
         names = [f.name for f in collection.fields]
-        marked = ", ".join((MARK, *(self._drawn(collection, name, drawn) for name in names)))
+        marked = ", ".join((MARK, *(self._drawn(name, drawn) for name in names)))
         text = (
             f"{self._counting(collection, drawn)}INSERT INTO"
             f" {self._dialect.table(collection)} AS t0"
@@ -228,35 +226,51 @@ class Compiler:
     @staticmethod
     def _counted_by(tenant: str, collection: Collection, record: Record) -> list[Any]:
         """The values of what draws, or raises, the counters of a record."""
-        values: list[Any] = []
+        drawn: list[Any] = []
+        given: list[Any] = []
         for sequence in collection.sequences:
             per = _encode_body(tuple(record[name] for name in sequence.per)).hex()
-            given = record[sequence.field]
-            values += [tenant, per] if given is None else [tenant, per, given]
-        return values
+            number = record[sequence.field]
+            if number is None:
+                drawn += tenant, per
+            else:
+                given += tenant, per, number
+        return drawn + given
 
     def _counting(self, collection: Collection, drawn: tuple[str, ...]) -> str:
-        """The text of it, before that of the record."""
-        parts = []
-        for place, sequence in enumerate(collection.sequences):
-            is_drawn = sequence.field in drawn
-            first, last = ("1", "q.last + 1") if is_drawn else (MARK, "excluded.last")
-            lower = "" if is_drawn else " WHERE q.last < excluded.last"
-            parts.append(
-                f"s{place} AS (INSERT INTO {self._dialect.schema}.holdfast_sequences AS q"
-                f" (tenant, collection, field, per, last) VALUES ({MARK},"
-                f" {literal(collection.name)}, {literal(sequence.field)}, {MARK}, {first})"
-                " ON CONFLICT (tenant, collection, field, per) DO UPDATE"
-                f" SET last = {last}{lower} RETURNING last)"
-            )
+        """The text of it, before that of the record.
+
+        All that is drawn is one statement's: each one costs what row security asks at its start.
+        """
+        fields = [sequence.field for sequence in collection.sequences]
+        given = [field for field in fields if field not in drawn]
+        parts = [self._counters(collection, "drawn", drawn)] if drawn else []
+        parts += [self._counters(collection, f"given{n}", (f,)) for n, f in enumerate(given)]
         return f"WITH {', '.join(parts)} " if parts else ""
 
+    def _counters(self, collection: Collection, name: str, fields: tuple[str, ...]) -> str:
+        is_drawn = name == "drawn"
+        first, last, where = (
+            ("1", "q.last + 1", "")
+            if is_drawn
+            else (MARK, "excluded.last", " WHERE q.last < excluded.last")
+        )
+        rows = ", ".join(
+            f"({MARK}, {literal(collection.name)}, {literal(field)}, {MARK}, {first})"
+            for field in fields
+        )
+        return (
+            f"{name} AS (INSERT INTO {self._dialect.schema}.holdfast_sequences AS q"
+            f" (tenant, collection, field, per, last) VALUES {rows}"
+            " ON CONFLICT (tenant, collection, field, per) DO UPDATE"
+            f" SET last = {last}{where} RETURNING field, last)"
+        )
+
     @staticmethod
-    def _drawn(collection: Collection, name: str, drawn: tuple[str, ...]) -> str:
+    def _drawn(name: str, drawn: tuple[str, ...]) -> str:
         if name not in drawn:
             return MARK
-        place = [s.field for s in collection.sequences].index(name)
-        return f"(SELECT last FROM s{place})"
+        return f"(SELECT last FROM drawn WHERE field = {literal(name)})"
 
     def bare(self, tenant: str, change: Change) -> Step | None:
         """The step of a patch that is all of its apply: without a guard, and so cheaper.
