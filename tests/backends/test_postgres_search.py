@@ -14,11 +14,11 @@ from holdfast.backends.postgres import (
     planning,
     search,
     text_search,
+    transactions,
     vector_search,
 )
 from holdfast.backends.postgres.binding import MARK
-from holdfast.backends.postgres.schema import packed_table, terms_table
-from holdfast.backends.postgres.steps import Compiler
+from holdfast.backends.postgres.names import packed_table, terms_table
 from holdfast.backends.postgres.vector_search import VectorSearch
 from holdfast.backends.postgres.wire import Batch, Command
 from holdfast.backends.segments.cache import Cache
@@ -680,7 +680,7 @@ def test_saboteur_a_journal_that_tells_at_the_end_alone_is_caught(
     owned: PostgresDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = driver_feed.TestDriverFeed().test_b31_each_entry_holds_the_vector_that_its_change_left
-    monkeypatch.setattr(Compiler, "told_before_the_end", lambda *_: set())
+    monkeypatch.setattr(transactions, "told_before_the_end", lambda *_: set())
     with pytest.raises(AssertionError):
         case(owned)
 

@@ -79,7 +79,7 @@ class UsedByAnother(Layer):
 def set_up(owner: PostgresDriver, collections: Sequence[Collection]) -> None:
     """Make the tables and let the application's role use them, and no more."""
     owner.setup(collections)
-    roles.grant(owner._desk(), APPLICATION, "application")
+    roles.grant(owner._internals(), APPLICATION, "application")
 
 
 class PostgresHarness(Harness):
@@ -148,7 +148,7 @@ class PostgresHarness(Harness):
         self._restored.append(database)
         with closing(PostgresDriver(database.url(), clock)) as owner:
             set_up(owner, EVERY_SHAPE)
-            backup.restore(owner._desk(), target)
+            backup.restore(owner._internals(), target)
         return self._opened(database, clock)
 
     def close(self) -> None:

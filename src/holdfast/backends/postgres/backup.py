@@ -30,7 +30,7 @@ from holdfast.core.errors import (
 )
 
 if TYPE_CHECKING:
-    from holdfast.backends.postgres.maintenance import Desk
+    from holdfast.backends.postgres.internals import Internals
     from holdfast.backends.postgres.wire import Wire
 
 FORMAT: Final = 1
@@ -63,7 +63,7 @@ class Manifest(msgspec.Struct, frozen=True):
     written_by: str = ""
 
 
-def backup(desk: Desk, target: str) -> Report:
+def backup(internals: Internals, target: str) -> Report:
     """Write a consistent copy beside running writers; its name appears when complete."""
     target = os.path.abspath(target)
     if os.path.exists(target):
@@ -73,9 +73,9 @@ def backup(desk: Desk, target: str) -> Report:
     partial = f"{target}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     os.mkdir(partial, 0o700)
-    wire = desk.pool.connect()
+    wire = internals.pool.connect()
     try:
-        manifest = _copy_out(desk, wire, partial)
+        manifest = _copy_out(internals, wire, partial)
     except (psycopg.Error, OSError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise _mapped(error) from error
@@ -89,15 +89,15 @@ def backup(desk: Desk, target: str) -> Report:
     return Report("backup", True, counts, [f"sha256 {hashlib.sha256(body).hexdigest()}"])
 
 
-def _copy_out(desk: Desk, wire: Wire, folder: str) -> Manifest:
-    connection, schema = wire.connection, desk.pool.target.options.schema
+def _copy_out(internals: Internals, wire: Wire, folder: str) -> Manifest:
+    connection, schema = wire.connection, internals.pool.target.options.schema
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     connection.execute("SELECT set_config('holdfast.every_tenant', 'on', true)")
     tables = []
     for name, columns in _tables(wire, schema).items():
         digest, rows = hashlib.sha256(), 0
         listed = ", ".join(map(quoted, columns))
-        text = f"COPY (SELECT {listed} FROM {desk.table(quoted(name))}) TO STDOUT"
+        text = f"COPY (SELECT {listed} FROM {internals.table(quoted(name))}) TO STDOUT"
         with open(os.path.join(folder, name), "xb") as file:
             with connection.cursor() as cursor:
                 with cursor.copy(text.encode()) as copy:
@@ -108,20 +108,22 @@ def _copy_out(desk: Desk, wire: Wire, folder: str) -> Manifest:
             file.flush()
             os.fsync(file.fileno())
         tables.append(Table(name, columns, rows, digest.hexdigest()))
-    sequence = f"{desk.table('holdfast_journal')}_position_seq"
+    sequence = f"{internals.table('holdfast_journal')}_position_seq"
     text = f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}"
     found = connection.execute(text.encode()).fetchone()
-    editions, vectors = _described(desk, connection)
+    editions, vectors = _described(internals, connection)
     connection.execute("COMMIT")
     position = found[0] if found else 0
     return Manifest(FORMAT, position, tables, editions, vectors, version("holdfast"))
 
 
-def _described(desk: Desk, connection: psycopg.Connection[Any]) -> tuple[dict[str, int], bool]:
+def _described(
+    internals: Internals, connection: psycopg.Connection[Any]
+) -> tuple[dict[str, int], bool]:
     """The editions of a store's collections, and whether its vectors are pgvector's."""
-    text = f"SELECT name, version FROM {desk.table('holdfast_collections')} ORDER BY 1"
+    text = f"SELECT name, version FROM {internals.table('holdfast_collections')} ORDER BY 1"
     editions = dict(connection.execute(text.encode()).fetchall())
-    text = f"SELECT vectors <> '' FROM {desk.table('holdfast_store')}"
+    text = f"SELECT vectors <> '' FROM {internals.table('holdfast_store')}"
     [vectors] = connection.execute(text.encode()).fetchone() or (False,)
     return editions, vectors
 
@@ -154,27 +156,27 @@ def _tables(wire: Wire, schema: str) -> dict[str, list[str]]:
     return ordered
 
 
-def require_empty(desk: Desk) -> None:
+def require_empty(internals: Internals) -> None:
     """Conflict where the schema holds records; before a setup, which must not touch them."""
-    with desk.pool.wire() as wire:
+    with internals.pool.wire() as wire:
         connection = wire.connection
         try:
             with connection.transaction():
                 connection.execute("SELECT set_config('holdfast.every_tenant', 'on', true)")
-                for name in _tables(wire, desk.pool.target.options.schema):
+                for name in _tables(wire, internals.pool.target.options.schema):
                     if not name.startswith(_ENGINE):
-                        _refuse_records(connection, desk.table(quoted(name)))
+                        _refuse_records(connection, internals.table(quoted(name)))
         except psycopg.Error as error:
             raise mapped(error) from error
 
 
-def restore(desk: Desk, source: str) -> Report:
+def restore(internals: Internals, source: str) -> Report:
     """Fill a store that was set up and is empty from a backup, after checking all of it."""
     manifest = check(source)
-    wire = desk.pool.connect()
+    wire = internals.pool.connect()
     try:
-        _require_same(desk, wire.connection, manifest)
-        _copy_in(desk, wire, source, manifest)
+        _require_same(internals, wire.connection, manifest)
+        _copy_in(internals, wire, source, manifest)
     except psycopg.Error as error:
         raise mapped(error) from error
     finally:
@@ -205,9 +207,11 @@ def check(source: str) -> Manifest:
     return manifest
 
 
-def _require_same(desk: Desk, connection: psycopg.Connection[Any], manifest: Manifest) -> None:
+def _require_same(
+    internals: Internals, connection: psycopg.Connection[Any], manifest: Manifest
+) -> None:
     """Refuse a store of other editions than the backup, or one that keeps vectors otherwise."""
-    editions, vectors = _described(desk, connection)
+    editions, vectors = _described(internals, connection)
     for name, edition in manifest.editions.items():
         if editions.get(name) != edition:
             raise Unsupported(
@@ -224,9 +228,9 @@ def _require_same(desk: Desk, connection: psycopg.Connection[Any], manifest: Man
         )
 
 
-def _copy_in(desk: Desk, wire: Wire, source: str, manifest: Manifest) -> None:
+def _copy_in(internals: Internals, wire: Wire, source: str, manifest: Manifest) -> None:
     connection = wire.connection
-    held = _tables(wire, desk.pool.target.options.schema)
+    held = _tables(wire, internals.pool.target.options.schema)
     by_name = {table.name: table for table in manifest.tables}
     missing = sorted(by_name.keys() - held.keys())
     if missing:
@@ -235,8 +239,8 @@ def _copy_in(desk: Desk, wire: Wire, source: str, manifest: Manifest) -> None:
         )
     connection.execute("BEGIN")
     for name in (name for name in held if name in by_name and name not in RECORDS):
-        _fill(connection, desk.table(quoted(name)), by_name[name], os.path.join(source, name))
-    sequence = f"{desk.table('holdfast_journal')}_position_seq"
+        _fill(connection, internals.table(quoted(name)), by_name[name], os.path.join(source, name))
+    sequence = f"{internals.table('holdfast_journal')}_position_seq"
     if manifest.position:
         connection.execute(f"SELECT setval('{sequence}', {manifest.position})".encode())
     connection.execute("COMMIT")

@@ -6,9 +6,13 @@ from typing import Any
 
 from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.dialect import PostgresDialect
-from holdfast.backends.postgres.schema import terms_table, vector_table, void
-from holdfast.backends.postgres.wire import Command
+from holdfast.backends.postgres.functions import EVERY_TENANT, ONE_TENANT
+from holdfast.backends.postgres.names import terms_table, vector_table
+from holdfast.backends.postgres.tables import void
+from holdfast.backends.postgres.wire import Command, Wire
 from holdfast.backends.sql.dialect import quoted
+from holdfast.backends.sql.planner import Planner
+from holdfast.backends.sql.rows import decoded
 from holdfast.backends.sql.terms import pack
 from holdfast.core.collection import Collection
 from holdfast.core.filter import Record
@@ -109,3 +113,17 @@ def attach_vectors(
 
 def _joined(collection: Collection, one: str, other: str) -> str:
     return " AND ".join(f"{one}.{quoted(n)} = {other}.{quoted(n)}" for n in collection.key)
+
+
+def derive_terms(
+    planner: Planner, dialect: PostgresDialect, wire: Wire, collection: Collection
+) -> None:
+    """Analyse all text of a collection anew, inside the caller's transaction."""
+    columns = planner.columns(collection.name)
+    text = f"SELECT {columns.listed}, t0.tenant FROM {dialect.table(collection)} AS t0"
+    rows = wire.rows(wire.run([(EVERY_TENANT, ()), (text, ())])[1])
+    for row in rows:
+        record = decoded(collection, columns.decode, row)
+        place = [row[-1], *columns.encode_key(collection.key_of(record))]
+        stored = store_terms(dialect, collection, place, record, fresh=False)
+        wire.run([(ONE_TENANT, [row[-1]]), *stored])

@@ -14,13 +14,14 @@ from holdfast.backends.postgres import roles
 from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.dialect import literal
 from holdfast.backends.postgres.errors import ENGINE_ERRORS, mapped
+from holdfast.backends.postgres.names import index_names
 from holdfast.backends.postgres.plans import planned
-from holdfast.backends.postgres.schema import PGVECTOR, index_names, usable
+from holdfast.backends.postgres.schema import PGVECTOR, usable
 from holdfast.backends.postgres.wire import StatementFailed, Wire
 from holdfast.backends.sql.dialect import quoted
 
 if TYPE_CHECKING:
-    from holdfast.backends.postgres.maintenance import Desk
+    from holdfast.backends.postgres.internals import Internals
     from holdfast.core.collection import Collection
 
 EVERY_TENANT: Final = "SELECT set_config('holdfast.every_tenant', 'on', true)"
@@ -44,12 +45,12 @@ class Diagnosis(msgspec.Struct, frozen=True):
 class Examination:
     """One look at a store, on one connection."""
 
-    def __init__(self, desk: Desk, wire: Wire, role: str | None) -> None:
-        self._desk = desk
+    def __init__(self, internals: Internals, wire: Wire, role: str | None) -> None:
+        self._internals = internals
         self._wire = wire
         self._role = role
-        self._schema = desk.pool.target.options.schema
-        self._collections: Sequence[Collection] = list(desk.planner.collections.values())
+        self._schema = internals.pool.target.options.schema
+        self._collections: Sequence[Collection] = list(internals.planner.collections.values())
         self.problems: list[str] = []
         self.advice: list[str] = []
 
@@ -96,7 +97,7 @@ class Examination:
         )
         [row] = self._ask(text)
         version, database, user, pid, fsync, pages, synchronous, standby, most, number = row
-        link, target = self._wire.connection.pgconn, self._desk.pool.target
+        link, target = self._wire.connection.pgconn, self._internals.pool.target
         # A server tells its clients its own process; a pooler tells them a number of its own.
         pooled = link.backend_pid != pid
         options = target.options
@@ -143,7 +144,7 @@ class Examination:
             "SELECT (SELECT n.nspname || ' ' || e.extversion FROM pg_extension AS e"
             " JOIN pg_namespace AS n ON n.oid = e.extnamespace WHERE e.extname = 'vector'),"
             " (SELECT default_version FROM pg_available_extensions WHERE name = 'vector'),"
-            f" (SELECT vectors FROM {self._desk.table('holdfast_store')})"
+            f" (SELECT vectors FROM {self._internals.table('holdfast_store')})"
         )
         [(installed, available, used)] = self._ask(text)
         fit, needed = bool(usable(installed)), ".".join(map(str, PGVECTOR))
@@ -231,7 +232,7 @@ class Examination:
         return {"declared": len(declared), "missing": missing, "invalid": invalid}
 
     def _plans(self) -> dict[str, Any]:
-        served = planned(self._desk, self._wire, self._collections)
+        served = planned(self._internals, self._wire, self._collections)
         lost = sorted(name for name, index in served.items() if not index)
         self.problems.extend(f"No index serves {name}." for name in lost)
         return {"shapes": len(served), "by_index": len(served) - len(lost), "used": served}
@@ -252,7 +253,7 @@ class Examination:
         return tables
 
     def _orphans(self) -> dict[str, int]:
-        found = orphans(self._desk, self._wire)
+        found = orphans(self._internals, self._wire)
         self.problems.extend(
             f"{count} rows of {name} belong to no record." for name, count in found.items() if count
         )
@@ -261,11 +262,11 @@ class Examination:
     # --- what follows
 
     def _journal(self) -> dict[str, Any]:
-        journal = self._desk.table("holdfast_journal")
+        journal = self._internals.table("holdfast_journal")
         text = (
             "SELECT f.name, f.position, (SELECT count(*) FROM"
             f" {journal} AS j WHERE j.position > f.position)"
-            f" FROM {self._desk.table('holdfast_followers')} AS f ORDER BY 1"
+            f" FROM {self._internals.table('holdfast_followers')} AS f ORDER BY 1"
         )
         return {name: {"position": at, "behind": behind} for name, at, behind in self._ask(text)}
 
@@ -296,24 +297,24 @@ class Examination:
             " AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
             f" ORDER BY mean_exec_time DESC LIMIT {SLOW_QUERIES}"
         )
-        rows = self._ask(text, [f"%{self._desk.dialect.schema}.%"])
+        rows = self._ask(text, [f"%{self._internals.dialect.schema}.%"])
         return [{"calls": calls, "mean_ms": mean, "query": said} for calls, mean, said in rows]
 
 
-def diagnose(desk: Desk, role: str | None = None) -> Diagnosis:
+def diagnose(internals: Internals, role: str | None = None) -> Diagnosis:
     """A look at the store, and at ``role`` instead of the role of the connection."""
-    wire = desk.pool.connect()
+    wire = internals.pool.connect()
     try:
-        return Examination(desk, wire, role).run()
+        return Examination(internals, wire, role).run()
     except ENGINE_ERRORS as error:
         raise mapped(error) from error
     finally:
         wire.close()
 
 
-def orphans(desk: Desk, wire: Wire) -> dict[str, int]:
+def orphans(internals: Internals, wire: Wire) -> dict[str, int]:
     """By derived table: how many of its rows belong to no record."""
-    schema = desk.pool.target.options.schema
+    schema = internals.pool.target.options.schema
     text = (
         "SELECT c.relname::text, array_agg(a.attname::text) FROM pg_class AS c"
         " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
@@ -322,7 +323,7 @@ def orphans(desk: Desk, wire: Wire) -> dict[str, int]:
     )
     held = {name: set(columns) for name, columns in wire.rows(wire.run([(text, ())])[0])}
     names, parts = [], []
-    for collection in desk.planner.collections.values():
+    for collection in internals.planner.collections.values():
         key = ("tenant", *collection.key)
         same = " AND ".join(f"t.{quoted(n)} = k.{quoted(n)}" for n in key)
         for name, columns in held.items():
@@ -330,8 +331,8 @@ def orphans(desk: Desk, wire: Wire) -> dict[str, int]:
                 continue
             names.append(name)
             parts.append(
-                f"SELECT count(*) FROM {desk.table(quoted(name))} AS k WHERE NOT EXISTS"
-                f" (SELECT FROM {desk.dialect.table(collection)} AS t WHERE {same})"
+                f"SELECT count(*) FROM {internals.table(quoted(name))} AS k WHERE NOT EXISTS"
+                f" (SELECT FROM {internals.dialect.table(collection)} AS t WHERE {same})"
             )
     results = wire.run([(EVERY_TENANT, ()), *((part, ()) for part in parts)])[1:]
     counts = (wire.rows(result)[0][0] for result in results)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 
-from holdfast.backends.postgres import backup, diagnosis, maintenance, roles
+from holdfast.backends.postgres import backup, diagnosis, followers, maintenance, roles
 from holdfast.backends.postgres.binding import MARK
-from holdfast.backends.postgres.derived import attach_vectors, read_vectors
+from holdfast.backends.postgres.derived import attach_vectors, derive_terms, read_vectors
 from holdfast.backends.postgres.dialect import PostgresDialect
 from holdfast.backends.postgres.errors import ENGINE_ERRORS, lost, mapped
+from holdfast.backends.postgres.internals import Internals
 from holdfast.backends.postgres.options import parse
 from holdfast.backends.postgres.packer import Packer
 from holdfast.backends.postgres.pool import Pool
@@ -209,8 +210,8 @@ class PostgresDriver(Driver):
 
     def feed(self, follower: str, *, after: int, limit: int) -> list[FeedEntry]:
         return self._asked(
-            lambda wire: maintenance.feed(
-                self._desk(), wire, follower=follower, after=after, limit=limit
+            lambda wire: followers.feed(
+                self._internals(), wire, follower=follower, after=after, limit=limit
             ),
             fresh=True,
         )
@@ -219,15 +220,15 @@ class PostgresDriver(Driver):
         run = maintenance.TASKS[task]
         try:
             with self._noted():
-                return run(self._desk(), **options)
+                return run(self._internals(), **options)
         except ENGINE_ERRORS as error:
             raise mapped(error) from error
 
     def backup(self, target: str) -> Report:
-        return backup.backup(self._desk(), target)
+        return backup.backup(self._internals(), target)
 
     def health(self) -> Health:
-        told = maintenance.health(self._desk(), self.name, self._durability)
+        told = maintenance.health(self._internals(), self.name, self._durability)
         if self._replicas is not None:
             told.facts["replica_reads"] = self._replicas.facts()
         return told
@@ -253,7 +254,7 @@ class PostgresDriver(Driver):
         The connection is the owner's. Forbidden for another one, NotFound for a role that is not
         there, Invalid for one that row-level security would not bind.
         """
-        roles.grant(self._desk(), role, access)
+        roles.grant(self._internals(), role, access)
 
     def restore(self, source: str, collections: Sequence[Collection]) -> Report:
         """Set this store up and fill it from the backup in the folder ``source``, or do nothing.
@@ -262,16 +263,16 @@ class PostgresDriver(Driver):
         Conflict where there are records already, Unsupported for a backup of other editions.
         """
         backup.check(source)
-        backup.require_empty(self._desk())
+        backup.require_empty(self._internals())
         self.setup(collections)
-        return backup.restore(self._desk(), source)
+        return backup.restore(self._internals(), source)
 
     def diagnose(self, *, role: str | None = None) -> diagnosis.Diagnosis:
         """What is right and what is wrong with the store, which is set up.
 
         Of roles the connection's is looked at, or ``role`` if given.
         """
-        return diagnosis.diagnose(self._desk(), role)
+        return diagnosis.diagnose(self._internals(), role)
 
     # --- reading
 
@@ -345,8 +346,8 @@ class PostgresDriver(Driver):
             if seconds
         )
 
-    def _desk(self) -> maintenance.Desk:
-        return maintenance.Desk(
+    def _internals(self) -> Internals:
+        return Internals(
             self._pool,
             self._transactions,
             self._planner,
@@ -359,7 +360,7 @@ class PostgresDriver(Driver):
         stored, derive = schema.upgrade(wire, self._clock.now())
         for collection in derive:
             self._planner.declare(collection)
-            maintenance.derive_terms(self._desk(), wire, collection)
+            derive_terms(self._planner, self._dialect, wire, collection)
         return stored
 
 

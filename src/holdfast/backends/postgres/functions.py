@@ -9,8 +9,14 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.errors import CONFLICT, NOT_FOUND, TOO_LARGE
 from holdfast.core.values import JSON_SIZE_LIMIT, LIST_LIMIT
+
+EVERY_TENANT: Final = "SELECT set_config('holdfast.every_tenant', 'on', true)"
+"""Shows the rows of all tenants until the transaction ends."""
+ONE_TENANT: Final = f"SELECT set_config('holdfast.tenant', {MARK}, true)"
+"""Binds the transaction to a tenant."""
 
 FORMAT: Final = 2
 """Rises when the engine's own tables or functions change."""

@@ -8,35 +8,16 @@ nothing above 65,504, and a cosine does not depend on length.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.dialect import PostgresDialect, literal
-from holdfast.backends.postgres.functions import lock_number
-from holdfast.backends.postgres.schema import short, vector_table
+from holdfast.backends.postgres.names import short
 from holdfast.backends.sql.dialect import quoted
 from holdfast.core.collection import Collection
-
-if TYPE_CHECKING:
-    from holdfast.backends.postgres.maintenance import Desk
-    from holdfast.backends.postgres.wire import Wire
 
 GRAPH_WIDTH_LIMIT: Final = 4_000
 """Widest half-precision vector that pgvector's graphs take."""
 _GRAPH: Final = "graph"
-_CONNECTIONS: Final = 16
-_CONSTRUCTION: Final = 128
-"""With 64, some vectors of a hundred thousand in clusters could not be reached at all, however wide
-a search went; building takes about twice as long with this."""
-
-
-_ROOM: Final = (
-    "SELECT set_config('max_parallel_maintenance_workers', '0', false),"
-    " set_config('maintenance_work_mem', greatest(268435456,"
-    " pg_size_bytes(current_setting('maintenance_work_mem'))) / 1024 || 'kB', false)"
-)
-"""A graph is built far faster where it fits into memory. Workers would ask for as much shared
-memory, of which a container may have little."""
 
 
 def direction(vectors: str, column: str, width: int) -> str:
@@ -49,12 +30,13 @@ def graph_name(
     dialect: PostgresDialect, collection: Collection, field: str, space: str, width: int
 ) -> str:
     """The name of a graph, with its schema."""
-    prefix = _prefix(collection, field)
+    prefix = graph_prefix(collection, field)
     digest = hashlib.sha256(f"{space} {width}".encode()).hexdigest()[:16]
     return f"{dialect.schema}.{quoted(f'{prefix}{digest}')}"
 
 
-def _prefix(collection: Collection, field: str) -> str:
+def graph_prefix(collection: Collection, field: str) -> str:
+    """What the names of all graphs over a vector field begin with."""
     return f"{short(f'{collection.name}__{field}_{_GRAPH}')[:46]}_"
 
 
@@ -64,106 +46,3 @@ def covered(name: str) -> str:
         "coalesce((SELECT indisvalid FROM pg_catalog.pg_index"
         f" WHERE indexrelid = pg_catalog.to_regclass({literal(name)})), FALSE)"
     )
-
-
-def build(desk: Desk, vectors: str, graph_rows: int) -> dict[str, int]:
-    """Build the graphs that are missing and drop those of spaces that are no more.
-
-    One process at a time; another one finds nothing to do. The connection is the owner's.
-    """
-    counts = {"graphs_built": 0, "graphs_dropped": 0}
-    claim = lock_number(desk.pool.target.options.schema, "graphs")
-    # Held by a transaction that reads nothing, for which no build waits; a session's lock would be
-    # another client's behind a pooler.
-    holding, building = desk.pool.connect(), desk.pool.connect()
-    try:
-        holding.run([("BEGIN ISOLATION LEVEL READ COMMITTED", ())])
-        taken = holding.run([(f"SELECT pg_try_advisory_xact_lock({claim})", ())])[0]
-        # Takes the place of the portal of that answer, whose snapshot every build would wait for.
-        holding.script("SELECT")
-        if holding.rows(taken)[0][0]:
-            for collection in desk.planner.collections.values():
-                for field in collection.vectors:
-                    _tend(desk, building, collection, field, vectors, graph_rows, counts)
-    finally:
-        building.close()
-        holding.close()
-    return counts
-
-
-def _tend(
-    desk: Desk,
-    wire: Wire,
-    collection: Collection,
-    field: str,
-    vectors: str,
-    graph_rows: int,
-    counts: dict[str, int],
-) -> None:
-    table = vector_table(desk.dialect, collection, field)
-    owned = "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass($?)"
-    if not wire.rows(wire.run([(owned, [table])])[0])[0][0]:
-        return
-    wanted = {}
-    for space, width in _kinds(wire, table, vectors, graph_rows):
-        wanted[graph_name(desk.dialect, collection, field, space, width)] = space, width
-    held = _held(desk, wire, collection, field)
-    for name, (space, valid) in held.items():
-        # A broken one is of a build that died: nobody else builds now.
-        if not valid or not _has_space(wire, table, space):
-            wire.script(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-            counts["graphs_dropped"] += 1
-    for name, (space, width) in wanted.items():
-        if name in held and held[name][1]:
-            continue
-        wire.run([(_ROOM, ())])
-        bare = name.partition(".")[2]
-        # The space as a comment, by which an index is known to be of no use any more.
-        wire.script(
-            f"CREATE INDEX CONCURRENTLY {bare} ON {table} USING hnsw"
-            f" ({direction(vectors, 'data', width)} {quoted(vectors)}.halfvec_cosine_ops)"
-            f" WITH (m = {_CONNECTIONS}, ef_construction = {_CONSTRUCTION})"
-            f" WHERE space = {literal(space)} AND {quoted(vectors)}.vector_dims(data) = {width}"
-            " AND NOT extreme"
-        )
-        wire.script(f"COMMENT ON INDEX {name} IS {literal(space)}")
-        counts["graphs_built"] += 1
-
-
-def _kinds(wire: Wire, table: str, vectors: str, graph_rows: int) -> list[tuple[str, int]]:
-    """Spaces in which a tenant has many vectors, and their widths."""
-    text = (
-        f"SELECT DISTINCT big.space, {quoted(vectors)}.vector_dims(one.data) FROM"
-        f" (SELECT tenant, space FROM {table} GROUP BY 1, 2 HAVING count(*) >= {MARK}) AS big,"
-        f" LATERAL (SELECT data FROM {table} AS v WHERE v.tenant = big.tenant"
-        " AND v.space = big.space LIMIT 1) AS one ORDER BY 1, 2"
-    )
-    rows = wire.rows(wire.run([_EVERY_TENANT, (text, [graph_rows])])[1])
-    return [(space, width) for space, width in rows if width <= GRAPH_WIDTH_LIMIT]
-
-
-def _held(
-    desk: Desk, wire: Wire, collection: Collection, field: str
-) -> dict[str, tuple[str, bool]]:
-    """Graphs by name: the space of each, and whether it is complete."""
-    prefix = _prefix(collection, field)
-    text = (
-        "SELECT c.relname::text, coalesce(obj_description(c.oid, 'pg_class'), ''), i.indisvalid"
-        " FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
-        f" JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = {MARK}"
-        f" AND left(c.relname::text, {len(prefix)}) = {MARK} ORDER BY 1"
-    )
-    values: list[Any] = [desk.pool.target.options.schema, prefix]
-    rows = wire.rows(wire.run([(text, values)])[0])
-    return {desk.table(quoted(name)): (space, valid) for name, space, valid in rows}
-
-
-def _has_space(wire: Wire, table: str, space: str) -> bool:
-    # An uncommented one is of a build that died just before its comment; it is kept.
-    if not space:
-        return True
-    text = f"SELECT EXISTS (SELECT FROM {table} WHERE space = {MARK})"
-    return bool(wire.rows(wire.run([_EVERY_TENANT, (text, [space])])[1])[0][0])
-
-
-_EVERY_TENANT: Final = ("SELECT set_config('holdfast.every_tenant', 'on', true)", ())

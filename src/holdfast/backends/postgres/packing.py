@@ -16,7 +16,7 @@ from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.dialect import PostgresDialect
 from holdfast.backends.postgres.fresh import Fresh, big
 from holdfast.backends.postgres.functions import lock_number
-from holdfast.backends.postgres.schema import packed_table, terms_table
+from holdfast.backends.postgres.names import packed_table, terms_table
 from holdfast.backends.postgres.text_search import loader, positions, state
 from holdfast.backends.postgres.wire import Command, StatementFailed, Wire
 from holdfast.backends.segments import postings

@@ -19,7 +19,7 @@ from holdfast.core.filter import Compare, Filter, both
 from holdfast.core.query import Query, desc
 
 if TYPE_CHECKING:
-    from holdfast.backends.postgres.maintenance import Desk
+    from holdfast.backends.postgres.internals import Internals
 
 LARGE: Final = 20_000
 """From this many rows on the planner is left to choose."""
@@ -38,18 +38,18 @@ _INDEX: Final = re.compile(r"Index (?:Only )?Scan (?:Backward )?using (\S+)")
 _BITMAP: Final = re.compile(r"Bitmap Index Scan on (\S+)")
 
 
-def planned(desk: Desk, wire: Wire, collections: Sequence[Collection]) -> dict[str, str]:
+def planned(internals: Internals, wire: Wire, collections: Sequence[Collection]) -> dict[str, str]:
     """By shape of query: the index that serves it, or an empty text where none does."""
-    large = _large(desk, wire)
+    large = _large(internals, wire)
     asked: list[tuple[str, Collection, str, list[Any]]] = []
     for collection in collections:
         if collection.name in large:
             key = [_SAMPLES[collection.by_name[name].kind] for name in collection.key]
-            text = desk.planner.get(collection.name, "")
+            text = internals.planner.get(collection.name, "")
             asked.append((f"{collection.name} by its key", collection, text, ["t", *key]))
         for index in collection.indexes:
             if all(collection.by_name[name].kind in _SAMPLES for name in index.fields):
-                said, values = desk.planner.query("t", shape(collection, index))
+                said, values = internals.planner.query("t", shape(collection, index))
                 name = f"{collection.name} by {', '.join(index.fields)}"
                 asked.append((name, collection, said, list(values)))
     served = {}
@@ -85,10 +85,10 @@ def index_in(plan: str) -> str:
     return found[1].strip('"') if found and "Index Cond: (" in plan else ""
 
 
-def _large(desk: Desk, wire: Wire) -> set[str]:
+def _large(internals: Internals, wire: Wire) -> set[str]:
     text = (
         "SELECT c.relname::text FROM pg_class AS c JOIN pg_namespace AS n"
         f" ON n.oid = c.relnamespace WHERE n.nspname = {MARK} AND c.reltuples >= {LARGE}"
     )
-    schema = desk.pool.target.options.schema
+    schema = internals.pool.target.options.schema
     return {row[0] for row in wire.rows(wire.run([(text, [schema])])[0])}

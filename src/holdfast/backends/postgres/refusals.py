@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from holdfast.backends.postgres.errors import CONFLICT, NOT_FOUND, TOO_LARGE
-from holdfast.backends.postgres.schema import key_name, reference_name, unique_name
+from holdfast.backends.postgres.names import key_name, reference_name, unique_name
 from holdfast.backends.postgres.wire import StatementFailed
 from holdfast.backends.sql.planner import Planner
 from holdfast.core.change import Change, Claim, Patch, PatchWhere, Put, Revision

@@ -13,7 +13,7 @@ from holdfast.backends.sql.dialect import quoted
 from holdfast.core.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
-    from holdfast.backends.postgres.maintenance import Desk
+    from holdfast.backends.postgres.internals import Internals
 
 Access = Literal["application", "read-only"]
 
@@ -43,15 +43,15 @@ def statements(schema: str, role: str, access: Access) -> list[str]:
     return texts
 
 
-def grant(desk: Desk, role: str, access: Access) -> None:
+def grant(internals: Internals, role: str, access: Access) -> None:
     """Give a role its access to the store; the connection is the owner's.
 
     Raises Forbidden for another connection, NotFound where there is no such role, and Invalid for
     a role that row-level security would not bind: a superuser, one with BYPASSRLS, or a member of
     such a role or of the tables' owner.
     """
-    schema = desk.pool.target.options.schema
-    with desk.pool.wire() as wire:
+    schema = internals.pool.target.options.schema
+    with internals.pool.wire() as wire:
         try:
             held = read(wire, schema, role)
             if held is None:

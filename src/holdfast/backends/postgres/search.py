@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.dialect import PostgresDialect
+from holdfast.backends.postgres.names import terms_table, vector_table
 from holdfast.backends.postgres.options import Options
 from holdfast.backends.postgres.packer import Packer
 from holdfast.backends.postgres.planning import PLANNED, UNPLANNED
-from holdfast.backends.postgres.schema import terms_table, vector_table
 from holdfast.backends.postgres.wire import Batch, Command, Wire
 from holdfast.backends.segments.cache import Cache
 from holdfast.backends.sql.dialect import quoted

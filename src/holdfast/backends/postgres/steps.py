@@ -6,14 +6,17 @@ function that raises, and the transaction is undone. Nothing is read back to dec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from holdfast.backends.postgres import derived
 from holdfast.backends.postgres.binding import MARK
-from holdfast.backends.postgres.dialect import PostgresDialect, literal
+from holdfast.backends.postgres.bulk_steps import BulkCompiler
+from holdfast.backends.postgres.counters import counter_values, counting, numbered_mark
+from holdfast.backends.postgres.dialect import PostgresDialect
+from holdfast.backends.postgres.step import LOCKED, TAKEN, NothingMatched, Step, counted
 from holdfast.backends.postgres.wire import Command, Wire
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.edits import edit_text
@@ -37,31 +40,12 @@ from holdfast.core.change import (
 from holdfast.core.collection import REVISION, Collection
 from holdfast.core.errors import Invalid
 from holdfast.core.filter import EVERYTHING, Record
-from holdfast.core.query import Order, Query, full_order
+from holdfast.core.query import Query
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
 Key = tuple[Any, ...]
-Finish = Callable[[Wire, Sequence["PGresult"]], Outcome]
-
-_encode_body = msgspec.msgpack.Encoder().encode
-
-LOCKED: Final = " FOR NO KEY UPDATE"
-TAKEN: Final = " FOR NO KEY UPDATE SKIP LOCKED"
-"""Without KEY, so that neither waits for a record that refers to this one."""
-
-
-class NothingMatched(Exception):
-    """A bare step met no record that its condition allows; nothing was written."""
-
-
-class Step(msgspec.Struct, frozen=True):
-    """One change: its statements, and how their results make its outcome."""
-
-    change: Change
-    commands: list[Command]
-    finish: Finish
 
 
 class Compiler:
@@ -70,6 +54,7 @@ class Compiler:
     def __init__(self, planner: Planner, dialect: PostgresDialect) -> None:
         self._planner = planner
         self._dialect = dialect
+        self._bulk = BulkCompiler(planner, dialect)
         self.vectors = ""
         """The schema of pgvector's types where vectors are kept as such."""
         self._wholes: dict[str, Any] = {}
@@ -82,13 +67,8 @@ class Compiler:
             return self._patch(tenant, change, texts)
         if isinstance(change, Delete):
             return self._delete(tenant, change)
-        if isinstance(change, PatchWhere):
-            return self._patch_where(tenant, change)
-        if isinstance(change, DeleteWhere):
-            text, values = self._planner.delete_where(tenant, change, "ctid")
-            return Step(change, [(text, values)], _counted)
-        if isinstance(change, Claim):
-            return self._claim(tenant, change)
+        if isinstance(change, PatchWhere | DeleteWhere | Claim):
+            return self._bulk.step(tenant, change)
         raise Invalid("changes", expected="a Change", got=change)
 
     def needs_reading(self, change: Change) -> bool:
@@ -104,46 +84,6 @@ class Compiler:
             return True
         texts = touched & set(collection.full_text)
         return bool(texts) and not set(collection.full_text) <= change.edit.set.keys()
-
-    def told_before_the_end(self, changes: Sequence[Change]) -> set[int]:
-        """Which changes a later one of the same apply may follow on the same record's vectors.
-
-        The journal reads vectors when it tells of a record, which is mostly at the end.
-        """
-        told: set[int] = set()
-        if len(changes) < 2:
-            return told
-        later: dict[str, set[Key]] = {}
-        any_key: set[str] = set()
-        for at in range(len(changes) - 1, -1, -1):
-            change = changes[at]
-            collection = self._planner.collections[change.collection]
-            if isinstance(change, Delete | DeleteWhere):
-                any_key |= self._deleted_with(collection)
-            if not collection.vectors:
-                continue
-            keys = later.setdefault(collection.name, set())
-            if isinstance(change, PatchWhere | DeleteWhere | Claim):
-                found = bool(keys) or collection.name in any_key
-                any_key.add(collection.name)
-            else:
-                key = collection.key_of(change.record) if isinstance(change, Put) else change.key
-                found = key in keys or collection.name in any_key
-                keys.add(key)
-            if found:
-                told.add(at)
-        return told
-
-    def _deleted_with(self, collection: Collection) -> set[str]:
-        """Collections of which records may go with a record of this one."""
-        found: set[str] = set()
-        waiting = [collection.name]
-        while waiting:
-            for holder, reference in self._planner.dependents(waiting.pop()):
-                if reference.on_delete == "cascade" and holder.name not in found:
-                    found.add(holder.name)
-                    waiting.append(holder.name)
-        return found
 
     def readable(self, tenant: str, change: Patch | PatchWhere | Claim) -> Statement:
         """The statement that reads, and locks, what such a change is about."""
@@ -164,7 +104,7 @@ class Compiler:
         collection = self._planner.collections[put.collection]
         columns = self._planner.columns(put.collection)
         record = put.record
-        opening = self._counted_by(tenant, collection, record)
+        counters = counter_values(tenant, collection, record)
         drawn = tuple(s.field for s in collection.sequences if record[s.field] is None)
         values = columns.encode(record)
         if drawn:
@@ -173,22 +113,21 @@ class Compiler:
         absent = put.when is ABSENT or put.when == ABSENT
         if put.when is None or absent:
             shape = ("pg put", put.collection, drawn, absent)
-            bound = [*opening, tenant, *values]
+            bound = [*counters, tenant, *values]
 
             def write() -> str:
                 return self._insert(collection, drawn, absent=absent)
         else:
             when, place = self._condition(tenant, collection, put)
             shape = ("pg replace", put.collection, drawn, *when)
-            bound = [*opening, *values, *place]
+            bound = [*counters, *values, *place]
             settable = columns.names[1:]
 
             def write() -> str:
-                sets = ", ".join(f"{quoted(n)} = {self._drawn(n, drawn)}" for n in settable)
-                counting = self._counting(collection, drawn)
-                return self._guarded(
-                    collection, put, f"SET {sets}, revision = revision + 1", drawn, counting
-                )
+                sets = ", ".join(f"{quoted(n)} = {numbered_mark(n, drawn)}" for n in settable)
+                sets = f"SET {sets}, revision = revision + 1"
+                opening = counting(self._dialect, collection, drawn)
+                return self._guarded(collection, put, sets, drawn, opening)
 
         def finish(wire: Wire, results: Sequence[PGresult]) -> Outcome:
             revision, *numbers = (1,) if absent and not drawn else wire.rows(results[0])[0]
@@ -206,9 +145,9 @@ class Compiler:
 
     def _insert(self, collection: Collection, drawn: tuple[str, ...], *, absent: bool) -> str:
         names = [f.name for f in collection.fields]
-        marked = ", ".join((MARK, *(self._drawn(name, drawn) for name in names)))
+        marked = ", ".join((MARK, *(numbered_mark(name, drawn) for name in names)))
         text = (
-            f"{self._counting(collection, drawn)}INSERT INTO"
+            f"{counting(self._dialect, collection, drawn)}INSERT INTO"
             f" {self._dialect.table(collection)} AS t0"
             f" ({', '.join(('tenant', *map(quoted, names)))}, revision) VALUES ({marked}, 1)"
         )
@@ -222,55 +161,6 @@ class Compiler:
         if absent and not drawn:  # all of it is known, so nothing need come back
             return text
         return f"{text} RETURNING {', '.join((REVISION, *map(quoted, drawn)))}"
-
-    @staticmethod
-    def _counted_by(tenant: str, collection: Collection, record: Record) -> list[Any]:
-        """The values of what draws, or raises, the counters of a record."""
-        drawn: list[Any] = []
-        given: list[Any] = []
-        for sequence in collection.sequences:
-            per = _encode_body(tuple(record[name] for name in sequence.per)).hex()
-            number = record[sequence.field]
-            if number is None:
-                drawn += tenant, per
-            else:
-                given += tenant, per, number
-        return drawn + given
-
-    def _counting(self, collection: Collection, drawn: tuple[str, ...]) -> str:
-        """The text of it, before that of the record.
-
-        All that is drawn is one statement's: each one costs what row security asks at its start.
-        """
-        fields = [sequence.field for sequence in collection.sequences]
-        given = [field for field in fields if field not in drawn]
-        parts = [self._counters(collection, "drawn", drawn)] if drawn else []
-        parts += [self._counters(collection, f"given{n}", (f,)) for n, f in enumerate(given)]
-        return f"WITH {', '.join(parts)} " if parts else ""
-
-    def _counters(self, collection: Collection, name: str, fields: tuple[str, ...]) -> str:
-        is_drawn = name == "drawn"
-        first, last, where = (
-            ("1", "q.last + 1", "")
-            if is_drawn
-            else (MARK, "excluded.last", " WHERE q.last < excluded.last")
-        )
-        rows = ", ".join(
-            f"({MARK}, {literal(collection.name)}, {literal(field)}, {MARK}, {first})"
-            for field in fields
-        )
-        return (
-            f"{name} AS (INSERT INTO {self._dialect.schema}.holdfast_sequences AS q"
-            f" (tenant, collection, field, per, last) VALUES {rows}"
-            " ON CONFLICT (tenant, collection, field, per) DO UPDATE"
-            f" SET last = {last}{where} RETURNING field, last)"
-        )
-
-    @staticmethod
-    def _drawn(name: str, drawn: tuple[str, ...]) -> str:
-        if name not in drawn:
-            return MARK
-        return f"(SELECT last FROM drawn WHERE field = {literal(name)})"
 
     def bare(self, tenant: str, change: Change) -> Step | None:
         """The step of a patch that is all of its apply: without a guard, and so cheaper.
@@ -325,7 +215,7 @@ class Compiler:
         table = self._dialect.table(collection)
         if delete.when is None:
             text = f"DELETE FROM {table} AS t0 WHERE {self._same_key(collection, 't0')}"
-            return Step(delete, [(text, key)], _counted)
+            return Step(delete, [(text, key)], counted)
         if delete.when == ABSENT:
             refuse = f"{self._dialect.schema}.holdfast_refuse(t0.revision)"
             same = self._same_key(collection, "t0")
@@ -404,90 +294,6 @@ class Compiler:
         names = ("tenant", *map(quoted, collection.key))
         return " AND ".join(f"{alias}.{name} = {MARK}" for name in names)
 
-    # --- many records
-
-    def _patch_where(self, tenant: str, patch: PatchWhere) -> Step:
-        collection = self._planner.collections[patch.collection]
-        values: list[Any] = []
-        where, bound = self._planner.where(tenant, collection, patch.filter)
-        plan, edited = self._planner.edit(patch.collection, patch.edit)
-        edits = plan.shape
-        values += [*bound, *edited, tenant]
-
-        def write() -> str:
-            order = self._planner.order_by(full_order((), collection.key))
-            condition = self._planner.condition(where)
-            keys = ", ".join(
-                f"t0.{quoted(n)} AS holdfast_k{i}" for i, n in enumerate(collection.key)
-            )
-            # Locked in the order of keys, so that two of them wait instead of deadlocking.
-            return (
-                f"WITH picked AS MATERIALIZED (SELECT {keys} FROM"
-                f" {self._dialect.table(collection)} AS t0 WHERE {condition}"
-                f" ORDER BY {order}{LOCKED})"
-                f" {self._update_picked(collection, edits)}"
-            )
-
-        text = self._planner.text(("pg patch_where", patch.collection, edits, where), write)
-        return Step(patch, [(text, values)], _counted)
-
-    def _update_picked(self, collection: Collection, edits: Any) -> str:
-        same = " AND ".join(
-            f"t0.{quoted(n)} = p.holdfast_k{i}" for i, n in enumerate(collection.key)
-        )
-        return (
-            f"UPDATE {self._dialect.table(collection)} AS t0"
-            f" SET {edit_text(self._dialect, edits)} FROM picked AS p"
-            f" WHERE t0.tenant = {MARK} AND {same}"
-        )
-
-    def _claim(self, tenant: str, claim: Claim) -> Step:
-        collection = self._planner.collections[claim.collection]
-        columns = self._planner.columns(claim.collection)
-        where, values = self._planner.where(tenant, collection, claim.filter)
-        order = full_order(claim.order, collection.key)
-        count = self._dialect.limit(claim.limit, values)
-        plan, edited = self._planner.edit(claim.collection, claim.edit)
-        edits = plan.shape
-        values += edited
-        values.append(tenant)
-        one = claim.limit == 1  # which needs no place in an order
-
-        def write() -> str:
-            picked = self._taken(collection, order, where, count)
-            returned = ", ".join(f"t0.{quoted(name)}" for name in columns.names)
-            place = "" if one else ", p.holdfast_place"
-            return f"{picked} {self._update_picked(collection, edits)} RETURNING {returned}{place}"
-
-        def finish(wire: Wire, results: Sequence[PGresult]) -> Outcome:
-            rows = wire.rows(results[0])
-            if not one:
-                rows.sort(key=lambda row: int(row[-1]))
-            found = tuple([decoded(collection, columns.decode, row) for row in rows])
-            return Outcome(len(found), found)
-
-        shape = ("pg claim", claim.collection, where, order, edits, count)
-        return Step(claim, [(self._planner.text(shape, write), values)], finish)
-
-    def _taken(
-        self, collection: Collection, order: tuple[Order, ...], where: Any, count: str
-    ) -> str:
-        """What a claim locks, as "picked": the keys, and of several also their places."""
-        one = count == "1"
-        listed = self._planner.order_by(order)
-        keys = ", ".join(f"t0.{quoted(n)} AS holdfast_k{i}" for i, n in enumerate(collection.key))
-        names = keys if one else ", ".join(f"t0.{quoted(term.field)}" for term in order)
-        locked = (
-            f"MATERIALIZED (SELECT {names} FROM {self._dialect.table(collection)} AS t0"
-            f" WHERE {self._planner.condition(where)} ORDER BY {listed} LIMIT {count}{TAKEN})"
-        )
-        if one:
-            return f"WITH picked AS {locked}"
-        return (
-            f"WITH taken AS {locked}, picked AS (SELECT {keys},"
-            f" row_number() OVER (ORDER BY {listed}) AS holdfast_place FROM taken AS t0)"
-        )
-
     # --- what is derived
 
     def _derived(
@@ -526,7 +332,3 @@ def _without_vectors(collection: Collection, edit: Edit) -> tuple[Edit, Record]:
         return edit, vectors
     kept = {name: value for name, value in edit.set.items() if name not in vectors}
     return msgspec.structs.replace(edit, set=kept), vectors
-
-
-def _counted(_wire: Wire, results: Sequence[PGresult]) -> Outcome:
-    return Outcome(int(results[0].command_tuples or 0))

@@ -15,8 +15,8 @@ import numpy
 from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.dialect import PostgresDialect, literal
 from holdfast.backends.postgres.fresh import Fresh, FreshScorer, big
+from holdfast.backends.postgres.names import packed_table, terms_table
 from holdfast.backends.postgres.planning import UNPLANNED
-from holdfast.backends.postgres.schema import packed_table, terms_table
 from holdfast.backends.postgres.wire import Command, Wire
 from holdfast.backends.segments.bm25 import Run, Scorer
 from holdfast.backends.segments.cache import Cache

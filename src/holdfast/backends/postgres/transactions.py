@@ -13,9 +13,11 @@ import msgspec
 
 from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.errors import REPEATABLE, lost, mapped
+from holdfast.backends.postgres.journal_order import told_before_the_end
 from holdfast.backends.postgres.pool import Pool
 from holdfast.backends.postgres.refusals import Refusals
-from holdfast.backends.postgres.steps import Compiler, NothingMatched, Step
+from holdfast.backends.postgres.step import NothingMatched, Step
+from holdfast.backends.postgres.steps import Compiler
 from holdfast.backends.postgres.wire import Command, ConnectionLost, StatementFailed, Wire
 from holdfast.backends.sql.rows import decoded_all
 from holdfast.core.change import Change, Claim, Outcome, Patch, PatchWhere
@@ -172,7 +174,7 @@ class Transactions:
         """One apply with a commit of its own."""
         changes = operation.changes
         plain = operation.op_id is None and not any(map(self._compiler.needs_reading, changes))
-        if plain and not self._compiler.told_before_the_end(changes):
+        if plain and not told_before_the_end(self._planner, changes):
             bare = self._compiler.bare(operation.tenant, changes[0]) if len(changes) == 1 else None
             if bare is not None:
                 try:
@@ -250,7 +252,7 @@ class Transactions:
         """All changes in order, in one round trip for each run of those that need no reading."""
         outcomes: list[Outcome] = []
         steps: list[Step] = []
-        told = self._compiler.told_before_the_end(operation.changes)
+        told = told_before_the_end(self._planner, operation.changes)
         for at, change in enumerate(operation.changes):
             telling = _TELLING if at in told else ()
             if not self._compiler.needs_reading(change):

@@ -16,7 +16,7 @@ import numpy
 from holdfast.backends.postgres.binding import MARK
 from holdfast.backends.postgres.dialect import PostgresDialect, literal
 from holdfast.backends.postgres.graphs import GRAPH_WIDTH_LIMIT, covered, direction, graph_name
-from holdfast.backends.postgres.schema import vector_table
+from holdfast.backends.postgres.names import vector_table
 from holdfast.backends.postgres.text_search import joined, listed
 from holdfast.backends.postgres.wire import Command
 from holdfast.backends.segments.cache import Cache
