@@ -46,7 +46,7 @@ def test_a_load_reads_the_stretches_of_its_own_logs(tmp_path: Path, monkeypatch:
         state = random.Random(3).randbytes(9_000)
         first = storage.checkpoints.save(state, iteration=0)
         fork = storage.checkpoints.fork(first.id, session_id="fork")
-        grown = storage.checkpoints.save(state + bytes(900), iteration=1, session_id="fork")
+        grown = storage.checkpoints.save(state + bytes(1_900), iteration=1, session_id="fork")
         assert grown.sequence == fork.sequence + 1
     with holdfast.open(str(tmp_path / "agent.db"), embedder=None) as storage:
         monkeypatch.setattr(SqliteDriver, "query", spy)

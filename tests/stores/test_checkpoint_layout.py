@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -10,8 +9,10 @@ from hypothesis import strategies as st
 
 from holdfast.stores.checkpoints.delta import ANCHOR, copies
 from holdfast.stores.checkpoints.layout import (
+    HELD_BACK,
     LOG_LIMIT,
     NEW,
+    REST_SIZE,
     SPAN_LIMIT,
     Layout,
     Part,
@@ -74,7 +75,7 @@ def test_every_state_of_a_history_is_assembled_as_it_was(states: list[bytes]) ->
         assert len(layout.logs()) <= LOG_LIMIT
         if layout.appended:
             log = _append(layout, logs, f"log{number}")
-        record = {"id": str(number), "size": len(state), **written(layout, _named(log))}
+        record = {"id": str(number), "size": len(state), **written(layout.into(log))}
         kept.append((record, state))
         old, parts = state, read(record)
     for record, state in kept:
@@ -89,18 +90,19 @@ def _append(layout: Layout, logs: dict[str, bytes], new: str) -> str:
     return log
 
 
-def _named(new: str) -> Callable[[str], str]:
-    return lambda log: log or new
-
-
-def test_an_append_leaves_one_span_and_an_end() -> None:
+def test_small_appends_wait_in_the_checkpoint_and_go_to_the_log_together() -> None:
     state = bytes(range(256)) * 40
-    first = whole(state)
-    record = {"id": "a", "size": len(state), **written(first, _named("log"))}
-    longer = state[:-1] + b"and more" * 90 + b"]"
-    second = plan(longer, read(record), state, "log", len(first.appended))
-    [span, end] = second.parts
-    assert isinstance(span, Span)
-    assert (span.log, span.start, span.length) == ("log", 0, len(longer) - 128)
-    assert end == longer[-128:]
-    assert len(second.appended) == len(longer) - len(state)
+    layout, log, end = whole(state), "log", 0
+    layout = layout.into(log)
+    waited = []
+    for _ in range(9):
+        end += len(layout.appended)
+        record = {"id": "a", "size": len(state), **written(layout)}
+        longer = state[:-1] + b"and more" * 90 + b"]"
+        layout, state = plan(longer, read(record), state, log, end), longer
+        [span, own] = layout.parts
+        assert isinstance(span, Span)
+        assert (span.log, span.start, span.length) == (log, 0, len(state) - len(own))
+        assert len(own) == HELD_BACK if layout.appended else len(own) <= REST_SIZE
+        waited.append(not layout.appended)
+    assert waited == [True, False] * 4 + [True]

@@ -15,8 +15,8 @@ ANCHOR: Final = 64
 """The shortest stretch that is worth a reference, in bytes."""
 COPY_LIMIT: Final = 32
 """Most copies of one state: a bound of time and of the spans that they become."""
-_STEP: Final = 32_768
-"""Bytes compared at once: few enough that the slice needs no fresh memory from the system."""
+_STEP: Final = 65_536
+"""Bytes compared at once."""
 
 
 class Copy(NamedTuple):
@@ -48,20 +48,22 @@ def copies(old: bytes, new: bytes) -> list[Copy]:
 
 def shared_ahead(old: bytes, source: int, new: bytes, place: int, limit: int) -> int:
     """How many bytes from these places on are the same, at most ``limit``."""
+    view = memoryview(old)
 
     def same(start: int, length: int) -> bool:
         at = source + start
-        return new.startswith(old[at : at + length], place + start)
+        return new.startswith(view[at : at + length], place + start)
 
     return _longest(same, limit)
 
 
 def shared_behind(old: bytes, source: int, new: bytes, place: int, limit: int) -> int:
     """How many bytes before these places are the same, at most ``limit``."""
+    view = memoryview(old)
 
     def same(start: int, length: int) -> bool:
         at = source - start
-        return new.endswith(old[at - length : at], 0, place - start)
+        return new.endswith(view[at - length : at], 0, place - start)
 
     return _longest(same, limit)
 
@@ -69,11 +71,12 @@ def shared_behind(old: bytes, source: int, new: bytes, place: int, limit: int) -
 def _longest(same: Callable[[int, int], bool], limit: int) -> int:
     """How far all is the same; ``same`` compares so many bytes from a distance on."""
     length, step = 0, _STEP
-    while step:
+    while length + step <= limit and same(length, step):
+        length += step
+    while step := step // 2:
         # Ever smaller steps meet each byte once or twice, and never the whole again.
-        while length + step <= limit and same(length, step):
+        if length + step <= limit and same(length, step):
             length += step
-        step //= 8
     return length
 
 

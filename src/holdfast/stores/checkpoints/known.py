@@ -29,10 +29,10 @@ class Known(NamedTuple):
     log: Record | None
 
     @staticmethod
-    def saved(record: Record, state: bytes, log: Record | None) -> Known:
+    def saved(record: Record, state: bytes, parts: Sequence[Part], log: Record | None) -> Known:
         """What a save leaves."""
         log_id = "" if log is None else log["id"]
-        return Known(mark_of(record), state, read(record), log_id, log)
+        return Known(mark_of(record), state, parts, log_id, log)
 
     @staticmethod
     def loaded(record: Record, state: bytes) -> Known:

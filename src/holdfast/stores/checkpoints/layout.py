@@ -12,6 +12,8 @@ from holdfast.stores.checkpoints.delta import copies
 INLINE_SIZE: Final = 4_096
 """A state of up to so many bytes stands in its checkpoint: sharing would cost more than it saves,
 a row in two more tables at every save and a second read at every load."""
+REST_SIZE: Final = 1_024
+"""A checkpoint holds up to so many bytes that are in no log: a log need not grow at every save."""
 HELD_BACK: Final = 128
 """The end of what is new stays out of the log: it is where the next state will differ."""
 SPAN_LIMIT: Final = 32
@@ -48,6 +50,14 @@ class Layout(NamedTuple):
     appended: bytes = b""
     log: str = NEW
     end: int = 0
+
+    def into(self, log: str) -> Layout:
+        """The same with ``log`` for the one that had yet to be made."""
+        parts: list[Part] = [
+            part if isinstance(part, bytes) else Span(part.log or log, part.start, part.length)
+            for part in self.parts
+        ]
+        return Layout(parts, self.appended, log, self.end)
 
     def spans(self) -> list[Span]:
         """The parts that are in logs."""
@@ -117,11 +127,14 @@ def _loosened(parts: Iterable[Part], state: bytes, which: Callable[[Span], bool]
 
 
 def _settled(parts: Iterable[Part], log: str, end: int) -> Layout:
-    """Bytes in a row made one, and all but the end of a long row given to the log."""
+    """Bytes in a row made one; where they are many, all but the end of a long row is appended."""
+    joined = _joined(parts)
+    if sum([len(part) for part in joined if isinstance(part, bytes)]) <= REST_SIZE:
+        return Layout(joined, b"", log, end)
     settled: list[Part] = []
     appended: list[bytes] = []
     begin = end
-    for part in _joined(parts):
+    for part in joined:
         if isinstance(part, bytes) and len(part) > 2 * HELD_BACK:
             given = part[:-HELD_BACK]
             settled += [Span(log, end, len(given)), part[-HELD_BACK:]]
@@ -164,24 +177,21 @@ def cut(parts: Sequence[Part], start: int, stop: int) -> list[Part]:
     return found
 
 
-def written(layout: Layout, name: Callable[[str], str]) -> Record:
-    """The fields that keep a layout; ``name`` gives a log's id."""
-    logs = layout.logs()
-    places = {log: place for place, log in enumerate(logs)}
-    spans: list[list[int]] = []
+def written(layout: Layout) -> Record:
+    """The fields that keep a layout."""
+    logs: list[str] = []
+    spans: list[tuple[int, int, int]] = []
     rest = b""
     for part in layout.parts:
-        if isinstance(part, Span):
-            spans.append([places[part.log], part.start, part.length])
-        else:
-            spans.append([-1, len(rest), len(part)])
+        if isinstance(part, bytes):
+            spans.append((-1, len(rest), len(part)))
             rest += part
-    return {
-        "logs": [name(log) for log in logs],
-        "spans": spans,
-        "rest": rest,
-        "rest_size": len(rest),
-    }
+            continue
+        log, start, length = part
+        if log not in logs:
+            logs.append(log)
+        spans.append((logs.index(log), start, length))
+    return {"logs": logs, "spans": spans, "rest": rest, "rest_size": len(rest)}
 
 
 def read(record: Record) -> list[Part]:

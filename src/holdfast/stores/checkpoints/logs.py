@@ -10,13 +10,11 @@ from typing import Final, NamedTuple
 from holdfast.core.change import (
     ABSENT,
     Change,
-    Delete,
     DeleteWhere,
     Edit,
     Patch,
     PatchWhere,
     Put,
-    Revision,
     When,
 )
 from holdfast.core.filter import Filter, Record, among, both, eq, ge, gt, le, lt
@@ -27,10 +25,10 @@ from holdfast.stores.store import Store
 
 STRETCH_SIZE: Final = 4 * 1024 * 1024
 """Most bytes of one stretch."""
-MERGE_EVERY: Final = 16
-"""After so many appends the last small stretches become one."""
-MERGED_SIZE: Final = 32 * 1024
-"""A stretch of so many bytes is small no more."""
+PACK_EVERY: Final = 8
+"""With so many appends the last short stretches become one."""
+PACKED_SIZE: Final = 32 * 1024
+"""A stretch of so many bytes is short no more."""
 
 
 class Growth(NamedTuple):
@@ -43,22 +41,12 @@ class Growth(NamedTuple):
     before: Record | None
     after: Record | None
 
-    def appended_to(self) -> str:
-        """The id of the log that the layout appends to; empty when it appends nothing."""
-        return self.after["id"] if self.after is not None and self.layout.appended else ""
-
-    def change(self) -> Change:
-        """What makes the log as it will be, with the checkpoint as one user more."""
-        assert self.after is not None
-        if self.before is None:
-            return Put(LOGS.name, {**self.after, "uses": 1}, ABSENT)
-        edit = Edit(
-            set={"tip": self.after["tip"], "size": self.after["size"]},
-            increment={"appends": 1, "uses": 1},
-        )
-        # The tip says that the log still ends as it did when it was read: sizes alone may agree.
-        same = When(eq("tip", self.before["tip"]))
-        return Patch(LOGS.name, (self.after["id"],), edit, same, silent=True)
+    def same(self, log_id: str, stop: int = 0) -> When:
+        """That what is known of a log, or its first ``stop`` bytes, is there."""
+        if self.before is not None and log_id == self.before["id"]:
+            # The tip says that the log ends as it did when it was read: sizes alone may agree.
+            return When(eq("tip", self.before["tip"]))
+        return When(ge("size", stop))
 
 
 class Logs(Store):
@@ -68,29 +56,59 @@ class Logs(Store):
         """What becomes of ``log``, or of a new one if the layout says so."""
         if not layout.appended:
             return Growth(layout, log, log)
-        size = layout.end + len(layout.appended)
+        size, tip = layout.end + len(layout.appended), self._new_id()
+        long = len(layout.appended) >= PACKED_SIZE
         if layout.log == NEW or log is None:
-            new = {"id": self._new_id(), "tip": self._new_id(), "size": size, "appends": 1}
-            return Growth(layout, None, {**new, **self._scope_fields()})
-        appends = log["appends"] + 1
-        return Growth(layout, log, {**log, "tip": self._new_id(), "size": size, "appends": appends})
+            log_id, packed = self._new_id(), size if long else 0
+            new = {"id": log_id, "tip": tip, "size": size, "appends": 1, "packed": packed}
+            return Growth(layout.into(log_id), None, {**new, **self._scope_fields()})
+        appends, packed = log["appends"] + 1, log["packed"]
+        if long or (appends % PACK_EVERY == 0 and size - packed >= PACKED_SIZE):
+            packed = size
+        return Growth(
+            layout, log, {**log, "tip": tip, "size": size, "appends": appends, "packed": packed}
+        )
 
     def _used(self, growth: Growth, compress: bool) -> list[Change]:
         """The changes that let the log grow, and count one more user of each log."""
-        layout, appended_to = growth.layout, growth.appended_to()
+        layout = growth.layout
         reach: dict[str, int] = {}
-        for span in layout.spans():
-            if span.log not in (NEW, appended_to):
-                reach[span.log] = max(reach.get(span.log, 0), span.start + span.length)
+        for part in layout.parts:
+            if isinstance(part, Span) and not (layout.appended and part.log == layout.log):
+                reach[part.log] = max(reach.get(part.log, 0), part.start + part.length)
         one_more = Edit(increment={"uses": 1})
-        shared = [
-            Patch(LOGS.name, (log,), one_more, When(ge("size", stop)), silent=True)
+        shared: list[Change] = [
+            Patch(LOGS.name, (log,), one_more, growth.same(log, stop), silent=True)
             for log, stop in sorted(reach.items())
         ]
-        if not layout.appended:
-            return [*shared]
-        put = _stretches(appended_to, layout.end, layout.appended, compress)
-        return [*shared, growth.change(), *put]
+        return shared + self._appending(growth, compress) if layout.appended else shared
+
+    def _appending(self, growth: Growth, compress: bool) -> list[Change]:
+        """The changes that append to a log, with the checkpoint as one user more."""
+        layout, before, after = growth
+        assert after is not None
+        if before is None:
+            put = Put(LOGS.name, {**after, "uses": 1}, ABSENT)
+            return [put, *_stretches(after["id"], 0, layout.appended, compress)]
+        set_ = {name: after[name] for name in ("tip", "size", "packed")}
+        edit = Edit(set=set_, increment={"appends": 1, "uses": 1})
+        grow = Patch(LOGS.name, (after["id"],), edit, growth.same(after["id"]), silent=True)
+        start, data, gone = layout.end, layout.appended, list[Change]()
+        if after["appends"] % PACK_EVERY == 0 and len(data) < PACKED_SIZE:
+            short = self._between(after["id"], before["packed"], layout.end)
+            if short is not None:
+                # Nobody else has appended or packed since, says the tip.
+                start, data = before["packed"], short + data
+                where = both(eq("log_id", after["id"]), ge("start", start))
+                gone = [DeleteWhere(STRETCHES.name, where)]
+        return [grow, *gone, *_stretches(after["id"], start, data, compress)]
+
+    def _between(self, log_id: str, start: int, stop: int) -> bytes | None:
+        """The bytes of the stretches from one place to another; None if they are not all there."""
+        own = both(eq("log_id", log_id), ge("start", start), lt("start", stop))
+        pieces = [_data(row) for row in self._all(STRETCHES, own, order=asc("start"))]
+        found = b"".join([piece for piece in pieces if piece is not None])
+        return found if len(found) == stop - start else None
 
     def _released(self, records: Iterable[Record]) -> list[Change]:
         """The changes that let these checkpoints' logs go where nothing else uses them."""
@@ -121,39 +139,8 @@ class Logs(Store):
                 held.append((stretch["start"], data))
         return found
 
-    def _merge(self, log_id: str, size: int, compress: bool) -> None:
-        """Make the last small stretches one. Conflict or NotFound where others came first."""
-        fields = ("log_id", "start", "stop")
-        held = self._all(STRETCHES, eq("log_id", log_id), order=asc("start"), fields=fields)
-        last = len(held)
-        while last and held[last - 1]["stop"] - held[last - 1]["start"] < MERGED_SIZE:
-            last -= 1
-        small = held[last:]
-        if len(small) < 2 or small[-1]["stop"] != size:
-            return  # nothing to do, or others have gone on, or a unit's appends are not there yet
-        start = small[0]["start"]
-        rows = self._all(
-            STRETCHES,
-            eq("log_id", log_id),
-            ge("start", start),
-            lt("start", size),
-            order=asc("start"),
-        )
-        pieces = [_data(row) for row in rows]
-        whole = b"".join([piece for piece in pieces if piece is not None])
-        if len(whole) != size - start or len(rows) < 2:
-            return  # others were here since
-        [merged] = _stretches(log_id, start, whole, compress, Revision(rows[0]["revision"]))
-        gone = [
-            Delete(STRETCHES.name, (log_id, row["start"]), Revision(row["revision"]))
-            for row in rows[1:]
-        ]
-        self._apply(merged, *gone)
 
-
-def _stretches(
-    log_id: str, start: int, data: bytes, compress: bool, when: Revision | None = None
-) -> Iterator[Put]:
+def _stretches(log_id: str, start: int, data: bytes, compress: bool) -> Iterator[Put]:
     for place in range(0, len(data), STRETCH_SIZE):
         piece = data[place : place + STRETCH_SIZE]
         packed = zlib.compress(piece, 1) if compress else piece
@@ -166,7 +153,7 @@ def _stretches(
             "checksum": zlib.crc32(piece),
             "data": packed if shorter else piece,
         }
-        yield Put(STRETCHES.name, record, when or ABSENT)
+        yield Put(STRETCHES.name, record, ABSENT)
 
 
 def _data(stretch: Record) -> bytes | None:

@@ -71,12 +71,16 @@ class StoredCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes that only grow. ``tip`` changes with every append, ``uses`` counts checkpoints."""
+    """Bytes that only grow. ``tip`` changes with every append, ``uses`` counts checkpoints.
+
+    Up to ``packed`` its bytes stand in long stretches.
+    """
 
     id: str
     tip: str
     size: int
     appends: int
+    packed: int
     uses: int
     agent: str
     user: str

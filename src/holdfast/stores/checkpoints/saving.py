@@ -34,7 +34,7 @@ from holdfast.stores.checkpoints.layout import (
     whole,
     written,
 )
-from holdfast.stores.checkpoints.logs import MERGE_EVERY, Growth
+from holdfast.stores.checkpoints.logs import Growth
 from holdfast.stores.checkpoints.policy import CheckpointPolicy
 from holdfast.stores.checkpoints.records import CHECKPOINTS, LOGS, Checkpoint
 from holdfast.stores.checkpoints.removing import TRIES, Removing, contended
@@ -107,7 +107,8 @@ class Saving(Removing):
                     self._refuse_foreign(named)
                 continue
             saved = outcomes[0].record
-            self._after(saved, state, growth, first=op_id is None)
+            if op_id is None:  # what may be a repeat says nothing of this growth
+                self._after(saved, state, growth)
             return build_checkpoint(saved)
         raise contended()
 
@@ -132,7 +133,7 @@ class Saving(Removing):
 
     def _minted(self, named: str | None, growth: Growth) -> Record:
         """The fields of a checkpoint that its save makes."""
-        fields = written(growth.layout, lambda log: log or growth.appended_to())
+        fields = written(growth.layout)
         return {**fields, "id": named or self._new_id(), "saved_at": self._now()}
 
     def _read_newest(self, session_id: str) -> Known | None:
@@ -160,27 +161,18 @@ class Saving(Removing):
         if checkpoint_id is not None and self._get(CHECKPOINTS, checkpoint_id) is None:
             raise _in_use()
 
-    def _after(self, saved: Record, state: bytes, growth: Growth, *, first: bool) -> None:
-        """Remember what was saved for the next save, keep logs and sessions short.
-
-        Not after a save that may be a repeat: the first one's record says nothing of this growth.
-        """
-        if not first:
-            return
-        self._recent.set(saved["session_id"], Known.saved(saved, state, growth.after))
-        try:
-            self._tidy(saved, growth)
-        except HoldfastError:
-            return  # the save is done, whatever keeps this from it; a later one does it
-
-    def _tidy(self, saved: Record, growth: Growth) -> None:
-        log = growth.after if growth.layout.appended else None
-        if log is not None and log["appends"] % MERGE_EVERY == 0:
-            self._merge(log["id"], log["size"], self._policy.compress)
-        keep, sequence = self._policy.keep, saved["sequence"]
+    def _after(self, saved: Record, state: bytes, growth: Growth) -> None:
+        """Remember what was saved for the next save, and keep the session short."""
+        session_id, sequence = saved["session_id"], saved["sequence"]
+        known = Known.saved(saved, state, growth.layout.parts, growth.after)
+        self._recent.set(session_id, known)
+        keep = self._policy.keep
         # Inside a unit the sequence is 0.
         if keep is not None and sequence and sequence % RETENTION_EVERY == 0:
-            self._retain(keep, saved["session_id"])
+            try:
+                self._retain(keep, session_id)
+            except HoldfastError:
+                return  # the save is done, whatever keeps this from it; a later one does it
 
     def _newest(self, session_id: str) -> Record | None:
         order = desc("iteration", "sequence", "id")
