@@ -63,6 +63,10 @@ class Layout(NamedTuple):
         """The parts that are in logs."""
         return [part for part in self.parts if isinstance(part, Span)]
 
+    def size(self) -> int:
+        """Bytes of the state."""
+        return sum(map(_length, self.parts))
+
     def logs(self) -> list[str]:
         """Ids of the logs, each once, in the order of the state."""
         return list(dict.fromkeys(span.log for span in self.spans()))

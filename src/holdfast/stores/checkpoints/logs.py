@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from holdfast.core.change import (
     ABSENT,
@@ -17,8 +17,11 @@ from holdfast.core.change import (
     Put,
     When,
 )
+from holdfast.core.driver import Driver
 from holdfast.core.filter import Filter, Record, among, both, eq, ge, gt, le, lt
 from holdfast.core.query import asc
+from holdfast.core.runtime import Runtime
+from holdfast.core.scope import Scope
 from holdfast.stores.checkpoints.layout import NEW, Layout, Part, Span, Stretches, broken
 from holdfast.stores.checkpoints.records import LOGS, STRETCHES
 from holdfast.stores.store import Store
@@ -29,6 +32,8 @@ PACK_EVERY: Final = 8
 """With so many appends the last short stretches become one."""
 PACKED_SIZE: Final = 32 * 1024
 """A stretch of so many bytes is short no more."""
+SOUND_LIMIT: Final = 4_096
+"""Stretches that a handle remembers to have found sound."""
 
 
 class Growth(NamedTuple):
@@ -52,18 +57,22 @@ class Growth(NamedTuple):
 class Logs(Store):
     """What stores of checkpoints do with logs."""
 
+    def __init__(self, driver: Driver, scope: Scope, runtime: Runtime) -> None:
+        super().__init__(driver, scope, runtime)
+        self._sound: set[tuple[Any, ...]] = set()
+
     def _growth(self, layout: Layout, log: Record | None) -> Growth:
         """What becomes of ``log``, or of a new one if the layout says so."""
         if not layout.appended:
             return Growth(layout, log, log)
         size, tip = layout.end + len(layout.appended), self._new_id()
-        long = len(layout.appended) >= PACKED_SIZE
+        long = _is_long(len(layout.appended), layout)
         if layout.log == NEW or log is None:
             log_id, packed = self._new_id(), size if long else 0
             new = {"id": log_id, "tip": tip, "size": size, "appends": 1, "packed": packed}
             return Growth(layout.into(log_id), None, {**new, **self._scope_fields()})
         appends, packed = log["appends"] + 1, log["packed"]
-        if long or (appends % PACK_EVERY == 0 and size - packed >= PACKED_SIZE):
+        if long or (appends % PACK_EVERY == 0 and _is_long(size - packed, layout)):
             packed = size
         return Growth(
             layout, log, {**log, "tip": tip, "size": size, "appends": appends, "packed": packed}
@@ -90,11 +99,11 @@ class Logs(Store):
         if before is None:
             put = Put(LOGS.name, {**after, "uses": 1}, ABSENT)
             return [put, *_stretches(after["id"], 0, layout.appended, compress)]
-        set_ = {name: after[name] for name in ("tip", "size", "packed")}
-        edit = Edit(set=set_, increment={"appends": 1, "uses": 1})
+        grown = {name: after[name] for name in ("tip", "size", "packed")}
+        edit = Edit(set=grown, increment={"appends": 1, "uses": 1})
         grow = Patch(LOGS.name, (after["id"],), edit, growth.same(after["id"]), silent=True)
         start, data, gone = layout.end, layout.appended, list[Change]()
-        if after["appends"] % PACK_EVERY == 0 and len(data) < PACKED_SIZE:
+        if after["appends"] % PACK_EVERY == 0 and not _is_long(len(data), layout):
             short = self._between(after["id"], before["packed"], layout.end)
             if short is not None:
                 # Nobody else has appended or packed since, says the tip.
@@ -106,7 +115,8 @@ class Logs(Store):
     def _between(self, log_id: str, start: int, stop: int) -> bytes | None:
         """The bytes of the stretches from one place to another; None if they are not all there."""
         own = both(eq("log_id", log_id), ge("start", start), lt("start", stop))
-        pieces = [_data(row) for row in self._all(STRETCHES, own, order=asc("start"))]
+        rows = self._all(STRETCHES, own, order=asc("start"))
+        pieces = [self._data(row, again=True) for row in rows]
         found = b"".join([piece for piece in pieces if piece is not None])
         return found if len(found) == stop - start else None
 
@@ -133,11 +143,40 @@ class Logs(Store):
         for log, wanted in _wanted(parts):
             held = found.setdefault(log, [])
             for stretch in self._all(STRETCHES, wanted, order=asc("log_id", "start")):
-                data = _data(stretch)
+                data = self._data(stretch)
                 if data is None:
                     raise broken(record["id"])
                 held.append((stretch["start"], data))
         return found
+
+    def _data(self, stretch: Record, *, again: bool = False) -> bytes | None:
+        """The bytes of a stretch, or None where they are not what was written.
+
+        Checksums take long beside the reading, so each handle computes one once, unless ``again``.
+        """
+        data: bytes = stretch["data"]
+        start, stop, checksum = stretch["start"], stretch["stop"], stretch["checksum"]
+        if stretch["encoding"] == "zlib":
+            try:
+                data = zlib.decompressobj().decompress(data, stop - start)
+            except zlib.error:
+                return None
+        if len(data) != stop - start:
+            return None
+        mark = (stretch["log_id"], start, stop, checksum)
+        if again or mark not in self._sound:
+            if zlib.crc32(data) != checksum:
+                return None
+            if len(self._sound) >= SOUND_LIMIT:
+                self._sound.clear()
+            self._sound.add(mark)
+        return data
+
+
+def _is_long(length: int, layout: Layout) -> bool:
+    """Whether a stretch of so many bytes is to stay as it is."""
+    # One longer than the state would be read whole for the part that the state has of it.
+    return length >= min(PACKED_SIZE, layout.size())
 
 
 def _stretches(log_id: str, start: int, data: bytes, compress: bool) -> Iterator[Put]:
@@ -154,18 +193,6 @@ def _stretches(log_id: str, start: int, data: bytes, compress: bool) -> Iterator
             "data": packed if shorter else piece,
         }
         yield Put(STRETCHES.name, record, ABSENT)
-
-
-def _data(stretch: Record) -> bytes | None:
-    """The bytes of a stretch, or None where they are not what was written."""
-    data: bytes = stretch["data"]
-    size = stretch["stop"] - stretch["start"]
-    if stretch["encoding"] == "zlib":
-        try:
-            data = zlib.decompressobj().decompress(data, size)
-        except zlib.error:
-            return None
-    return data if len(data) == size and zlib.crc32(data) == stretch["checksum"] else None
 
 
 def _wanted(parts: Sequence[Part]) -> Iterator[tuple[str, Filter]]:

@@ -80,11 +80,11 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     tip: str
     size: int
     appends: int
-    packed: int
     uses: int
     agent: str
     user: str
     namespace: str
+    packed: int = 0
     revision: int = 0
 
 
@@ -125,6 +125,7 @@ LOGS: Final = Collection.of(
     Log,
     "checkpoint_logs",
     indexes=(Index(("agent", "user", "namespace"), serves="stats of a scope"),),
+    version=2,
 )
 
 STRETCHES: Final = Collection.of(

@@ -168,6 +168,22 @@ class TestCheckpointGrowth:
             for checkpoint_id in ids:
                 storage.checkpoints.load(checkpoint_id)
 
+    def test_d5_what_was_damaged_stays_so_when_stretches_become_one(
+        self, storage: Storage, open_storage: Callable[..., Storage], driver: Driver
+    ) -> None:
+        states = talk(40)
+        ids = {storage.checkpoints.save(s, iteration=n).id: s for n, s in enumerate(states[:20])}
+        reader = open_storage()
+        whole(reader, ids)
+        last = rows(driver, STRETCHES)[-1]
+        torn = Edit(set={"data": bytes(len(last["data"]))})
+        driver.apply("default", [Patch(STRETCHES.name, (last["log_id"], last["start"]), torn)])
+        reader.checkpoints.latest()
+        for n, state in enumerate(states[20:], 20):
+            reader.checkpoints.save(state, iteration=n)
+        with pytest.raises(Corrupt):
+            whole(open_storage(), ids)
+
 
 class _NoUpkeep(Layer):
     """An engine that has just become busy whenever a save is done and others are to be removed."""
