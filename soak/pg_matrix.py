@@ -20,7 +20,15 @@ from holdfast.testing.servers import GIVEN, Server, running
 from soak.campaign import Result, Saboteur, Tick, folder, ignore, timed
 
 ROOT: Final = Path(__file__).parent.parent
-SUITE: Final = ("tests/backends/test_postgres.py", "tests/backends/test_postgres_isolation.py")
+SUITE: Final = (
+    "tests/backends/test_postgres.py",
+    "tests/backends/test_postgres_isolation.py",
+    "tests/backends/test_postgres_plans.py",
+    "tests/backends/test_postgres_wire.py",
+)
+"""The whole suite, and what a release may do otherwise: plans, and what it answers when."""
+WITH_VECTORS: Final = ("tests/backends/test_postgres_search.py",)
+"""Graphs and segments, where there are vectors."""
 BUILDS: Final[Mapping[str, bool]] = {
     "oldest": False,
     "old vectors": False,
@@ -62,7 +70,7 @@ def run(builds: int, *, seed: int = 1, tick: Tick = ignore, only: str = "") -> R
     with timed(result):
         for done, (build, vectors) in enumerate(list(BUILDS.items())[:builds], start=1):
             with running(build, settings=QUIET) as server:
-                told = suite_on(server, only)
+                told = suite_on(server, only, vectors=vectors)
                 version = server.psql("SHOW server_version").split()[0]
             result.trials += told.cases
             result.count(f"cases_passed_on_PostgreSQL_{version}", told.passed)
@@ -92,14 +100,17 @@ def judge(told: Told, build: str, *, vectors: bool, note: Callable[[str], None])
         note(f"{build}: no case passed")
 
 
-def suite_on(server: Server, only: str = "", workers: str = WORKERS) -> Told:
-    """Run the suite on a server, in a process of its own."""
+def suite_on(
+    server: Server, only: str = "", workers: str = WORKERS, *, vectors: bool = False
+) -> Told:
+    """Run the suite on a server, in a process of its own; ``vectors`` says what it offers."""
+    files = (*SUITE, *WITH_VECTORS) if vectors else SUITE
     kept = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
     with folder() as place:
         report = place / "report.xml"
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "pytest", *SUITE, "-q", "-k", only, "-n", workers),
+                *(sys.executable, "-m", "pytest", *files, "-q", "-k", only, "-n", workers),
                 *("-p", "no:cacheprovider", f"--junitxml={report}"),
             ],
             cwd=ROOT,
