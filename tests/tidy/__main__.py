@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from tests.tidy import banned, behaviours, documented, layering, repository, sizes
+from tests.tidy import banned, behaviours, circles, documented, layering, repository, sizes
 from tests.tidy.source import REPOSITORY, SRC
 
 
 def main() -> int:
     found = [
         *layering.breaches(SRC),
+        *circles.circles(SRC),
         *sizes.too_long(SRC),
         *sizes.too_many_verbs(SRC),
         *banned.hidden_inputs(SRC),
