@@ -74,6 +74,18 @@ def test_a_block_that_fails_leaves_the_connection_without_what_it_had_sent(wire:
     assert wire.rows(wire.run([("SELECT to_regclass('left_behind')::text", ())])[0]) == [(None,)]
 
 
+def test_an_interrupt_does_not_wait_for_the_server(wire: Wire) -> None:
+    def interrupt() -> None:
+        with wire.batch() as batch:
+            batch.send([("SELECT 1", ())])
+            batch.flush()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert wire.broken
+
+
 def test_when_there_are_too_many_prepared_statements_they_begin_anew(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,10 +95,13 @@ class Wire:
         batch = Batch(self, self._deadline(None))
         try:
             yield batch
-        except BaseException:
+        except Exception:
             if not batch.is_over and not self.broken:
                 with suppress(StatementFailed, ConnectionLost):
                     batch.end()
+            raise
+        except BaseException:  # somebody is in a hurry, and what the server does may take long
+            self.broken = True
             raise
 
     def _deadline(self, seconds: float | None) -> float | None:
