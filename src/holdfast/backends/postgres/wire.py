@@ -85,14 +85,14 @@ class Wire:
 
         StatementFailed for the first that the server refused, ConnectionLost when it is gone.
         """
-        batch = Batch(self, self._deadline(seconds))
+        batch = Batch(self, self._answer_seconds if seconds is None else seconds)
         batch.send(commands)
         return batch.end()
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:
         """A batch that the block sends, takes and ends; where the block fails, it ends as well."""
-        batch = Batch(self, self._deadline(None))
+        batch = Batch(self, self._answer_seconds)
         try:
             yield batch
         except Exception:
@@ -103,10 +103,6 @@ class Wire:
         except BaseException:  # somebody is in a hurry, and what the server does may take long
             self.broken = True
             raise
-
-    def _deadline(self, seconds: float | None) -> float | None:
-        seconds = self._answer_seconds if seconds is None else seconds
-        return None if seconds is None else monotonic() + seconds
 
     def rows(self, result: PGresult, *, of: str = "the store") -> list[tuple[Any, ...]]:
         """The rows of a result, each value as its kind is kept; ``of`` is for the error."""
@@ -153,8 +149,11 @@ class Batch:
     has, and more may be sent.
     """
 
-    def __init__(self, wire: Wire, deadline: float | None) -> None:
-        self._wire, self._pg, self._deadline = wire, wire.pg, deadline
+    def __init__(self, wire: Wire, seconds: float | None) -> None:
+        self._wire, self._pg = wire, wire.pg
+        self._seconds = seconds
+        """How long what was last sent may take to be answered."""
+        self._deadline: float | None = None
         self._places: list[int] = []
         """Which command each answer is of; its sign is turned where it is no result of it."""
         self._commands = self._answers = 0
@@ -285,7 +284,9 @@ class Batch:
 
     def _push(self) -> None:
         """Send what is queued, reading what the server says meanwhile, so that neither waits."""
-        pg, deadline = self._pg, self._deadline
+        pg = self._pg
+        deadline = None if self._seconds is None else monotonic() + self._seconds
+        self._deadline = deadline
         try:
             if not pg.flush():
                 return
