@@ -35,10 +35,11 @@ def copies(old: bytes, new: bytes) -> list[Copy]:
     [Copy(source=0, place=1, length=200)]
     """
     most = min(len(old), len(new))
-    head = shared_ahead(old, 0, new, 0, most)
-    head = head if head >= ANCHOR else 0
-    tail = shared_behind(old, len(old), new, len(new), most - head)
-    tail = tail if tail >= ANCHOR else 0
+    head = tail = 0
+    if most >= ANCHOR and new.startswith(old[:ANCHOR]):
+        head = shared_ahead(old, 0, new, 0, most)
+    if most - head >= ANCHOR and new.endswith(old[-ANCHOR:]):
+        tail = shared_behind(old, len(old), new, len(new), most - head)
     found = [Copy(0, 0, head)] if head else []
     found += _between(old, head, len(old) - tail, new, head, len(new) - tail)
     if tail:
@@ -84,15 +85,45 @@ def _between(
     old: bytes, source: int, source_end: int, new: bytes, place: int, place_end: int
 ) -> Iterator[Copy]:
     """Copies in what the common beginning and end leave over, from left to right."""
+    kept = _kept(old, source, source_end, new, place, place_end)
+    if kept is not None:
+        source_end, place_end = kept.source, kept.place
     for _ in range(COPY_LIMIT):
         anchor = _anchor(old, source, source_end, new, place, place_end)
         if anchor is None:
-            return
-        at, found = anchor
-        before = shared_behind(old, at, new, found, min(at - source, found - place))
-        after = shared_ahead(old, at, new, found, min(source_end - at, place_end - found))
-        yield Copy(at - before, found - before, before + after)
-        source, place = at + after, found + after
+            break
+        copy = _widened(anchor, old, source, source_end, new, place, place_end)
+        yield copy
+        source, place = copy.source + copy.length, copy.place + copy.length
+    if kept is not None:
+        yield kept
+
+
+def _kept(
+    old: bytes, source: int, source_end: int, new: bytes, place: int, place_end: int
+) -> Copy | None:
+    """What is left of a state that has lost its oldest and grown at the end, as one stretch."""
+    at = source_end - 3 * ANCHOR  # before the few bytes that close a state
+    found = new.rfind(old[at : at + ANCHOR], place, place_end) if at >= source else -1
+    if found < 0:
+        return None
+    return _widened((at, found), old, source, source_end, new, place, place_end)
+
+
+def _widened(
+    anchor: tuple[int, int],
+    old: bytes,
+    source: int,
+    source_end: int,
+    new: bytes,
+    place: int,
+    place_end: int,
+) -> Copy:
+    """All around these places that both states hold."""
+    at, found = anchor
+    before = shared_behind(old, at, new, found, min(at - source, found - place))
+    after = shared_ahead(old, at, new, found, min(source_end - at, place_end - found))
+    return Copy(at - before, found - before, before + after)
 
 
 def _anchor(

@@ -73,6 +73,8 @@ class Layout(NamedTuple):
 
     def fits(self) -> bool:
         """Whether it is short enough to be kept."""
+        if len(self.parts) <= LOG_LIMIT:
+            return True
         return len(self.spans()) <= SPAN_LIMIT and len(self.logs()) <= LOG_LIMIT
 
 
