@@ -123,7 +123,8 @@ _GROWING: Final = (
 )
 _NOTES: Final = (
     "Messages have some 600 bytes. Put and get are medians; a get is of any step, after the store"
-    " was opened anew. LangGraph is given the bytes as one channel."
+    " was opened anew. LangGraph is given the bytes as one channel. A handle of holdfast computes"
+    " the checksum of what it reads once."
 )
 _POSTGRES: Final = (
     " Nothing waits for the disk (fsync is off). The other two are superusers without row"
