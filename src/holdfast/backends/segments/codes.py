@@ -115,17 +115,21 @@ def pack(matrix: Any) -> dict[str, Any]:
     ``scales``: float32 [rows], one over the length of what they say.
     """
     # A row's own scale first, so that neither tiny nor huge numbers overflow on the way.
-    peaks = numpy.abs(matrix).max(axis=1, keepdims=True)
-    wide = turned((matrix / numpy.where(peaks > 0, peaks, 1)).astype("f4"))
-    size = numpy.sqrt((wide * wide).mean(axis=1, keepdims=True)) * numpy.float32(_STEP)
-    level = numpy.minimum(numpy.abs(wide) / numpy.where(size > 0, size, 1), 3).astype("u1")
-    held = 2.0 * level + 1.0
+    peaks = numpy.maximum(matrix.max(axis=1), -matrix.min(axis=1))[:, None]
+    wide = turned((matrix / numpy.where(peaks > 0, peaks, 1)).astype("f4", copy=False))
+    signs = _signs(wide)
+    size = numpy.sqrt(numpy.vecdot(wide, wide) / wide.shape[1])[:, None] * numpy.float32(_STEP)
+    numpy.abs(wide, out=wide)
+    wide /= numpy.where(size > 0, size, 1)
+    level = numpy.minimum(wide, 3, out=wide).astype("u1")
+    held = numpy.multiply(level, 2, out=wide, casting="unsafe")
+    held += 1
     quarters = numpy.split(level, 4, axis=1)
     shifted = [q << shift for q, shift in zip(quarters, _SHIFTS, strict=True)]
     return {
-        "signs": _signs(wide),
+        "signs": signs,
         "levels": numpy.bitwise_or.reduce(shifted),
-        "scales": (1 / numpy.sqrt((held * held).sum(axis=1))).astype("<f4"),
+        "scales": (1 / numpy.sqrt(numpy.vecdot(held, held).astype("f8"))).astype("<f4"),
     }
 
 

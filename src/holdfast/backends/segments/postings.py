@@ -28,31 +28,45 @@ def build(
     rows: Sequence[int], lengths: Sequence[int], hashes: bytes, sizes: Any, counts: bytes
 ) -> dict[str, Any]:
     """The parts of a segment. ``hashes`` and ``counts`` are those of all rows, end to end."""
-    terms, which = numpy.unique(numpy.frombuffer(hashes, "<u8"), return_inverse=True)
-    owners = numpy.repeat(numpy.arange(len(rows), dtype="u8"), sizes)
-    # One number per posting: term, row and count, so that one plain sort brings all into order.
-    keys = which.astype("u8") << numpy.uint64(40)
-    keys |= owners << numpy.uint64(24)
-    keys |= numpy.frombuffer(counts, "<u4")
-    keys.sort()
-    starts = numpy.searchsorted(keys >> numpy.uint64(40), numpy.arange(terms.size + 1))
-    docs = (keys >> numpy.uint64(24)).astype("<u2")
-    exact = (keys & numpy.uint64(0xFFFFFF)).astype("<u4")
+    posted = numpy.frombuffer(hashes, "<u8")
+    order = _in_order(posted)
+    posted = posted[order]
+    starts = numpy.flatnonzero(numpy.concatenate(([True], posted[1:] != posted[:-1])))
+    terms = posted[starts[: posted.size]]
+    docs = numpy.repeat(numpy.arange(len(rows), dtype="<u2"), sizes)[order]
+    exact = numpy.frombuffer(counts, "<u4")[order]
     places = numpy.flatnonzero(exact >= _LARGE)
     parts = {
         "rows": numpy.array(rows, "<i8"),
         "lengths": numpy.array(lengths, "<u4"),
         "terms": terms.astype("<u8"),
-        "starts": starts.astype("<u4"),
+        "starts": numpy.concatenate((starts[: terms.size], [posted.size])).astype("<u4"),
         "places": places.astype("<u4"),
         "large": exact[places],
     }
     few = numpy.minimum(exact, _LARGE).astype("u1")
-    for number, start in enumerate(range(0, keys.size, BLOCK)):
+    for number, start in enumerate(range(0, posted.size, BLOCK)):
         stop = start + BLOCK
         block = (docs[start:stop].tobytes(), few[start:stop].tobytes())
         parts[f"block{number}"] = numpy.frombuffer(b"".join(block), "u1")
     return parts
+
+
+def _in_order(hashes: Any) -> Any:
+    """The order of the hashes, equal ones as they stand.
+
+    As a plain sort of numbers, of their first bits and their places, which is many times faster
+    than a sort of places by hashes. Where two hashes begin alike it does not hold.
+    """
+    bits = numpy.uint64(max(hashes.size, 1).bit_length())
+    numbers = hashes >> bits << bits
+    numbers |= numpy.arange(hashes.size, dtype="u8")
+    numbers.sort()
+    order = (numbers & ((numpy.uint64(1) << bits) - numpy.uint64(1))).astype("i8")
+    sorted_ = hashes[order]
+    if (sorted_[1:] < sorted_[:-1]).any():
+        return numpy.argsort(hashes, kind="stable")
+    return order
 
 
 def made(texts: Sequence[tuple[Any, ...]]) -> dict[str, Any]:

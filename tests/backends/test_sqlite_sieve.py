@@ -1,0 +1,129 @@
+"""What chooses the rows that a search compares, and the order in which texts are packed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+
+from holdfast.backends.segments import codes, postings
+from holdfast.backends.sqlite import SqliteDriver, index, vector_search
+from holdfast.backends.sqlite.index import Index, Source
+from holdfast.core.filter import EVERYTHING, Filter, eq
+from holdfast.core.search import Search, VectorLeg
+from holdfast.core.values import Vector
+from holdfast.testing.shapes import NOTES, SHAPES, note, put
+from holdfast.testing.sqlite import SqliteHarness
+from holdfast.testing.stage import Stage
+from holdfast.testing.suite import driver_index
+
+ROWS, WIDTH, STEP = 2_000, 384, 25
+
+
+@pytest.fixture(scope="module")
+def rows() -> Any:
+    chance = numpy.random.default_rng(8)
+    centres = chance.normal(size=(20, WIDTH))
+    near = centres[chance.integers(0, 20, ROWS)] + 0.8 * chance.normal(size=(ROWS, WIDTH))
+    return near.astype("<f4")
+
+
+@pytest.fixture
+def driver(tmp_path: Path, rows: Any) -> Iterator[SqliteDriver]:
+    driver = SqliteDriver(str(tmp_path / "agent.db"), tail_rows=100, segment_rows=700)
+    driver.setup(SHAPES)
+    records = [
+        note(f"{n:05}", title=str(n % 4), embedding=Vector("s", row.tobytes()))
+        for n, row in enumerate(rows)
+    ]
+    for start in range(0, ROWS, 500):
+        driver.apply("t", [put(NOTES, record) for record in records[start : start + 500]])
+    driver.maintain("reindex")
+    yield driver
+    driver.close()
+
+
+def recall(driver: SqliteDriver, rows: Any, where: Filter, eligible: Any) -> float:
+    """The share of the ten best, as numpy has them, that searches find."""
+    unit = rows / numpy.linalg.norm(rows, axis=1, keepdims=True)
+    found = 0
+    for n in range(0, ROWS, STEP):
+        leg = VectorLeg(field="embedding", vector=Vector("s", rows[n].tobytes()))
+        hits = driver.search("t", Search(collection=NOTES.name, filter=where, vector=leg))
+        assert not hits.exact
+        best = eligible[numpy.argsort(-(unit[eligible] @ unit[n]), kind="stable")[:10]]
+        found += len({hit.key[0] for hit in hits.vector} & {f"{i:05}" for i in best})
+    return found / (10 * len(range(0, ROWS, STEP)))
+
+
+@pytest.mark.parametrize("scattered", [1, ROWS], ids=["the rest gathered", "the rest read whole"])
+@pytest.mark.parametrize("held", [True, False], ids=["in memory", "by estimates"])
+def test_rows_that_their_first_signs_leave_out_are_none_of_the_best(
+    driver: SqliteDriver,
+    rows: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    scattered: int,
+    held: bool,
+) -> None:
+    monkeypatch.setattr(vector_search, "_FEW_NUMBERS", 0)
+    monkeypatch.setattr(vector_search, "_SCATTERED", scattered)
+    monkeypatch.setattr(codes, "AT_ONCE", 0)
+    if not held:
+        monkeypatch.setattr(index, "_WITH_CODES_BYTES", 0)
+        monkeypatch.setattr(index, "_LEAST_BYTES", 300_000)
+    everything, others = numpy.arange(ROWS), numpy.flatnonzero(numpy.arange(ROWS) % 4)
+    assert recall(driver, rows, EVERYTHING, everything) >= 0.99
+    assert recall(driver, rows, ~eq("title", "0"), others) >= 0.99
+    # Saboteur: signs that say more than they do.
+    reach = codes.Query.reach
+    monkeypatch.setattr(codes.Query, "reach", lambda *given: reach(*given) * 4 // 5)
+    assert recall(driver, rows, EVERYTHING, everything) < 0.99
+
+
+def _never_asked_again(self: Index, source: Source) -> index.State | None:
+    key = (id(self._cache), source)
+    if key not in _REMEMBERED:
+        _REMEMBERED[key] = index._asked(self._connection, source)
+    return _REMEMBERED[key]
+
+
+_REMEMBERED: dict[tuple[int, Source], index.State | None] = {}
+
+
+def test_the_suite_catches_a_state_that_is_not_asked_for_after_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = (
+        driver_index.TestDriverIndex().test_b29_search_equals_a_full_scan_between_writes_and_merges
+    )
+    monkeypatch.setattr(Index, "_state", _never_asked_again)
+    with pytest.raises(AssertionError):
+        Stage(SqliteHarness(tmp_path, tail_rows=4, segment_rows=24)).play(case, seed=0)
+
+
+def packed(hashes: list[list[int]]) -> postings.Packed:
+    """Texts by the hashes of their terms; the n-th term of a text occurs n times."""
+    texts = [
+        (
+            row,
+            len(own),
+            numpy.array(own, "<u8").tobytes(),
+            numpy.arange(1, len(own) + 1, dtype="<u4").tobytes(),
+        )
+        for row, own in enumerate(hashes)
+    ]
+    return postings.Packed(postings.made(texts).__getitem__)
+
+
+@pytest.mark.parametrize("step", [1, 1 << 50], ids=["hashes that begin alike", "others"])
+def test_each_term_leads_to_its_rows_and_counts(step: int) -> None:
+    first = 1 << 61
+    terms = [first + n * step for n in range(40)]
+    texts = packed([[terms[(row + n) % 40] for n in (7, 3, 0)] for row in range(200)])
+    for at, (docs, counts) in enumerate(texts.find(terms)):
+        wanted = {row: n + 1 for n, k in enumerate((7, 3, 0)) for row in range(200)
+                  if (row + k) % 40 == at}  # fmt: skip
+        assert docs.tolist() == sorted(wanted)
+        assert counts.tolist() == [wanted[row] for row in sorted(wanted)]
+    assert [docs.size for docs, _ in texts.find([0, first - 1, (1 << 64) - 1])] == [0, 0, 0]
