@@ -107,9 +107,9 @@ def is_copied(collection: Collection, name: str) -> bool:
     field = collection.by_name.get(name)
     if field is None or name in collection.key or field.kind not in ("text", "int", "bool"):
         return False
-    return name in collection.filtered or any(
-        index.where is None and name in index.fields for index in collection.indexes
-    )
+    if name in collection.filtered:
+        return True
+    return any(index.where is None and name in index.fields for index in collection.indexes)
 
 
 class Notes:

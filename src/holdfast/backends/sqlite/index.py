@@ -1,7 +1,8 @@
 """A reader's picture of a source: its segments, and beside them what no segment holds yet.
 
 A picture is of one committed state. It is kept, and brought forward by what has come since, or
-used as it is when nothing has; so most searches ask the file two short questions and no more.
+used as it is when nothing has. Whether anything has been committed at all is one short question, so
+most searches ask no more.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 import apsw
@@ -33,7 +34,7 @@ _PARTS: Final = """
 SELECT data FROM holdfast_segment_parts WHERE segment = ? AND name = ? ORDER BY number"""
 _ROW_BYTES: Final = 200
 """What a row of a tail takes in memory besides its data, about."""
-_WITH_CODES_BYTES: Final = 20 * 1024 * 1024
+_WITH_CODES_BYTES: Final = 19 * 1024 * 1024
 """What is kept of one source's vectors, together with their codes, ..."""
 _LEAST_BYTES: Final = 4 * 1024 * 1024
 """... unless the codes leave less than this."""
@@ -45,8 +46,7 @@ _CHOSEN_BYTES: Final = 4 * 1024 * 1024
 """What a picture keeps of what filters chose; the least recently used goes first."""
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """A table of derived data: of a collection's text, or of one of its vector fields.
 
     ``space`` and ``width`` are those of the vectors that are meant; of a text "" and 0.
