@@ -67,8 +67,7 @@ class Reader:
         packed: dict[tuple[str, int], list[dict[str, Any]]] = {}
         copied: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
         for stretch in self._stretches("d.space, d.data"):
-            for kind in dict.fromkeys((row[1], len(row[2]) // 4) for row in stretch):
-                own = [row for row in stretch if (row[1], len(row[2]) // 4) == kind]
+            for kind, own in _by_kind(stretch).items():
                 matrix = numpy.frombuffer(b"".join([row[2] for row in own]), "<f4")
                 rows.setdefault(kind, []).extend([row[0] for row in own])
                 packed.setdefault(kind, []).append(codes.pack(matrix.reshape(len(own), -1)))
@@ -113,3 +112,11 @@ class Reader:
                 rows = fetched(connection, text, (stretch, self._tenant))
             if rows:
                 yield rows
+
+
+def _by_kind(stretch: list[tuple[Any, ...]]) -> dict[tuple[str, int], list[tuple[Any, ...]]]:
+    """The rows of each space and width."""
+    found: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
+    for row in stretch:
+        found.setdefault((row[1], len(row[2]) // 4), []).append(row)
+    return found
