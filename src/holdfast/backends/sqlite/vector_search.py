@@ -251,9 +251,9 @@ class _Field:
         if math.isinf(self._code.doubt):
             best = 0
         near = self._promising(most, count, best) if best else self._closest(most)
-        if self._originals.holds_all or near.size <= count:
+        if self._originals.holds_all or near.size <= (best or count):
             return self._compared(self._places(near)).best(count)
-        estimated = self._estimates(near)
+        estimated, count = self._estimates(near), min(count, near.size)
         limit = numpy.partition(estimated, -count)[-count]
         if best:
             bound = numpy.partition(estimated, -best)[-best]
