@@ -20,8 +20,8 @@ def reciprocal_ranks(best_first: Sequence[Key], k: float = RRF_K) -> dict[Key, f
     return {key: 1.0 / (k + rank + 1.0) for rank, key in enumerate(best_first)}
 
 
-def stretched(scores: Sequence[float | None]) -> list[float]:
-    """The scores on a scale of 0 to 1; 0 for what the leg did not find.
+def stretched(scores: Sequence[float | None], top: float = 1.0) -> list[float]:
+    """The scores on a scale of 0 to ``top``; 0 for what the leg did not find.
 
     >>> stretched([2.0, None, 4.0, 3.0])
     [0.0, 0.0, 1.0, 0.5]
@@ -31,5 +31,6 @@ def stretched(scores: Sequence[float | None]) -> list[float]:
         return [0.0] * len(scores)
     low, high = min(found), max(found)
     if high == low:
-        return [0.0 if score is None else 1.0 for score in scores]
-    return [0.0 if score is None else (score - low) / (high - low) for score in scores]
+        return [0.0 if score is None else top for score in scores]
+    span = high - low
+    return [0.0 if score is None else top * ((score - low) / span) for score in scores]

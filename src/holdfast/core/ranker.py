@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """A record that a leg found, or the neighbour in its session of one.
 
     Scores are the raw ones of each leg, None where that leg did not return the record. Everything

@@ -232,14 +232,14 @@ def _stages(
         text = _reciprocal_ranks([(c.text_score, c.key) for c in candidates], recipe.rrf_k)
         vector = _reciprocal_ranks([(c.vector_score, c.key) for c in candidates], recipe.rrf_k)
     else:
-        text = _share([c.text_score for c in candidates], recipe.text_weight)
-        vector = _share([c.vector_score for c in candidates], recipe.vector_weight)
+        text = stretched([c.text_score for c in candidates], recipe.text_weight)
+        vector = stretched([c.vector_score for c in candidates], recipe.vector_weight)
     stages = {"text": text, "vector": vector}
     late = [c.late_score for c in candidates] if recipe.late_weight else []
-    if any(score is not None for score in late):
+    if late.count(None) < len(late):
         left = 1.0 - recipe.late_weight
         stages = {name: [left * share for share in shares] for name, shares in stages.items()}
-        stages["late"] = _share(late, recipe.late_weight)
+        stages["late"] = stretched(late, recipe.late_weight)
     first, *further = stages.values()
     blend = first
     for shares in further:
@@ -273,11 +273,6 @@ def _stages(
     return stages, totals
 
 
-def _share(scores: Sequence[float | None], weight: float) -> list[float]:
-    """Return one leg's share of the blend, its worst hit 0, its best ``weight``; 0 for no hit."""
-    return [weight * score for score in stretched(scores)]
-
-
 def _reciprocal_ranks(scored: Sequence[tuple[float | None, Any]], constant: float) -> list[float]:
     """Return (k + 1) / 2 / (k + rank): the usual ranks' shares, scaled so that both sum to 1."""
     order = sorted((-score, key, i) for i, (score, key) in enumerate(scored) if score is not None)
@@ -309,17 +304,18 @@ def _neighbour_credit(
     reply holds its words: there only the user's turn gains, and only from the reply.
     """
     credit = [0.0] * len(candidates)
+    roles = [candidate.role for candidate in candidates]
+    from_next, from_previous = recipe.next_turn, recipe.previous_turn
     for mine in together:
         turns = _turns(candidates, mine)
-        following = turns.get
         for turn, i in turns.items():
-            after = following(turn + 1)
+            after = turns.get(turn + 1)
             if after is None:
                 continue
-            role, answer = candidates[i].role, candidates[after].role
-            if role in _PEOPLE and answer in _PEOPLE:
-                credit[i] += recipe.next_turn * blend[after]
-                credit[after] += recipe.previous_turn * blend[i]
+            role = roles[i]
+            if role in _PEOPLE and roles[after] in _PEOPLE:
+                credit[i] += from_next * blend[after]
+                credit[after] += from_previous * blend[i]
             elif role == "user":
                 credit[i] += recipe.answer_turn * blend[after]
     return credit
@@ -327,13 +323,12 @@ def _neighbour_credit(
 
 def _turns(candidates: Sequence[Candidate], mine: Sequence[int]) -> dict[int, int]:
     """The places of one session's candidates by their turns."""
-    turns: dict[int, int] = {}
-    for i in mine:
-        turn = candidates[i].turn
-        if turn is not None:
-            held = turns.setdefault(turn, i)
-            if held != i and candidates[i].key < candidates[held].key:
-                turns[turn] = i  # two records of one turn: the same one in any order
+    turns: dict[Any, int] = {candidates[i].turn: i for i in mine}
+    if len(turns) < len(mine):
+        # Two records of one turn: the one of the lesser key, in whatever order they come.
+        by_key = sorted(mine, key=lambda i: candidates[i].key, reverse=True)
+        turns = {candidates[i].turn: i for i in by_key}
+    turns.pop(None, None)
     return turns
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from typing import Final
+from typing import Any, Final
 
 from holdfast.core.filter import Record
 from holdfast.core.ranker import Candidate, Ranked
@@ -36,32 +36,23 @@ class Found:
         self.spans: dict[str, tuple[int, int]] = {}
         self.full = False
         self._place = itemgetter(*scope, "session") if scope else None
-        self._names: dict[tuple[str, ...], str] = {}
-        self._sessions: dict[str, str] = {}
-        self._turns: dict[Turn, str] = {}
+        self._names = _Names()
+        self._sessions: dict[str, str | None] = {}
+        self._turns: dict[tuple[str | None, int | None], str] = {}
 
     def add(self, rows: Iterable[Record]) -> None:
         """Take rows in; one that is there already stays as it was."""
-        held, sessions, turns = self.rows, self._sessions, self._turns
-        place, names = self._place, self._names
-        for row in rows:
-            key = row["id"]
-            if key in held:
-                continue
-            held[key] = row
-            session = row["session"]
-            if session is None:
-                continue
-            if place is not None:
-                parts = place(row)
-                session = names.get(parts)
-                if session is None:
-                    # Sessions of two users may have one name and are still two.
-                    session = names[parts] = "\n".join(parts)
-            sessions[key] = session
-            turn = row["turn"]
-            if turn is not None:
-                turns[session, turn] = key
+        # There are hundreds, so each step is one call for all of them.
+        held = self.rows
+        fresh = {row["id"]: row for row in rows if row["id"] not in held}
+        held.update(fresh)
+        if self._place is None:
+            sessions = list(map(itemgetter("session"), fresh.values()))
+        else:
+            sessions = list(map(self._names.__getitem__, map(self._place, fresh.values())))
+        self._sessions.update(zip(fresh, sessions, strict=True))
+        turns = zip(sessions, map(itemgetter("turn"), fresh.values()), strict=True)
+        self._turns.update(zip(turns, fresh, strict=True))
 
     def add_neighbours(self, rows: Iterable[Record], wanted: dict[Turn, str]) -> None:
         """Take in those rows that stand at a wanted turn of their own scope's session."""
@@ -87,22 +78,20 @@ class Found:
 
     def candidates(self) -> list[Candidate]:
         """Every row as the ranker sees it."""
-        text, vector, session = self.text.get, self.vector.get, self._sessions.get
-        late = self.late.get
-        return [
-            Candidate(
-                key=key,
-                text_score=text(key),
-                vector_score=vector(key),
-                late_score=late(key),
-                speaker=row["speaker"],
-                session=session(key),
-                turn=row["turn"],
-                time=row.get(TIMED_BY),
-                role=row["role"],
-            )
-            for key, row in self.rows.items()
-        ]
+        ids, rows = list(self.rows), list(self.rows.values())
+        found = map(
+            Candidate,
+            ids,
+            map(self.text.get, ids),
+            map(self.vector.get, ids),
+            map(self.late.get, ids),
+            map(itemgetter("speaker"), rows),
+            map(self._sessions.get, ids),
+            map(itemgetter("turn"), rows),
+            [row.get(TIMED_BY) for row in rows],
+            map(itemgetter("role"), rows),
+        )
+        return list(found)
 
     def beside(self, one: Ranked) -> tuple[str, ...]:
         """The ids of the known turns before and after a result that is a turn."""
@@ -111,6 +100,14 @@ class Found:
             return ()
         found = (self._turns.get((session, number)) for number in (turn - 1, turn + 1))
         return tuple(key for key in found if key is not None)
+
+
+class _Names(dict[tuple[str | None, ...], str | None]):
+    """Sessions with their scope as one text: two users' may have one name and are still two."""
+
+    def __missing__(self, place: tuple[Any, ...]) -> str | None:
+        name = self[place] = None if place[-1] is None else "\n".join(place)
+        return name
 
 
 def _best(scores: dict[str, float], count: int) -> Sequence[str]:
