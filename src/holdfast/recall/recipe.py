@@ -155,7 +155,8 @@ def prepare_query(
         dense=remaining,
         speakers=named if recipe.speaker_boost else (),
         periods=periods,
-        timed=bool(periods),
+        # A recipe of somebody's own may order by times, whatever the query says.
+        timed=bool(periods) or type(recipe) is not Recipe,
     )
 
 

@@ -121,10 +121,6 @@ class TestMemoryRecallSteps:
     ) -> None:
         seen: dict[Any, datetime | None] = {}
 
-        class Own(Recipe, frozen=True):
-            def prepare(self, query: str, *_: Any) -> PreparedQuery:
-                return PreparedQuery(text=query, lexical=query, dense=query)
-
         class Dated(Recipe, frozen=True):
             def rank(
                 self, query: Any, candidates: Sequence[Any], k: int, *, explain: bool = False
@@ -132,13 +128,17 @@ class TestMemoryRecallSteps:
                 seen.update({one.key: one.time for one in candidates})
                 return super().rank(query, candidates, k, explain=explain)
 
-        class OwnDated(Dated, Own, frozen=True):
-            pass
+        class Own(Dated, frozen=True):
+            def prepare(self, query: str, *_: Any) -> PreparedQuery:
+                return PreparedQuery(text=query, lexical=query, dense=query)
+
+        class Timeless(Dated, frozen=True):
+            def prepare(self, query: str, *_: Any) -> PreparedQuery:
+                return PreparedQuery(text=query, lexical=query, dense=query, timed=False)
 
         said_at = datetime(2023, 5, 7, tzinfo=UTC)
         storage.memory.remember("tea", id="a", said_at=said_at)
-        storage.memory.recall(query, ranker=OwnDated())
-        assert seen == {"a": said_at}
-        seen.clear()
-        storage.memory.recall(query, ranker=Dated())
-        assert seen == {"a": said_at if "May" in query else None}
+        for ranker, given in ((Dated(), said_at), (Own(), said_at), (Timeless(), None)):
+            seen.clear()
+            storage.memory.recall(query, ranker=ranker)
+            assert seen == {"a": given}
