@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from holdfast.backends.postgres.dialect import PostgresDialect
 from holdfast.backends.postgres.pool import Pool
@@ -12,8 +12,7 @@ from holdfast.backends.sql.planner import Planner
 from holdfast.core.clock import Clock
 
 
-@dataclass(frozen=True)
-class Internals:
+class Internals(msgspec.Struct, frozen=True, eq=False):
     """Its connections, its statements, its clock and its search."""
 
     pool: Pool

@@ -195,9 +195,11 @@ class SqliteDriver(Driver):
         from holdfast.backends.sqlite import maintenance  # which few processes need
 
         run = maintenance.TASKS[task]
-        desk = maintenance.Desk(self._pool, self._writer, self._planner, self._merger, self._clock)
+        internals = maintenance.Internals(
+            self._pool, self._writer, self._planner, self._merger, self._clock
+        )
         try:
-            return run(desk, **options)
+            return run(internals, **options)
         except ENGINE_ERRORS as error:
             raise mapped(error) from error
 

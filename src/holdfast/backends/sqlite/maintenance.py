@@ -35,8 +35,8 @@ OPERATION_DAYS: Final = 7
 """How long operation ids are remembered."""
 
 
-class Desk(msgspec.Struct, frozen=True, eq=False):
-    """What maintenance works with."""
+class Internals(msgspec.Struct, frozen=True, eq=False):
+    """What a driver is made of, for those that look after its file."""
 
     pool: ConnectionPool
     writer: Writer
@@ -45,7 +45,7 @@ class Desk(msgspec.Struct, frozen=True, eq=False):
     clock: Clock
 
 
-def sweep(desk: Desk, *, now: datetime, limit: int | None = None) -> Report:
+def sweep(internals: Internals, *, now: datetime, limit: int | None = None) -> Report:
     """Delete records whose ttl is before ``now``, and operation ids past their days.
 
     ``limit`` bounds the records of each collection and tenant, the longest expired first.
@@ -53,18 +53,18 @@ def sweep(desk: Desk, *, now: datetime, limit: int | None = None) -> Report:
     counts: dict[str, int] = {}
 
     def work(connection: apsw.Connection) -> None:
-        for collection in desk.planner.collections.values():
+        for collection in internals.planner.collections.values():
             if collection.ttl is not None:
-                counts[collection.name] = _sweep(desk, connection, collection, now, limit)
-        oldest = to_micros(desk.clock.now() - timedelta(days=OPERATION_DAYS))
+                counts[collection.name] = _sweep(internals, connection, collection, now, limit)
+        oldest = to_micros(internals.clock.now() - timedelta(days=OPERATION_DAYS))
         connection.execute("DELETE FROM holdfast_operations WHERE at < ?", (oldest,))
 
-    desk.writer.run(work)
+    internals.writer.run(work)
     return Report("sweep", True, counts)
 
 
 def _sweep(
-    desk: Desk,
+    internals: Internals,
     connection: apsw.Connection,
     collection: Collection,
     now: datetime,
@@ -79,18 +79,18 @@ def _sweep(
     for (tenant,) in fetched(connection, text, (to_micros(now),)):
         work = Transaction(
             connection,
-            desk.planner,
+            internals.planner,
             tenant,
-            desk.clock,
+            internals.clock,
             op_id=None,
-            journaled=desk.writer.journaled(connection),
-            uncovered=desk.writer.uncovered,
+            journaled=internals.writer.journaled(connection),
+            uncovered=internals.writer.uncovered,
         )
         count += work.run([expired])[0].count
     return count
 
 
-def follow(desk: Desk, *, follower: str) -> Report:
+def follow(internals: Internals, *, follower: str) -> Report:
     """Start a feed at the journal's present end; where it stands, if it was there already."""
 
     def work(connection: apsw.Connection) -> int:
@@ -100,25 +100,25 @@ def follow(desk: Desk, *, follower: str) -> Report:
         connection.execute(
             "INSERT INTO holdfast_followers VALUES (?, ?) ON CONFLICT DO NOTHING", (follower, last)
         )
-        desk.writer.forget_followers()
+        internals.writer.forget_followers()
         found = "SELECT position FROM holdfast_followers WHERE name = ?"
         return int(connection.execute(found, (follower,)).get)
 
-    return Report("follow", True, {"position": desk.writer.run(work)})
+    return Report("follow", True, {"position": internals.writer.run(work)})
 
 
-def unfollow(desk: Desk, *, follower: str) -> Report:
+def unfollow(internals: Internals, *, follower: str) -> Report:
     """Stop a feed; without any, the journal is emptied and off."""
 
     def work(connection: apsw.Connection) -> int:
         connection.execute("DELETE FROM holdfast_followers WHERE name = ?", (follower,))
-        desk.writer.forget_followers()
+        internals.writer.forget_followers()
         return _drop_passed(connection)
 
-    return Report("unfollow", True, {"dropped": desk.writer.run(work)})
+    return Report("unfollow", True, {"dropped": internals.writer.run(work)})
 
 
-def trim(desk: Desk, *, follower: str, position: int) -> Report:
+def trim(internals: Internals, *, follower: str, position: int) -> Report:
     """Remember how far a follower is, and drop what all have passed."""
 
     def work(connection: apsw.Connection) -> int:
@@ -129,7 +129,7 @@ def trim(desk: Desk, *, follower: str, position: int) -> Report:
             raise NotFound("There is no such follower.", hint="Register it first.")
         return _drop_passed(connection)
 
-    return Report("trim", True, {"dropped": desk.writer.run(work)})
+    return Report("trim", True, {"dropped": internals.writer.run(work)})
 
 
 def _drop_passed(connection: apsw.Connection) -> int:
@@ -140,16 +140,16 @@ def _drop_passed(connection: apsw.Connection) -> int:
     return connection.changes()
 
 
-def analyze(desk: Desk) -> Report:
+def analyze(internals: Internals) -> Report:
     """Refresh what the query planner knows of the data."""
-    desk.writer.run(lambda connection: connection.execute("ANALYZE").fetchall())
+    internals.writer.run(lambda connection: connection.execute("ANALYZE").fetchall())
     return Report("analyze", True)
 
 
-def vacuum(desk: Desk) -> Report:
+def vacuum(internals: Internals) -> Report:
     """Give unused space back; waits for other writers."""
-    with desk.pool.reading() as connection:
-        before = os.path.getsize(desk.pool.path)
+    with internals.pool.reading() as connection:
+        before = os.path.getsize(internals.pool.path)
         connection.execute("PRAGMA query_only=OFF")
         try:
             connection.execute("VACUUM")
@@ -157,25 +157,31 @@ def vacuum(desk: Desk) -> Report:
         finally:
             connection.execute("PRAGMA query_only=ON")
     return Report(
-        "vacuum", True, {"bytes_before": before, "bytes_after": os.path.getsize(desk.pool.path)}
+        "vacuum",
+        True,
+        {"bytes_before": before, "bytes_after": os.path.getsize(internals.pool.path)},
     )
 
 
-def reindex(desk: Desk) -> Report:
+def reindex(internals: Internals) -> Report:
     """Build every index anew from its table, and what searches use from the records."""
-    desk.writer.run(lambda connection: connection.execute("REINDEX").fetchall())
-    return Report("reindex", True, upkeep.rebuild(desk.writer, desk.planner, desk.merger))
+    internals.writer.run(lambda connection: connection.execute("REINDEX").fetchall())
+    return Report(
+        "reindex", True, upkeep.rebuild(internals.writer, internals.planner, internals.merger)
+    )
 
 
-def integrity(desk: Desk) -> Report:
+def integrity(internals: Internals) -> Report:
     """Check the pages, decode every record, and compare what is derived with its source."""
     findings: list[str] = []
     counts: dict[str, int] = {}
-    with desk.pool.reading() as connection:
+    with internals.pool.reading() as connection:
         found = connection.execute("PRAGMA integrity_check(20)").fetchall()
         findings.extend(f"pages: {text}" for (text,) in found if text != "ok")
-        for collection in desk.planner.collections.values():
-            counts[collection.name] = _check_rows(desk.planner, connection, collection, findings)
+        for collection in internals.planner.collections.values():
+            counts[collection.name] = _check_rows(
+                internals.planner, connection, collection, findings
+            )
         if upkeep.facts(connection)["segments"]:
             from holdfast.backends.sqlite import verifying  # which loads numpy
 
