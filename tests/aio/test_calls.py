@@ -151,7 +151,8 @@ class TestUnits:
             task = asyncio.create_task(one(storage, name))
             for _ in range(chance.randrange(100)):
                 await asyncio.sleep(0)
-            task.cancel()
+            if chance.randrange(10):  # so that some end, however slow the threads are
+                task.cancel()
             try:
                 await task
                 outcomes["done"] += 1
