@@ -47,6 +47,13 @@ _OPENING: Final = threading.Lock()
 """Nobody looks at a file's header by other means while a handle on it comes into being."""
 
 
+def fetched(
+    on: apsw.Connection | apsw.Cursor, text: str, values: Sequence[Any] = ()
+) -> list[tuple[Any, ...]]:
+    """Every row of a statement, which is finished with it."""
+    return on.execute(text, values).fetchall()
+
+
 class Connection(apsw.Connection):
     """A connection that keeps a cursor: making one for a statement costs as much as a short one."""
 
@@ -55,15 +62,8 @@ class Connection(apsw.Connection):
         self._cursor = self.cursor()
 
     def rows(self, text: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Every row of a statement, which is finished with it."""
-        return self._cursor.execute(text, values).fetchall()
-
-
-def fetched(
-    connection: apsw.Connection, text: str, values: Sequence[Any] = ()
-) -> list[tuple[Any, ...]]:
-    """Every row of a statement, which is finished with it."""
-    return connection.execute(text, values).fetchall()
+        """What `fetched` gives, on the cursor that is kept."""
+        return fetched(self._cursor, text, values)
 
 
 class ConnectionPool:
