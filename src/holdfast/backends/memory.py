@@ -59,7 +59,7 @@ from holdfast.core.query import (
 )
 from holdfast.core.ranking import bm25, cosine_scores
 from holdfast.core.scope import EVERY_TENANT, Tenant
-from holdfast.core.search import Hit, Hits, Search, TextLeg, VectorLeg
+from holdfast.core.search import Hit, Hits, RecordSet, Search, TextLeg, VectorLeg
 from holdfast.core.text import term_frequencies
 
 Key = tuple[Any, ...]
@@ -203,7 +203,7 @@ class MemoryDriver(Driver):
             found = {
                 hit.key: _copy(shape, selected[hit.key], False, fields) for hit in (*text, *vector)
             }
-            return Hits(tuple(text), tuple(vector), found)
+            return Hits(tuple(text), tuple(vector), RecordSet.of(found))
 
     def feed(self, follower: str, *, after: int, limit: int) -> list[FeedEntry]:
         with self._lock:

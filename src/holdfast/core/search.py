@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -55,6 +56,50 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
     score: float
 
 
+class RecordSet(Mapping[tuple[Any, ...], Record]):
+    """Records by key, all of the same fields: kept as rows, each made when it is asked for.
+
+    There may be hundreds of which little is wanted, so whole fields can be had at once.
+    """
+
+    __slots__ = ("_names", "_rows")
+
+    def __init__(
+        self,
+        names: Sequence[str] = (),
+        rows: Mapping[tuple[Any, ...], tuple[Any, ...]] | None = None,
+    ) -> None:
+        """``rows`` hold by key the values of ``names``; what follows these is passed over."""
+        self._names = tuple(names)
+        self._rows = rows or {}
+
+    @staticmethod
+    def of(records: Mapping[tuple[Any, ...], Record]) -> RecordSet:
+        """The set of these records."""
+        names = tuple(next(iter(records.values()), ()))
+        rows = {key: tuple([record[n] for n in names]) for key, record in records.items()}
+        return RecordSet(names, rows)
+
+    def __getitem__(self, key: tuple[Any, ...]) -> Record:
+        return dict(zip(self._names, self._rows[key], strict=False))
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"RecordSet({dict(self)!r})"
+
+    def columns(self, *names: str) -> list[Sequence[Any]]:
+        """The values of each of these fields, in the order of the keys."""
+        if not self._rows:
+            return [()] * len(names)
+        fields = dict(zip(self._names, zip(*self._rows.values(), strict=True), strict=False))
+        return [fields[name] for name in names]
+
+
 class Hits(msgspec.Struct, frozen=True):
     """Each leg's hits, best first, and the records of all of them by key.
 
@@ -63,5 +108,5 @@ class Hits(msgspec.Struct, frozen=True):
 
     text: tuple[Hit, ...] = ()
     vector: tuple[Hit, ...] = ()
-    records: dict[tuple[Any, ...], Record] = {}
+    records: RecordSet = RecordSet()
     exact: bool = True

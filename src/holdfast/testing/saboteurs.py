@@ -36,7 +36,7 @@ from holdfast.core.errors import Conflict, SchemaNewer, Unavailable
 from holdfast.core.filter import EVERYTHING, And, Contains, Filter, JsonPath, Not, Or, Record
 from holdfast.core.query import Query, Rows, compare_positions, desc, full_order, position
 from holdfast.core.scope import Tenant
-from holdfast.core.search import Hits, Search
+from holdfast.core.search import Hits, RecordSet, Search
 from holdfast.core.values import Vector
 from holdfast.layers.check import Checked
 from holdfast.layers.layer import Layer
@@ -407,7 +407,7 @@ class _LateFilter(Layer):
             hits,
             text=tuple(hit for hit in hits.text if hit.key in kept),
             vector=tuple(hit for hit in hits.vector if hit.key in kept),
-            records={key: hits.records[key] for key in hits.records if key in kept},
+            records=RecordSet.of({key: hits.records[key] for key in hits.records if key in kept}),
         )
 
 
@@ -418,7 +418,7 @@ class _LateOneLeg(Layer):
         text = self.below.search(tenant, msgspec.structs.replace(search, vector=None))
         anyone = msgspec.structs.replace(search, text=None, filter=EVERYTHING)
         vector = self.below.search(tenant, anyone) if search.vector is not None else Hits()
-        records = {**text.records, **vector.records}
+        records = RecordSet.of({**text.records, **vector.records})
         return msgspec.structs.replace(text, vector=vector.vector, records=records)
 
 

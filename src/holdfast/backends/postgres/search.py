@@ -23,7 +23,7 @@ from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sql.rows import decoded_all
 from holdfast.core.errors import Corrupt
 from holdfast.core.filter import Record
-from holdfast.core.search import Hit, Hits, Search
+from holdfast.core.search import Hit, Hits, RecordSet, Search
 
 if TYPE_CHECKING:
     from holdfast.backends.postgres.text_search import TextSearch
@@ -355,7 +355,7 @@ class _Attempt:
         k, records = self._search.k, self._records
         by_words, by_vector = (_best(scored, records, k) for scored in (by_text, self._near))
         kept = {hit.key: records[hit.key] for hit in (*by_words, *by_vector)}
-        return Hits(by_words, by_vector, kept, not self._walks)
+        return Hits(by_words, by_vector, RecordSet.of(kept), not self._walks)
 
     def _keyed(self, rows: list[tuple[Any, ...]]) -> list[tuple[Key, Record]]:
         """The records in rows, each with its key."""

@@ -22,6 +22,23 @@ def decoded_all(
         return [decoded(collection, columns.decode, row, columns.names) for row in rows]
 
 
+def decoded_rows(
+    collection: Collection, columns: Columns, rows: Sequence[tuple[Any, ...]]
+) -> Sequence[tuple[Any, ...]]:
+    """The rows with their values decoded; Corrupt as `decoded` raises it."""
+    if not columns.decoders or not rows:
+        return rows
+    fields: list[Sequence[Any]] = list(zip(*rows, strict=True))
+    try:
+        for at, _, decode in columns.decoders:
+            fields[at] = [None if value is None else decode(value) for value in fields[at]]
+    except (ValueError, OverflowError, TypeError):
+        for row in rows:
+            decoded(collection, columns.decode, row, columns.names)
+        raise
+    return list(zip(*fields, strict=True))
+
+
 def decoded(
     collection: Collection,
     decode: Any,

@@ -9,12 +9,12 @@ import apsw
 import numpy
 
 from holdfast.backends.sql.planner import Planner
-from holdfast.backends.sql.rows import decoded_all
+from holdfast.backends.sql.rows import decoded_rows
 from holdfast.backends.sqlite.connection import fetched
 from holdfast.backends.sqlite.covers import is_copied
 from holdfast.backends.sqlite.schema import vector_table
 from holdfast.core.collection import Collection
-from holdfast.core.filter import EVERYTHING, And, Compare, Filter, In, IsNull, Record
+from holdfast.core.filter import EVERYTHING, And, Compare, Filter, In, IsNull
 from holdfast.core.search import VectorLeg
 
 
@@ -95,7 +95,12 @@ class Narrowing:
             passed.update({row[-1]: row for row in fetched(self._connection, text, values)})
         return numpy.array([passed[row] is not None for row in listed], bool)
 
-    def records(self, rows: Iterable[int]) -> dict[int, Record]:
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `values` gives of a row, in this order, before the row's number."""
+        return self._read.names
+
+    def values(self, rows: Iterable[int]) -> dict[int, tuple[Any, ...]]:
         """What the search asked for of these rows, which were found to pass."""
         held = self._passed if self._reads_along else {}
         read = [row for one in rows if (row := held.get(one)) is not None]
@@ -108,8 +113,7 @@ class Narrowing:
             )
             wanted = apsw.carray(numpy.array(sorted(missing), "i8"))
             read += fetched(self._connection, text, (wanted, self.tenant))
-        records = decoded_all(self.collection, self._read, read)
-        return {row[-1]: record for row, record in zip(read, records, strict=True)}
+        return {row[-1]: row for row in decoded_rows(self.collection, self._read, read)}
 
     def vectors(self, leg: VectorLeg) -> tuple[Any, Any]:
         """All rows that pass and have a vector to compare, and these as a matrix."""

@@ -16,8 +16,7 @@ from holdfast.backends.sqlite.schema import terms_source, vector_source
 from holdfast.backends.sqlite.text_search import Scored, TextSearch
 from holdfast.backends.sqlite.vector_search import VectorSearch
 from holdfast.core.collection import Collection
-from holdfast.core.filter import Record
-from holdfast.core.search import Hit, Hits, Search
+from holdfast.core.search import Hit, Hits, RecordSet, Search
 
 Key = tuple[Any, ...]
 
@@ -49,11 +48,12 @@ class RowSearch:
         )
         text = self._text(search, within)
         vector, exact = self._vector(search, within)
-        read = within.records({row for row, _ in text} | {row for row, _ in vector})
-        keys = _keys(collection, read)
+        read = within.values({row for row, _ in text} | {row for row, _ in vector})
+        keys = _keys(collection, within.names, read)
         text, vector = _best(text, keys, search.k), _best(vector, keys, search.k)
         found = {keys[row]: read[row] for row, _ in (*text, *vector)}
-        return Hits(_hits(text, keys), _hits(vector, keys), found, exact)
+        records = RecordSet(within.names, found)
+        return Hits(_hits(text, keys), _hits(vector, keys), records, exact)
 
     def _text(self, search: Search, within: Narrowing) -> Scored:
         leg = search.text
@@ -85,12 +85,15 @@ class RowSearch:
         return [one for one in scored if floor is None or one[1] >= floor], found.exact
 
 
-def _keys(collection: Collection, read: dict[int, Record]) -> dict[int, Key]:
+def _keys(
+    collection: Collection, names: tuple[str, ...], read: dict[int, tuple[Any, ...]]
+) -> dict[int, Key]:
     """The records' keys by row."""
-    if len(collection.key) == 1:
-        name = collection.key[0]
-        return {row: (record[name],) for row, record in read.items()}
-    return {row: collection.key_of(record) for row, record in read.items()}
+    places = [names.index(name) for name in collection.key]
+    if len(places) == 1:
+        [place] = places
+        return {row: (values[place],) for row, values in read.items()}
+    return {row: tuple([values[at] for at in places]) for row, values in read.items()}
 
 
 def _best(scored: Scored, keys: dict[int, Key], k: int) -> Scored:

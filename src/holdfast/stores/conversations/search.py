@@ -33,7 +33,7 @@ TERM_LIMIT: Final = 128
 """Terms of a query that are looked up; a longer one is flagged "query_terms_cut"."""
 SPEAKER_LIMIT: Final = 1_000
 """Participants that a query is read with; more are flagged "speakers_cut"."""
-CREDITED: Final = 50
+CREDITED: Final = 20
 """Best hits of each leg whose neighbours are looked up, or k if that is more."""
 _RANKED_BY: Final = ("conversation_id", "sequence", "sender_id", "role")
 _TIMED_BY: Final = "created_at"

@@ -51,7 +51,7 @@ def found_stage(found: Found) -> dict[str, int]:
         "text": len(found.text),
         "vector": len(found.vector),
         "chunks": len(found.spans),
-        "neighbours": len(found.rows.keys() - legs),
+        "neighbours": len(set(found.ids) - legs),
     }
 
 
@@ -84,7 +84,7 @@ def candidates_stage(ranked: Sequence[Ranked], found: Found) -> dict[str, Any]:
     for rank, one in enumerate(ranked, 1):
         told[one.key] = {"rank": rank, "score": one.score, "legs": list(one.legs)}
         told[one.key] |= {"parts": dict(one.parts), **raw_scores(one.key, found)}
-    for key in sorted(found.rows.keys() - told.keys()):
+    for key in sorted(set(found.ids) - told.keys()):
         told[key] = {"rank": None, "score": 0.0, "legs": [], "parts": {}}
     return told
 

@@ -1,13 +1,14 @@
-"""What the searches of one recall brought, and the little of each row that ranking needs."""
+"""What the searches of one recall brought, and the little of each memory that ranking needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
 from holdfast.core.filter import Record
 from holdfast.core.ranker import Candidate, Ranked
+from holdfast.core.search import RecordSet
 
 RANKED_BY: Final = ("session", "turn", "speaker", "role", "fingerprint")
 """Fields by which candidates are ordered; hundreds are, so only results are read whole."""
@@ -19,83 +20,123 @@ Turn = tuple[str, int]
 
 
 class Found:
-    """Scores and rows by id.
+    """Scores by id, and the fields that count of each memory.
 
-    ``rows`` hold at least `RANKED_BY` and the open scope, ``whole`` all fields of what was read in
-    full, ``spans`` the best stretch of a long content. ``full`` says that a leg was cut at the
-    number asked for, so that a wider search would bring more.
+    ``whole`` holds all fields of what was read in full, ``spans`` the best stretch of a long
+    content. ``full`` says that a leg was cut at the number asked for, so that a wider search would
+    bring more. There are hundreds of memories, so fields are kept as columns, and each step is one
+    call for all of them.
     """
 
-    def __init__(self, scope: tuple[str, ...]) -> None:
-        """``scope`` are the scope fields that the handle leaves open, in which rows can differ."""
+    def __init__(self, scope: tuple[str, ...], *, timed: bool) -> None:
+        """``scope`` are the scope fields that the handle leaves open, in which rows can differ.
+
+        ``timed`` says that times are read too.
+        """
+        self.fields: Final = (*scope, *RANKED_BY, *([TIMED_BY] if timed else []))
+        """What `add` needs of each memory besides its id."""
         self.text: dict[str, float] = {}
         self.late: dict[str, float] = {}
         self.vector: dict[str, float] = {}
-        self.rows: dict[str, Record] = {}
         self.whole: dict[str, Record] = {}
         self.spans: dict[str, tuple[int, int]] = {}
         self.full = False
-        self._place = itemgetter(*scope, "session") if scope else None
+        self._scope = scope
         self._names = _Names()
-        self._sessions: dict[str, str | None] = {}
+        self._ids: list[str] = []
+        self._columns: dict[str, list[Any]] = {name: [] for name in (*RANKED_BY, TIMED_BY)}
+        self._sessions: list[str | None] = []
+        """The sessions, each told apart from others of its name."""
+        self._places: dict[str, int] = {}
         self._turns: dict[tuple[str | None, int | None], str] = {}
 
-    def add(self, rows: Iterable[Record]) -> None:
-        """Take rows in; one that is there already stays as it was."""
-        # There are hundreds, so each step is one call for all of them.
-        held = self.rows
-        fresh = {row["id"]: row for row in rows if row["id"] not in held}
-        held.update(fresh)
-        if self._place is None:
-            sessions = list(map(itemgetter("session"), fresh.values()))
-        else:
-            sessions = list(map(self._names.__getitem__, map(self._place, fresh.values())))
-        self._sessions.update(zip(fresh, sessions, strict=True))
-        turns = zip(sessions, map(itemgetter("turn"), fresh.values()), strict=True)
-        self._turns.update(zip(turns, fresh, strict=True))
+    def __contains__(self, memory_id: str) -> bool:
+        return memory_id in self._places
 
-    def add_neighbours(self, rows: Iterable[Record], wanted: dict[Turn, str]) -> None:
-        """Take in those rows that stand at a wanted turn of their own scope's session."""
-        place, name = self._place, self._names.get
-        if place is None:
-            self.add([row for row in rows if (row["session"], row["turn"]) in wanted])
-        else:
-            self.add([row for row in rows if (name(place(row)), row["turn"]) in wanted])
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Of all memories, in the order in which they were added."""
+        return self._ids
+
+    def fingerprint(self, memory_id: str) -> str:
+        """Of the content that the search found."""
+        found: str = self._columns["fingerprint"][self._places[memory_id]]
+        return found
+
+    def add(self, rows: Iterable[Record]) -> None:
+        """Take memories in; one that is there already stays as it was."""
+        fresh = {row["id"]: row for row in rows if row["id"] not in self._places}
+        listed = list(fresh.values())
+        self._extend(
+            list(fresh), {name: list(map(itemgetter(name), listed)) for name in self.fields}
+        )
+
+    def add_hits(self, records: RecordSet) -> None:
+        """Take in what a search brought, before anything else is there."""
+        ids, *columns = records.columns("id", *self.fields)
+        self._extend(ids, dict(zip(self.fields, columns, strict=True)))
+
+    def _extend(self, ids: Sequence[str], fields: Mapping[str, Sequence[Any]]) -> None:
+        start = len(self._ids)
+        self._ids.extend(ids)
+        self._places.update(zip(ids, range(start, len(self._ids)), strict=True))
+        times = fields.get(TIMED_BY) or [None] * len(ids)
+        for name, column in self._columns.items():
+            column.extend(times if name == TIMED_BY else fields[name])
+        sessions = self._named(fields)
+        self._sessions.extend(sessions)
+        self._turns.update(zip(zip(sessions, fields["turn"], strict=True), ids, strict=True))
+
+    def _named(self, fields: Mapping[str, Sequence[Any]]) -> Sequence[str | None]:
+        if not self._scope:
+            return fields["session"]
+        places = zip(*(fields[name] for name in (*self._scope, "session")), strict=True)
+        return list(map(self._names.__getitem__, places))
+
+    def add_neighbours(self, rows: Iterable[Record], wanted: Mapping[Turn, str]) -> None:
+        """Take in those memories that stand at a wanted turn of their own scope's session."""
+        place = itemgetter(*self._scope, "session") if self._scope else itemgetter("session")
+        name = self._names.get if self._scope else lambda session: session
+        self.add([row for row in rows if (name(place(row)), row["turn"]) in wanted])
 
     def missing_turns(self, count: int) -> dict[Turn, str]:
-        """The turns beside each leg's ``count`` best at which no row was found, and their names."""
+        """The turns beside each leg's ``count`` best at which none was found, and their names."""
         missing: dict[Turn, str] = {}
-        rows, sessions, turns = self.rows, self._sessions, self._turns
+        sessions, turns = self._sessions, self._turns
         for key in {*_best(self.text, count), *_best(self.vector, count)}:
-            session, row = sessions.get(key), rows[key]
-            turn = row["turn"]
+            at = self._places[key]
+            session, turn = sessions[at], self._columns["turn"][at]
             if session is None or turn is None:
                 continue
             for number in (turn - 1, turn + 1):
                 if (session, number) not in turns:
-                    missing[session, number] = f"{row['session']}#{number}"
+                    missing[session, number] = f"{self._columns['session'][at]}#{number}"
         return missing
 
     def candidates(self) -> list[Candidate]:
-        """Every row as the ranker sees it."""
-        ids, rows = list(self.rows), list(self.rows.values())
+        """Every memory as the ranker sees it."""
+        ids, columns = self._ids, self._columns
         found = map(
             Candidate,
             ids,
             map(self.text.get, ids),
             map(self.vector.get, ids),
             map(self.late.get, ids),
-            map(itemgetter("speaker"), rows),
-            map(self._sessions.get, ids),
-            map(itemgetter("turn"), rows),
-            [row.get(TIMED_BY) for row in rows],
-            map(itemgetter("role"), rows),
+            columns["speaker"],
+            self._sessions,
+            columns["turn"],
+            columns[TIMED_BY],
+            columns["role"],
         )
         return list(found)
 
     def beside(self, one: Ranked) -> tuple[str, ...]:
         """The ids of the known turns before and after a result that is a turn."""
-        session, turn = self._sessions.get(one.key), self.rows[one.key]["turn"]
+        at = self._places[one.key]
+        session, turn = self._sessions[at], self._columns["turn"][at]
         if session is None or turn is None:
             return ()
         found = (self._turns.get((session, number)) for number in (turn - 1, turn + 1))

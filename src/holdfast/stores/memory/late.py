@@ -80,29 +80,29 @@ def tokens_dropped(memory_id: str) -> Change:
 def late_scores(
     store: MemoryStore,
     query: str,
-    rows: Mapping[str, Record],
+    prints: Mapping[str, str],
     whole: Mapping[str, Record],
 ) -> tuple[dict[str, float], str | None]:
-    """A score for each of the rows, by id; or none and the flag that says why.
+    """A score for each of the memories, by id; or none and the flag that says why.
 
-    ``rows`` hold the fingerprint; contents of those without packed tokens are looked up, unless
-    they are among the ``whole``.
+    ``prints`` are the fingerprints of their contents; contents of those without packed tokens are
+    looked up, unless they are among the ``whole``.
     """
     reader = store._runtime.late
-    if reader is None or not rows or not query.strip():
+    if reader is None or not prints or not query.strip():
         return {}, None
-    mine = both(among("memory_id", sorted(rows)), eq("form", reader.form))
+    mine = both(among("memory_id", sorted(prints)), eq("form", reader.form))
     packed = {
         held["memory_id"]: held["tokens"]
         for held in store._all(TOKENS, mine)
-        if held["fingerprint"] == rows[held["memory_id"]]["fingerprint"]
+        if held["fingerprint"] == prints[held["memory_id"]]
     }
-    missing = sorted(rows.keys() - packed.keys())
+    missing = sorted(prints.keys() - packed.keys())
     if len(missing) > UNPACKED_LIMIT:
         return {}, "late_unpacked"
     try:
         if missing:
-            contents = _contents(store, rows, missing, whole)
+            contents = _contents(store, prints, missing, whole)
             packed.update(zip(contents, reader.pack(list(contents.values())), strict=True))
         scores = _scored(reader, query, packed)
     except Exception:  # noqa: BLE001
@@ -112,14 +112,14 @@ def late_scores(
 
 
 def _contents(
-    store: MemoryStore, rows: Mapping[str, Record], ids: list[str], whole: Mapping[str, Record]
+    store: MemoryStore, prints: Mapping[str, str], ids: list[str], whole: Mapping[str, Record]
 ) -> dict[str, str]:
     """The contents by id, of those that are still what the search found."""
     held = [whole[memory_id] for memory_id in ids if memory_id in whole]
     absent = [memory_id for memory_id in ids if memory_id not in whole]
     if absent:
         held += store._all(MEMORIES, among("id", absent), fields=("content", "fingerprint"))
-    same = (row for row in held if row["fingerprint"] == rows[row["id"]]["fingerprint"])
+    same = (row for row in held if row["fingerprint"] == prints[row["id"]])
     return {row["id"]: row["content"] for row in same}
 
 

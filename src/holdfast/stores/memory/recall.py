@@ -32,7 +32,7 @@ from holdfast.stores.memory.explained import (
     vector_stage,
 )
 from holdfast.stores.memory.filters import present_at
-from holdfast.stores.memory.found import RANKED_BY, TIMED_BY, Found
+from holdfast.stores.memory.found import Found
 from holdfast.stores.memory.fusion import PlainRanker, SingleLeg
 from holdfast.stores.memory.late import late_scores
 from holdfast.stores.memory.recollection import Recalled, Recollection
@@ -48,9 +48,10 @@ TERM_LIMIT: Final = 128
 """Terms of a query that are looked up; a longer one is flagged "query_terms_cut"."""
 SPEAKER_LIMIT: Final = 1_000
 """Known speakers that a query is read with; more are flagged "speakers_cut"."""
-CREDITED: Final = 50
+CREDITED: Final = 20
 """Best hits of each leg whose neighbours are looked up, or k if that is more: what a weaker hit
-lends lifts no turn into the results (LoCoMo's public part: the same R@10 as with all hits)."""
+lends lifts no turn into the results (LoCoMo's and BEAM's public parts: R@5, R@10 and R@20 are those
+with all hits)."""
 RERANKED: Final = 50
 """How many results a reranker or a late reader reads."""
 WIDEN: Final = 4
@@ -69,7 +70,6 @@ class Recalling:
         self._where = store._within(MEMORIES, present_at(asked.now), asked.where)
         bound = store._scope.bound()
         self._open = tuple(part for part in SCOPE_FIELDS if part not in bound)
-        self._fields: tuple[str, ...] = (*self._open, *RANKED_BY)
         self._ranker = self._ranker_of(asked)
         self._floor: float | None = None
         reranks = asked.rerank and asked.mode == "hybrid" and bool(asked.query)
@@ -79,14 +79,13 @@ class Recalling:
     def run(self) -> Recollection:
         """Search as wide as it takes for k results, order them, and say how."""
         prepared = self._prepared()
-        if prepared.timed:
-            self._fields += (TIMED_BY,)
         vector, space = self._query_vector(prepared)
         self._floor = self._cosine_floor(space)
         terms = self._terms(prepared)
         width = min(max(self._ranker.candidates, self._ask.k), K_LIMIT)
         while True:
-            found = self._search(terms, vector, space, width)
+            found = Found(self._open, timed=prepared.timed)
+            self._search(found, terms, vector, space, width)
             self._cut.clear()
             kept = self._ranked(prepared, found)
             if len(kept) >= self._ask.k or not self._more(found) or width == K_LIMIT:
@@ -193,11 +192,15 @@ class Recalling:
         return found.full and min(found.vector.values()) >= self._floor
 
     def _search(
-        self, terms: tuple[str, ...], vector: Vector | None, space: Space | None, width: int
-    ) -> Found:
-        found = Found(self._open)
+        self,
+        found: Found,
+        terms: tuple[str, ...],
+        vector: Vector | None,
+        space: Space | None,
+        width: int,
+    ) -> None:
         if not terms and vector is None:
-            return found
+            return
         leg = None
         if vector is not None and space is not None:
             leg = VectorLeg(field=space.slot, vector=vector)
@@ -211,10 +214,10 @@ class Recalling:
                 text=TextLeg(terms=terms) if terms else None,
                 vector=leg,
                 minimum=floor,
-                fields=self._fields,
+                fields=found.fields,
             ),
         )
-        found.add(hits.records.values())
+        found.add_hits(hits.records)
         found.text = {hit.key[0]: hit.score for hit in hits.text}
         found.vector = {hit.key[0]: hit.score for hit in hits.vector}
         found.full = len(hits.text) >= width or len(hits.vector) >= width
@@ -222,7 +225,6 @@ class Recalling:
             self._add_chunks(found, leg, width, floor)
         if self._ask.include_archived:
             self._add_archived(found, terms, vector)
-        return found
 
     def _add_chunks(self, found: Found, leg: VectorLeg, width: int, floor: float | None) -> None:
         """Pool the stretches of long memories: a memory scores as its best one."""
@@ -239,14 +241,14 @@ class Recalling:
         best: dict[str, Hit] = {}
         for hit in hits.vector:
             best.setdefault(hit.key[0], hit)
-        missing = [memory_id for memory_id in best if memory_id not in found.rows]
+        missing = [memory_id for memory_id in best if memory_id not in found]
         if missing:
-            found.add(self._narrow(among("id", missing)))
+            found.add(self._narrow(found, among("id", missing)))
         found.full = found.full or len(hits.vector) >= width
         for memory_id, hit in best.items():
-            row, chunk = found.rows.get(memory_id), hits.records[hit.key]
+            chunk = hits.records[hit.key]
             # Stretches of a content that has been replaced in between say nothing of the new one.
-            if row is None or row["fingerprint"] != chunk["fingerprint"]:
+            if memory_id not in found or found.fingerprint(memory_id) != chunk["fingerprint"]:
                 continue
             found.vector[memory_id] = max(hit.score, found.vector.get(memory_id, -1.0))
             found.spans[memory_id] = (chunk["start"], chunk["end"])
@@ -257,9 +259,9 @@ class Recalling:
             return None
         return self._ask.threshold if self._floor is None else self._floor
 
-    def _narrow(self, *parts: Filter, order: tuple[Order, ...] = ()) -> list[Record]:
+    def _narrow(self, found: Found, *parts: Filter, order: tuple[Order, ...] = ()) -> list[Record]:
         """What ranking needs of the eligible memories that the parts select."""
-        return self._store._all(MEMORIES, *parts, self._where, order=order, fields=self._fields)
+        return self._store._all(MEMORIES, *parts, self._where, order=order, fields=found.fields)
 
     def _add_archived(self, found: Found, terms: tuple[str, ...], vector: Vector | None) -> None:
         cold = cold_hits(self._store, self._where, terms, vector)
@@ -294,8 +296,8 @@ class Recalling:
         if not self._reads_late:
             return candidates
         best = self._ranker.rank(prepared, candidates, RERANKED)
-        rows = {one.key: found.rows[one.key] for one in best}
-        found.late, flag = late_scores(self._store, prepared.dense, rows, found.whole)
+        prints = {one.key: found.fingerprint(one.key) for one in best}
+        found.late, flag = late_scores(self._store, prepared.dense, prints, found.whole)
         if flag is not None:
             self._flags.append(flag)
         self._stages["late"] = len(found.late)
@@ -307,7 +309,7 @@ class Recalling:
         if missing:
             places = among("place", sorted(set(missing.values())))
             # Said in the words of the index of places, so that engines use it and no wider one.
-            rows = self._narrow(places, not_null("session"), order=asc("place"))
+            rows = self._narrow(found, places, not_null("session"), order=asc("place"))
             found.add_neighbours(rows, missing)
 
     def _distinct(self, ranked: Sequence[Ranked], found: Found) -> list[Ranked]:
@@ -315,13 +317,13 @@ class Recalling:
         kept: list[Ranked] = []
         first: dict[str, str] = {}
         for one in ranked:
-            row = found.rows[one.key]
+            content = found.fingerprint(one.key)
             if self._below(one, found):
                 self._cut[one.key] = "below threshold"
-            elif row["fingerprint"] in first:
-                self._cut[one.key] = f"same content as {first[row['fingerprint']]}"
+            elif content in first:
+                self._cut[one.key] = f"same content as {first[content]}"
             else:
-                first[row["fingerprint"]] = one.key
+                first[content] = one.key
                 kept.append(one)
         return kept
 
@@ -372,7 +374,7 @@ class Recalling:
         there = []
         for one in wanted:
             row = found.whole.get(one.key)
-            if row is not None and row["fingerprint"] == found.rows[one.key]["fingerprint"]:
+            if row is not None and row["fingerprint"] == found.fingerprint(one.key):
                 there.append(one)
             else:
                 self._cut[one.key] = "changed meanwhile"
