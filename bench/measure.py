@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import statistics
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,8 +90,9 @@ def measure(sheet: Sheet, folder: Path, say: Callable[[str], None]) -> dict[str,
 
 
 def _in_fresh_folder(run: Callable[[Path], T], folder: Path) -> T:
-    place = folder / "round"
-    place.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    # A name of its own, since a library may remember what it found at a path before.
+    place = Path(tempfile.mkdtemp(prefix="round-", dir=folder))
     gc.collect()
     try:
         return run(place)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from holdfast.core.search import Hits, RecordSet
 
-RECORDS = {("a",): {"id": "a", "day": 1}, ("b",): {"id": "b", "day": None}}
+RECORDS: dict[tuple[Any, ...], dict[str, Any]] = {
+    ("a",): {"id": "a", "day": 1},
+    ("b",): {"id": "b", "day": None},
+}
 
 
 def test_it_is_the_records_that_it_was_made_of() -> None:
