@@ -33,7 +33,7 @@ PG_KILLS ?= 200
 PG_CUTS ?= 1000
 PG_TENANTS ?= 1000000
 PG_POOLED ?= 100000
-PG_MATRIX ?= 4
+PG_MATRIX ?= 5
 PG_PATRONI ?= 5
 # Small disks are mounted for it, which root alone may do.
 PG_FULL ?= $(if $(filter 0,$(shell id -u)),10,0)
@@ -104,6 +104,7 @@ lock: dev
 	    --extra documents --extra http --extra local --extra postgres --extra static --extra testing -c requirements/runtime.txt -o requirements/dev.txt
 	$(COMPILE) --no-deps requirements/servers.in -o requirements/servers.txt
 	$(COMPILE) requirements/patroni.in -o requirements/patroni.txt
+	$(subst 3.11,3.12,$(COMPILE)) --no-deps requirements/matrix.in -o requirements/matrix.txt
 
 clean:
 	rm -rf build dist .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache

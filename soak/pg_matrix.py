@@ -15,8 +15,10 @@ from typing import Final
 from xml.etree import ElementTree
 
 import msgspec
+import psycopg
 
 from holdfast.testing.servers import GIVEN, Server, running
+from holdfast.testing.servers.builds import SEPARATE
 from soak.campaign import Result, Saboteur, Tick, folder, ignore, timed
 
 ROOT: Final = Path(__file__).parent.parent
@@ -29,9 +31,13 @@ SUITE: Final = (
 """The whole suite, and what a release may do otherwise: plans, and what it answers when."""
 WITH_VECTORS: Final = ("tests/backends/test_postgres_search.py",)
 """Graphs and segments, where there are vectors."""
+PREVIOUS: Final = "previous"
+"""The build that no test needs, so that it is not there until it is asked for here."""
+REQUIREMENTS: Final = ROOT / "requirements" / "matrix.txt"
 BUILDS: Final[Mapping[str, bool]] = {
     "oldest": False,
     "old vectors": False,
+    PREVIOUS: True,
     "tls": True,
     "modern": True,
 }
@@ -69,9 +75,11 @@ def run(builds: int, *, seed: int = 1, tick: Tick = ignore, only: str = "") -> R
     refusing = Saboteur(name="a server that takes no writes")
     with timed(result):
         for done, (build, vectors) in enumerate(list(BUILDS.items())[:builds], start=1):
+            if build == PREVIOUS:
+                _unpack()
             with running(build, settings=QUIET) as server:
                 told = suite_on(server, only, vectors=vectors)
-                version = server.psql("SHOW server_version").split()[0]
+                version = _version(server)
             result.trials += told.cases
             result.count(f"cases_passed_on_PostgreSQL_{version}", told.passed)
             for reason, count in told.skipped.items():
@@ -122,6 +130,28 @@ def suite_on(
         if not report.exists():
             return Told(failed=[f"pytest: {done.stdout[-500:]}{done.stderr[-500:]}"])
         return _read(report)
+
+
+def _version(server: Server) -> str:
+    # By the driver: what psql of one wheel does at its start is to crash.
+    with psycopg.connect(server.url()) as connection:
+        return str(connection.info.parameter_status("server_version")).split()[0]
+
+
+def _unpack() -> None:
+    """Unpack the wheel of `PREVIOUS` beside the others; its binaries fit any Python."""
+    wheels = (
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--python-version",
+        "3.12",
+        "--ignore-requires-python",
+    )
+    place = ("--quiet", "--upgrade", "--target", str(SEPARATE))
+    pip = (sys.executable, "-m", "pip", "install", "--disable-pip-version-check")
+    hashes = ("--require-hashes", "-r", str(REQUIREMENTS))
+    subprocess.run([*pip, *wheels, *place, *hashes], check=True)
 
 
 def _read(report: Path) -> Told:

