@@ -8,7 +8,7 @@ import numpy
 import pytest
 
 from holdfast.backends.segments import codes, postings
-from holdfast.backends.sqlite import SqliteDriver, index, vector_search
+from holdfast.backends.sqlite import SqliteDriver, index, vector_field
 from holdfast.backends.sqlite.index import Index, Source
 from holdfast.core.filter import EVERYTHING, Filter, eq
 from holdfast.core.search import Search, VectorLeg
@@ -66,8 +66,8 @@ def test_rows_that_their_first_signs_leave_out_are_none_of_the_best(
     scattered: int,
     held: bool,
 ) -> None:
-    monkeypatch.setattr(vector_search, "_FEW_NUMBERS", 0)
-    monkeypatch.setattr(vector_search, "_SCATTERED", scattered)
+    monkeypatch.setattr(vector_field, "_FEW_NUMBERS", 0)
+    monkeypatch.setattr(vector_field, "_SCATTERED", scattered)
     monkeypatch.setattr(codes, "AT_ONCE", 0)
     if not held:
         monkeypatch.setattr(index, "_WITH_CODES_BYTES", 0)

@@ -22,9 +22,13 @@ _MATRIX_WIDTH: Final = 1_024
 """Wider vectors are turned step by step; a matrix for them would be too large."""
 _STEP: Final = 0.586
 """Of the magnitudes, in standard deviations: the best one for a normal distribution (Max, 1960)."""
-_SHIFTS: Final = (0, 2, 4, 6)
+_SHIFTS: Final = numpy.array([[0], [2], [4], [6]], "u8")
+_LEVELS: Final = numpy.uint64(0x0303030303030303)
+"""Of eight bytes at once."""
 _LOST: Final = 0.0345
 """Of the variance, by eight levels that stand for a normal distribution (Max, 1960)."""
+_ALONG: Final = 0.05
+"""At least so much of it is counted, since what is lost is not the same for all vectors."""
 _SURE: Final = 3.5
 """Standard deviations beyond which nothing is expected."""
 _MANY: Final = 256
@@ -125,7 +129,7 @@ def pack(matrix: Any) -> dict[str, Any]:
     held = numpy.multiply(level, 2, out=wide, casting="unsafe")
     held += 1
     quarters = numpy.split(level, 4, axis=1)
-    shifted = [q << shift for q, shift in zip(quarters, _SHIFTS, strict=True)]
+    shifted = [q << shift for q, shift in zip(quarters, _SHIFTS.ravel().tolist(), strict=True)]
     return {
         "signs": signs,
         "levels": numpy.bitwise_or.reduce(shifted),
@@ -175,7 +179,9 @@ class Query:
         wide = _turn(unit.reshape(1, -1))
         self._signs = _signs(wide)
         # What codes say of a vector is at some angle to it, and so falls short of its cosine.
-        self._wide = wide[0] / numpy.float32(math.sqrt(1 - _LOST))
+        told = wide[0] / numpy.float32(math.sqrt(1 - _LOST))
+        self._sum = told.sum()
+        self._doubled = 2 * told
 
     def distances(self, signs: Any, words: slice = ALL, out: Any = None) -> Any:
         """In how many dimensions each row's sign differs, as uint16; ``signs`` are these words'."""
@@ -186,33 +192,36 @@ class Query:
             return numpy.add.reduce(differing, axis=0, dtype="u2", out=out)
         differing, count = numpy.empty(rows, "u8"), numpy.empty(rows, "u1")
         few = numpy.empty(rows, "u1")
-        out[:] = 0
         for number, word in enumerate(signs):
             numpy.bitwise_xor(word, wanted[number], out=differing)
             if number % _COUNTED:
                 few += numpy.bitwise_count(differing, out=count)
                 continue
-            if number:
+            if number > _COUNTED:
                 out += few
+            elif number:
+                out[:] = few
             numpy.bitwise_count(differing, out=few)
-        out += few
+        if len(signs) > _COUNTED:
+            out += few
+        else:
+            out[:] = few
         return out
 
     def estimates(self, signs: Any, levels: Any, scales: Any) -> Any:
         """What codes say of the cosine; ``signs`` are those of each row together, [rows, words]."""
+        rows, quarter = levels.shape
+        # A level l of a positive number stands for 2 l + 1, and of a negative one for -(2 l + 1),
+        # which is 2 (~l) + 1; doubling and adding are left for the sums.
         held = numpy.unpackbits(signs.view("u1"), axis=1, bitorder="little").view("i1")
-        held *= 2
         held -= 1
-        magnitudes = numpy.empty(held.shape, "u1")
-        quarter = levels.shape[1]
-        for number, shift in enumerate(_SHIFTS):
-            part = magnitudes[:, number * quarter : (number + 1) * quarter]
-            numpy.right_shift(levels, shift, out=part)
-        magnitudes &= 3
-        magnitudes *= 2
-        magnitudes += 1
-        held *= magnitudes.view("i1")
-        return numpy.vecdot(held.astype("f4"), self._wide) * scales
+        shifted = levels.view("u8").reshape(rows, 1, -1) >> _SHIFTS
+        shifted &= _LEVELS
+        held ^= shifted.view("i1").reshape(rows, 4 * quarter)
+        sums = numpy.vecdot(held.astype("f4"), self._doubled)
+        sums += self._sum
+        sums *= scales
+        return sums
 
     def reach(self, cosine: float, words: slice = ALL) -> int:
         """The greatest distance that a row of this cosine has, but for a few in ten thousand."""
@@ -220,14 +229,17 @@ class Query:
         share = math.acos(min(max(cosine, -1.0), 1.0)) / math.pi
         return math.ceil(width * share + _SURE * math.sqrt(width * share * (1 - share)))
 
-    @property
-    def doubt(self) -> float:
-        """How far apart the estimates of two rows of one cosine are, but for a few in ten thousand.
+    def doubt(self, cosine: float) -> float:
+        """How far apart estimates of rows of this cosine are, but for a few in ten thousand.
 
         Infinite where there are too few dimensions to say.
         """
-        width = int(self._wide.size)
-        return math.inf if width < _MANY else _SURE * math.sqrt(2 * _LOST / width)
+        width = int(self._doubled.size)
+        if width < _MANY:
+            return math.inf
+        # What is lost of a vector lies across it, and so does what a query has beside its cosine.
+        across = max(1 - cosine * cosine, _ALONG)
+        return _SURE * math.sqrt(2 * _LOST * across / width)
 
 
 def closest(distance: Any, count: int, limit: int) -> Any:
@@ -237,8 +249,8 @@ def closest(distance: Any, count: int, limit: int) -> Any:
     """
     if distance.size > _SAMPLED * count:
         # A sample says how far to look; what lies within is then counted.
-        reached = numpy.cumsum(numpy.bincount(distance[::_EVERY]))
-        within = min(limit, int(reached.searchsorted(count // _EVERY + _SPARE)))
+        sample, enough = distance[::_EVERY], count // _EVERY + _SPARE
+        within = min(limit, _least(sample, enough)) if sample.size > enough else limit
         places = (distance <= within).nonzero()[0]
         if places.size < count and within < limit:
             places = (distance <= limit).nonzero()[0]
@@ -246,5 +258,12 @@ def closest(distance: Any, count: int, limit: int) -> Any:
         places = (distance <= limit).nonzero()[0]
     if places.size <= count:
         return places
-    near = distance[places]
-    return places[near <= int(numpy.cumsum(numpy.bincount(near)).searchsorted(count))]
+    near = distance.take(places)
+    return places[near <= _least(near, count)]
+
+
+def _least(numbers: Any, count: int) -> int:
+    """The greatest of the ``count`` least."""
+    parted = numbers.copy()
+    parted.partition(count - 1)
+    return int(parted[count - 1])

@@ -8,7 +8,7 @@ does not hold all of a source, those that were read first make room for others.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,25 +21,24 @@ _SHORT, _LONG = 1e-12, 1e12
 _ROW_BYTES: Final = 8
 """What a row takes besides its vector."""
 
-Read = Callable[[Any], Iterable[tuple[int, bytes]]]
-"""The vectors at some places, each with its place."""
+Read = Callable[[Any], Sequence[tuple[int, bytes]]]
+"""The vectors of some rows, by their numbers, each with its number and in their order."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Rows, by their numbers or places, with their vectors."""
+    """Rows, by their numbers, with their vectors."""
 
     rows: Any
     matrix: Any
     near: Any
     """How similar each is to the query: cosines in single precision."""
 
-    def best(self, count: int) -> Compared:
-        """Those that are nearest, and what ties with the last of them."""
+    def best(self, count: int, slack: float = 0.0) -> Compared:
+        """Those that are nearest, and what is at most ``slack`` behind the last of them."""
         if self.near.size <= count:
             return self
-        limit = numpy.partition(self.near, -count)[-count]
-        return self.where((self.near >= limit).nonzero()[0])
+        return self.where((self.near >= greatest(self.near, count) - slack).nonzero()[0])
 
     def where(self, kept: Any) -> Compared:
         """Some of them: by a mask or by their order."""
@@ -49,11 +48,20 @@ class Compared:
         """These and others."""
         if not other.rows.size:
             return self
+        if not self.rows.size:
+            return other
         return Compared(
             numpy.concatenate((self.rows, other.rows)),
             numpy.concatenate((self.matrix, other.matrix)),
             numpy.concatenate((self.near, other.near)),
         )
+
+
+def greatest(numbers: Any, count: int) -> Any:
+    """The least of the ``count`` greatest."""
+    parted = numbers.copy()
+    parted.partition(-count)
+    return parted[-count]
 
 
 class Vectors:
@@ -63,6 +71,11 @@ class Vectors:
         self.rows = rows
         self.matrix = matrix
         self._lengths = _lengths(matrix)
+
+    @property
+    def nbytes(self) -> int:
+        """What they take in memory."""
+        return int(self.rows.nbytes + self.matrix.nbytes + self._lengths.nbytes)
 
     def compared(self, query: Any) -> Compared:
         """All of them, beside a query of length 1."""
@@ -91,47 +104,50 @@ class Originals:
         """What it takes in memory."""
         return int(self._slots.nbytes) + self._filled * self._row_bytes
 
-    def compared(self, places: Any, query: Any, read: Read) -> Compared:
-        """Those of ``places`` that have a vector, in any order, beside a query of length 1."""
+    def compared(self, places: Any, rows: Any, query: Any, read: Read) -> Compared:
+        """The rows at ``places``, both rising, that have a vector, beside a query of length 1."""
         with self._lock:
             slots = self._slots.take(places)
             held = slots >= 0
-            if not held.all():
+            lacking = places.size - numpy.count_nonzero(held)
+            if lacking:
                 slots = slots[held]
             matrix, lengths = self._matrix.take(slots, axis=0), self._lengths.take(slots)
-        if slots.size < places.size:
-            new = dict(read(places[~held]))
-            at = numpy.fromiter(new, "i8", len(new))
-            fresh = numpy.frombuffer(b"".join(new.values()), "<f4").reshape(len(new), self._width)
+        if lacking:
+            new = read(rows[~held])
+            at = rows.searchsorted([row for row, _ in new])
+            fresh = numpy.frombuffer(b"".join([data for _, data in new]), "<f4")
+            fresh = fresh.reshape(len(new), self._width)
             measured = _lengths(fresh)
-            self._keep(at, fresh, measured)
-            places = numpy.concatenate((places[held], at))
+            self._keep(places[at], fresh, measured)
+            rows = numpy.concatenate((rows[held], rows[at]))
             matrix = numpy.concatenate((matrix, fresh))
             lengths = numpy.concatenate((lengths, measured))
-        return Compared(places, matrix, _near(matrix, lengths, query))
+        return Compared(rows, matrix, _near(matrix, lengths, query))
 
     def _keep(self, places: Any, matrix: Any, lengths: Any) -> None:
-        room = self._owners.size
         with self._lock:
-            new = numpy.flatnonzero(self._slots[places] < 0)[:room]
-            if not new.size:
-                return
-            at = (self._next + numpy.arange(new.size)) % room
-            gone = self._owners[at]
+            new = (self._slots.take(places) < 0).nonzero()[0][: self._owners.size]
+            if new.size < places.size:
+                places, matrix, lengths = places[new], matrix[new], lengths[new]
+            # All in one stretch: what does not fit at the end begins anew.
+            first = self._next if self._next + places.size <= self._owners.size else 0
+            last = self._next = first + places.size
+            gone = self._owners[first:last]
             self._slots[gone[gone >= 0]] = -1
-            self._owners[at] = places[new]
-            self._slots[places[new]] = at
-            self._matrix[at], self._lengths[at] = matrix[new], lengths[new]
-            self._next = int(at[-1] + 1) % room
-            self._filled = min(self._filled + new.size, room)
+            self._owners[first:last] = places
+            self._slots[places] = numpy.arange(first, last)
+            self._matrix[first:last], self._lengths[first:last] = matrix, lengths
+            self._filled = max(self._filled, last)
 
 
 def _lengths(matrix: Any) -> Any:
     """The length of each vector; 0 where it is not safe to compare it in float32 as it is."""
-    wide = matrix.astype("f8")
-    lengths = numpy.sqrt(numpy.einsum("ij,ij->i", wide, wide))
-    lengths[(lengths < _SHORT) | (lengths > _LONG)] = 0.0
-    return lengths.astype("f4")
+    with numpy.errstate(over="ignore"):
+        lengths = numpy.sqrt(numpy.vecdot(matrix, matrix))
+    if lengths.size and not _SHORT < lengths.min() <= lengths.max() < _LONG:
+        lengths[~((lengths > _SHORT) & (lengths < _LONG))] = 0.0
+    return lengths
 
 
 def _near(matrix: Any, lengths: Any, query: Any) -> Any:

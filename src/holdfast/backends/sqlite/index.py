@@ -43,7 +43,8 @@ _STATES: Final = 256
 State = tuple[int, int, int, int, int]
 """Of a source: its cover, up to where that reaches, its edition, the last note and the last row."""
 _CHOSEN_BYTES: Final = 4 * 1024 * 1024
-"""What a picture keeps of what filters chose; the least recently used goes first."""
+"""What a picture keeps of what filters chose, and again of the vectors where these are few; the
+least recently used goes first."""
 
 
 class Source(NamedTuple):
@@ -100,7 +101,8 @@ class Chosen:
 class _Choices:
     """What the filters of lately chose, up to a limit. Thread-safe.
 
-    Of vectors a `Chosen`, of texts a mask; None where segments know nothing of a filter's fields.
+    Of vectors a `Chosen` or the vectors themselves, of texts a mask; None where segments know
+    nothing of a filter's fields.
     """
 
     def __init__(self) -> None:
@@ -144,8 +146,10 @@ class Picture:
     _loose: Any = None
     _fresh: int | None = None
     _dead: dict[int, Any] = field(default_factory=dict)
+    _gone: Any = None
     _totals: dict[int, int] = field(default_factory=dict)
     choices: _Choices = field(default_factory=_Choices)
+    matrices: _Choices = field(default_factory=_Choices)
 
     def is_due(self, limits: Limits) -> bool:
         """Whether a merge would do this source good."""
@@ -163,6 +167,16 @@ class Picture:
             at[at == rows.size] = 0
             found = self._dead[segment.id] = at[rows[at] == self.noted[first:last]]
         return found
+
+    def gone(self, held: Sequence[Any]) -> Any:
+        """The places of void copies; ``held`` are the rows of each segment."""
+        if self._gone is None:
+            gone, base = [_NO_ROWS], 0
+            for segment, rows in zip(self.segments, held, strict=True):
+                gone.append(base + self.dead(segment, rows))
+                base += rows.size
+            self._gone = numpy.concatenate(gone)
+        return self._gone
 
     def run(self, segment: Segment, texts: postings.Packed) -> Run:
         """A segment of texts without what is void in it."""
@@ -194,7 +208,7 @@ class Picture:
         """Bytes in memory, about."""
         data = sum(sum(len(v) for v in one if isinstance(v, bytes)) for one in self.tail.values())
         held = 2 * data + _ROW_BYTES * len(self.tail) + int(self.noted.nbytes)
-        return held + self.choices.used_bytes
+        return held + self.choices.used_bytes + self.matrices.used_bytes
 
 
 class _Kept:
@@ -205,10 +219,10 @@ class _Kept:
         self.holds_all = cache is not None and held.holds_all
         """Whether all of them are in memory after a while."""
 
-    def compared(self, places: Any, query: Any, read: Read) -> Compared:
+    def compared(self, places: Any, rows: Any, query: Any, read: Read) -> Compared:
         """As `Originals.compared` gives them."""
         before = self._held.used_bytes
-        found = self._held.compared(places, query, read)
+        found = self._held.compared(places, rows, query, read)
         if self._cache is not None and self._held.used_bytes != before:
             self._cache.put(self._key, self._held, self._held.used_bytes)
         return found
@@ -277,9 +291,25 @@ class Index:
         self, source: Source, picture: Picture, key: Hashable, make: Callable[[], Any]
     ) -> Any:
         """What a filter chose in this picture, made if it is not held."""
-        before = picture.choices.used_bytes
-        found = picture.choices.load(key, make)
-        if self._keep and picture.choices.used_bytes != before:
+        return self._choice(source, picture, picture.choices, key, make)
+
+    def matrix(
+        self, source: Source, picture: Picture, key: Hashable, make: Callable[[], Any]
+    ) -> Any:
+        """The vectors that a filter chose in this picture, made if they are not held."""
+        return self._choice(source, picture, picture.matrices, key, make)
+
+    def _choice(
+        self,
+        source: Source,
+        picture: Picture,
+        choices: _Choices,
+        key: Hashable,
+        make: Callable[[], Any],
+    ) -> Any:
+        before = choices.used_bytes
+        found = choices.load(key, make)
+        if self._keep and choices.used_bytes != before:
             self._cache.grow(source, picture, picture.size())
         return found
 

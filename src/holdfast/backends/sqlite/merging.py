@@ -36,6 +36,9 @@ POSTING_LIMIT: Final = 2_000_000
 """Postings of a segment; it bounds the memory that a merge takes, to about 100 MB."""
 VOID_SHARE: Final = 32
 """A merge is due when more than one in so many rows has a note."""
+_VECTORS: Final = 2
+"""Of vectors a segment holds so many times the rows that it holds of texts: a search goes through
+few segments sooner than through many, and no number of two bytes stands for a row."""
 _GROWTH: Final = 3
 """A segment is merged again when what came after it is at least a third of it."""
 _CLAIM: Final = timedelta(seconds=30)
@@ -57,7 +60,8 @@ class Limits(msgspec.Struct, frozen=True):
     """When merges are due, and how large segments become.
 
     ``tail_rows``: so many rows of a tenant are read one by one before they are packed, and a
-    tenant with fewer has no segments. ``segment_rows``: most rows of a segment.
+    tenant with fewer has no segments. ``segment_rows``: most rows of a segment of texts; one of
+    vectors holds up to twice as many.
     """
 
     tail_rows: int = TAIL_ROWS
@@ -205,7 +209,7 @@ class Merging:
                 last = "SELECT coalesce(max(seq), 0) FROM holdfast_notes WHERE cover = ?"
                 last_note = connection.execute(last, (cover,)).get
                 runs = fetched(connection, _RUNS, (cover,))
-                limit = self._limits.segment_rows
+                limit = self._limit(source)
                 rows = _within_limit(fetched(connection, fresh, (tenant, high, limit)))
             finally:
                 connection.execute("COMMIT")
@@ -214,17 +218,25 @@ class Merging:
         void = max(runs, key=lambda run: run[4], default=None)
         if len(rows) < self._limits.tail_rows and void is not None and void[4]:
             return _Plan(cover, edition, token, void[0], void[1], last_note)
-        low, top = self._with_runs(runs, rows, high), rows[-1][0] if rows else high
+        low, top = self._with_runs(runs, rows, high, limit), rows[-1][0] if rows else high
         return _Plan(cover, edition, token, low, top, last_note)
 
+    def _limit(self, source: str) -> int:
+        """Most rows of a segment."""
+        return self._limits.segment_rows * (_VECTORS if _is_vectors(source) else 1)
+
     def _with_runs(
-        self, runs: Sequence[tuple[Any, ...]], rows: Sequence[tuple[int, int]], high: int
+        self,
+        runs: Sequence[tuple[Any, ...]],
+        rows: Sequence[tuple[int, int]],
+        high: int,
+        limit: int,
     ) -> int:
         """Above which row to begin, so that segments stay few and none is packed too often."""
         count, size, low = len(rows), sum(row[1] for row in rows), high
         for run_low, _, run_rows, run_size, _ in reversed(runs):
             count, size = count + run_rows, size + run_size
-            small = count <= self._limits.segment_rows and size <= POSTING_LIMIT
+            small = count <= limit and size <= POSTING_LIMIT
             if not small or run_rows > _GROWTH * (count - run_rows):
                 break
             low = run_low

@@ -48,6 +48,8 @@ class Narrowing:
         """Fields of which segments hold copies, and the values that the filter asks of them."""
         self.hinted = tuple((name, tuple(values)) for name, values in self.hints.items())
         """The same, to look up by."""
+        self.is_hinted = len(self.hints) == _leaves(where)
+        """Whether they say all that the filter does."""
 
     def _hinted(self, where: Filter) -> dict[str, list[Any]]:
         if isinstance(where, And):
@@ -150,3 +152,8 @@ class Narrowing:
         """A statement that ends with the filter's condition."""
         shape = ("search", kind, self.collection.name, self._shape)
         return self._planner.text(shape, lambda: head + self._planner.condition(self._shape))
+
+
+def _leaves(where: Filter) -> int:
+    """How many conditions a filter has."""
+    return sum(map(_leaves, where.parts)) if isinstance(where, And) else 1
