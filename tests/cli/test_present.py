@@ -11,7 +11,6 @@ from holdfast.cli.output import _field
 from holdfast.cli.recall import _show_to_person
 from holdfast.core.visible import bar, visible
 from holdfast.stores.memory import Recollection
-from holdfast.stores.memory.recollection import recollection_text
 
 
 def recalled(*texts: str) -> Recollection:
@@ -47,7 +46,7 @@ def test_a_notebook_gets_a_table_and_no_markup_from_content() -> None:
 def test_a_line_is_never_wider_than_asked() -> None:
     found = recalled("word " * 200, "x" * 500)
     for width in (60, 80, 120):
-        assert max(len(line) for line in recollection_text(found, (), width).splitlines()) <= width
+        assert max(len(line) for line in found.text(width).splitlines()) <= width
 
 
 def test_bars_grow_with_the_share() -> None:

@@ -16,7 +16,6 @@ from holdfast.core.errors import NotFound
 from holdfast.core.visible import visible
 from holdfast.storage import Storage
 from holdfast.stores.knowledge import Chunk, Findings, KnowledgeReader
-from holdfast.stores.knowledge.found import findings_text
 from holdfast.stores.knowledge.records import IngestRun
 from holdfast.stores.store import Page
 
@@ -309,9 +308,9 @@ def show_findings(found: Findings[Any], *, explain: bool) -> None:
         output.emit({"items": items, "flags": found.flags, "stages": found.stages})
     elif settings().form == "" and output.on_terminal():
         if not found:
-            click.echo("Nothing found.", err=True)
+            click.echo(found.nothing, err=True)
             return
-        click.echo(findings_text(found, output.width()))
+        click.echo(found.text(output.width()))
         if explain:
             click.echo("\nwhy")
             for number, each in enumerate(found, 1):

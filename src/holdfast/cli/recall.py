@@ -11,9 +11,9 @@ import click
 from holdfast.cli import output
 from holdfast.cli.command import Leaf, opened, settings
 from holdfast.cli.values import INSTANT, given, pairs_of, text_of
+from holdfast.stores.answer import legs_text
 from holdfast.stores.memory import Recollection
 from holdfast.stores.memory.explained import explained_text
-from holdfast.stores.memory.recollection import legs_text, recollection_text
 
 COLUMNS = ("id", "kind", "content")
 TIERS = click.Choice(["working", "episodic", "semantic", "procedural"])
@@ -135,9 +135,9 @@ def show(found: Recollection, *, explain: bool) -> None:
 
 def _show_to_person(found: Recollection, *, explain: bool) -> None:
     if not found:
-        click.echo("Nothing recalled.", err=True)
+        click.echo(found.nothing, err=True)
         return
-    click.echo(recollection_text(found, found.flags, output.width()))
+    click.echo(found.text(output.width()))
     if explain:
         click.echo("\n" + explained_text(found, found.stages))
 
@@ -148,6 +148,6 @@ def _line(item: Any) -> dict[str, Any]:
     return {
         "id": item.memory.id,
         "score": f"{item.score:.4f}",
-        "legs": legs_text(item),
+        "legs": legs_text(item.legs),
         "content": item.memory.content,
     }

@@ -1,12 +1,10 @@
-"""What a search of messages answers, and how it reads."""
+"""What a search of messages answers."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
-from holdfast.core.visible import bar, visible
+from holdfast.stores.answer import Answer, Shown
 from holdfast.stores.conversations.records import Message
 
 
@@ -22,7 +20,7 @@ class FoundMessage(msgspec.Struct, frozen=True, kw_only=True):
     """With ``explain``: what each stage added, and as "bm25" and "cosine" the legs' raw scores."""
 
 
-class FoundMessages(list[FoundMessage]):
+class FoundMessages(Answer[FoundMessage]):
     """What was found, best first.
 
     ``flags`` says what was not as usual: "not_embedded" (messages whose words matched have no
@@ -31,29 +29,10 @@ class FoundMessages(list[FoundMessage]):
     each stage.
     """
 
-    flags: tuple[str, ...] = ()
-    stages: dict[str, Any]
-
-    def __init__(
-        self,
-        items: list[FoundMessage],
-        flags: tuple[str, ...] = (),
-        stages: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(items)
-        self.flags = flags
-        self.stages = stages or {}
-
-    def __str__(self) -> str:
-        if not self:
-            return "Nothing found."
-        top = max(item.score for item in self)
-        lines = []
-        for number, item in enumerate(self, 1):
-            share = item.score / top if top > 0 else 0.0
-            legs = "+".join(item.legs) or "neighbour"
-            text = visible(" ".join(item.message.text.split()))
-            lines.append(f"{number:>3} {bar(share)} {item.score:6.3f}  {legs:<11}  {text}")
-        if self.flags:
-            lines.append(f"flags: {', '.join(self.flags)}")
-        return "\n".join(lines)
+    def shown(self, item: FoundMessage) -> Shown:
+        message = item.message
+        origin = (
+            f"{message.sender_id or message.role} · #{message.sequence}"
+            f" · {message.created_at:%Y-%m-%d} · {message.conversation_id}"
+        )
+        return Shown(message.id, item.score, item.legs, origin, message.text)

@@ -206,6 +206,18 @@ class TestMessageSearch:
         bare = storage.conversations.search("green tea @0")
         assert (bare[0].parts, bare.stages) == ({}, {})
 
+    def test_n8_results_read_well_and_act_on_nothing(self, storage: Storage) -> None:
+        talk(storage, "<b>tea</b> \x1b[31m is served")
+        found = storage.conversations.search("tea", mode="keyword")
+        text, page = str(found), found._repr_html_()
+        assert "text" in text
+        assert "#1" in text
+        assert "is served" in text
+        assert "\x1b" not in text
+        assert "<b>" not in page
+        assert "<meter" in page
+        assert str(storage.conversations.search("zzz", mode="keyword")) == "Nothing found."
+
     @pytest.mark.needs_vectors
     def test_f23_a_query_that_cannot_be_embedded_falls_back_to_words(
         self, storage: Storage
