@@ -42,6 +42,7 @@ VECTOR_WIDTH_LIMIT: Final = 16_000
 _ORDER: Final = "" if sys.byteorder == "little" else "<"
 """Little-endian numbers; where that is the machine's own order, half as long to read as such."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def check_text(field: str, value: object, limit: int = TEXT_LIMIT) -> str:
@@ -280,7 +281,7 @@ def from_micros(micros: int) -> datetime:
 
     Raises OverflowError outside years 1 to 9999.
     """
-    return _EPOCH + timedelta(0, 0, micros)  # of an integer, so without any rounding
+    return _EPOCH + _MICROSECOND * micros  # half as long as making a timedelta of them
 
 
 def check_count(field: str, value: object, low: int, high: int) -> int:

@@ -24,6 +24,10 @@ class Dialect(ABC):
     mark: str
     """The placeholder of one bound value."""
 
+    def column(self, name: str) -> str:
+        """A declared field's name in a statement."""
+        return quoted(name)
+
     def limit(self, count: int, values: list[Any]) -> str:
         """How many rows at most: a mark, whose value is appended, or the number itself."""
         values.append(count)

@@ -6,12 +6,12 @@ Identifiers come from declared collections only. A statement and its values trav
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import repeat
+from functools import cached_property
 from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
-from msgspec.structs import astuple, replace
+from msgspec.structs import asdict, astuple, replace
 
 from holdfast.backends.sql.dialect import Codec, Dialect, quoted
 from holdfast.backends.sql.edits import EditPlan, bind, edit_text, fields_of, plan_edit
@@ -36,7 +36,7 @@ Statement = tuple[str, list[Any]]
 _NO_LIMIT: Final = 2**62
 
 
-class Columns(msgspec.Struct, frozen=True, eq=False):
+class Columns(msgspec.Struct, frozen=True, eq=False, dict=True):
     """A collection's columns as one engine reads and writes them."""
 
     names: tuple[str, ...]
@@ -75,9 +75,21 @@ class Columns(msgspec.Struct, frozen=True, eq=False):
             for encode, value in zip(self.key_encoders, key, strict=True)
         ]
 
+    @cached_property
+    def _named(self) -> Callable[[tuple[Any, ...]], Record]:
+        """What puts the names to a row, whatever follows the columns in it.
+
+        By way of a struct: that fills a dictionary in half the time that `zip` takes for it.
+        """
+        names, width = self.names, len(self.names)
+        if not all(name.isidentifier() and not name.startswith("__") for name in names):
+            return lambda row: dict(zip(names, row, strict=False))
+        struct = msgspec.defstruct("Row", names)
+        return lambda row: asdict(struct(*row[:width]))
+
     def decode(self, row: tuple[Any, ...]) -> Record:
         """The record in a row that was read by ``listed``."""
-        record = dict(zip(self.names, row, strict=False))
+        record = self._named(row)
         for at, name, decode in self.decoders:
             value = row[at]
             if value is not None:
@@ -86,7 +98,7 @@ class Columns(msgspec.Struct, frozen=True, eq=False):
 
     def decode_all(self, rows: Sequence[tuple[Any, ...]]) -> list[Record]:
         """What `decode` gives for each row, field by field: a third faster for hundreds of rows."""
-        records: list[Record] = list(map(dict, map(zip, repeat(self.names), rows)))
+        records = [*map(self._named, rows)]
         for _, name, decode in self.decoders:
             for record in records:
                 value = record[name]
@@ -105,6 +117,7 @@ class Planner:
         self._columns: dict[str, Columns] = {}
         self._narrowed: dict[tuple[Any, ...], Columns] = {}
         self._texts: dict[tuple[Any, ...], str] = {}
+        self._points: dict[str, tuple[Collection, Columns, str]] = {}
         self._edits: dict[tuple[Any, ...], EditPlan] = {}
         self._dependents: dict[str, list[tuple[Collection, Reference]]] = {}
 
@@ -113,6 +126,7 @@ class Planner:
         dialect = self.dialect
         self.collections[collection.name] = collection
         self._texts.clear()
+        self._points.clear()
         self._edits.clear()
         self._narrowed.clear()
         self._dependents = {}
@@ -174,7 +188,7 @@ class Planner:
         return {
             "names": names,
             "decoders": tuple((at, name, decode) for at, name, decode in decoders if decode),
-            "listed": ", ".join(f"t0.{quoted(name)}" for name in names),
+            "listed": ",".join(f"t0.{self.dialect.column(name)}" for name in names),
         }
 
     def text(self, shape: tuple[Any, ...], write: Callable[[], str]) -> str:
@@ -209,6 +223,14 @@ class Planner:
         return owned if text == "TRUE" else f"{owned} AND {text}"
 
     # --- reading
+
+    def point(self, collection: str) -> tuple[Collection, Columns, str]:
+        """All that a read by key needs, found in one look."""
+        found = self._points.get(collection)
+        if found is None:
+            shape, columns = self.collections[collection], self._columns[collection]
+            found = self._points[collection] = (shape, columns, self.get(collection))
+        return found
 
     def get(self, collection: str, extra: str = "") -> str:
         """One record by tenant and key."""
@@ -391,10 +413,10 @@ class Planner:
     def _insert(self, collection: str) -> str:
         shape = self.collections[collection]
         names = ["tenant", *(f.name for f in shape.fields)]
-        marks = ", ".join(self.dialect.mark for _ in names)
+        marks = ",".join(self.dialect.mark for _ in names)
         return (
             f"INSERT INTO {self.dialect.table(shape)} AS t0"
-            f" ({', '.join(quoted(name) for name in names)}, revision) VALUES ({marks}, 1)"
+            f" ({','.join(map(self.dialect.column, names))},revision) VALUES ({marks},1)"
         )
 
     def is_plain(self, collection: str, edit: Edit) -> bool:

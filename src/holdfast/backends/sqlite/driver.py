@@ -21,6 +21,7 @@ from holdfast.backends.sqlite.changes import (
 )
 from holdfast.backends.sqlite.connection import (
     BUSY_SECONDS,
+    SHARED,
     Connection,
     ConnectionPool,
     Durability,
@@ -106,13 +107,12 @@ class SqliteDriver(Driver):
     def get(
         self, tenant: str, collection: str, key: tuple[Any, ...], *, vectors: bool = False
     ) -> Record | None:
-        shape = self._planner.collections[collection]
+        shape, columns, text = self._planner.point(collection)
         if vectors:
             with self._reading() as connection:
                 found = RowReader(connection, self._planner, tenant).get(shape, key, vectors=True)
             return None if found is None else found[1]
-        columns = self._planner.columns(collection)
-        text, values = self._planner.get(collection), (tenant, *columns.encode_key(key))
+        values = (tenant, *columns.encode_key(key))
         with self._reading() as connection:
             rows = connection.rows(text, values)
         return decoded(shape, columns.decode, rows[0]) if rows else None
@@ -229,7 +229,7 @@ class SqliteDriver(Driver):
 
     def native(self) -> apsw.Connection:
         """A new read-only apsw connection to the file; the caller closes it."""
-        connection = self._pool.connect()
+        connection = self._pool.connect(flags=SHARED)
         connection.execute("PRAGMA query_only=ON")
         return connection
 

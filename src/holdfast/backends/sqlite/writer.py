@@ -55,6 +55,15 @@ class _Turn(Generic[T]):
         self._woken.release()
 
 
+class _Local(threading.local):
+    """What a thread knows of its own group."""
+
+    grouped = False
+    begun = False
+    lost: Exception | None = None
+    units: _Units
+
+
 class Writer:
     """The one writer of a file in this process."""
 
@@ -64,7 +73,7 @@ class Writer:
         self._busy = False
         self._closed = False
         self._waiting: deque[_Turn[Any]] = deque()
-        self._local = threading.local()
+        self._local = _Local()
         self._journaled: bool | None = None
         # Sources, with their tenants, that this transaction has seen without a cover.
         self.uncovered: set[tuple[str, str]] = set()
@@ -86,7 +95,7 @@ class Writer:
         ``repeatable`` work changes rows only, and may be run again after it was rolled back.
         """
         own = _Turn(work, repeatable)
-        if getattr(self._local, "grouped", False):
+        if self._local.grouped:
             return self._run_grouped(own)
         turn = self._enter(own)
         if turn is not None:
@@ -100,7 +109,7 @@ class Writer:
     def group(self) -> Iterator[None]:
         """Let this thread's runs share one commit, made when the block ends."""
         local = self._local
-        if getattr(local, "grouped", False):
+        if local.grouped:
             yield
             return
         local.grouped, local.begun = True, False
@@ -114,9 +123,7 @@ class Writer:
     @property
     def open_connection(self) -> Connection | None:
         """The connection whose uncommitted writes this thread may see: that of its open group."""
-        if getattr(self._local, "begun", False):
-            return self._pool.writer
-        return None
+        return self._pool.writer if self._local.begun else None
 
     def close(self) -> None:
         """Wait for the writes under way; those that come later say Closed."""

@@ -42,6 +42,8 @@ class Checked(Layer):
         self._setups = 0
         self._setups_lock = threading.Lock()
         self._process_id = os.getpid()
+        # The tenant whose name was found sound last.
+        self._sound: object = object()
 
     def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
         self._check_open()
@@ -56,7 +58,7 @@ class Checked(Layer):
         self, tenant: str, collection: str, key: tuple[Any, ...], *, vectors: bool = False
     ) -> Record | None:
         self._check_open()
-        _check_tenant(tenant)
+        self._check_tenant(tenant)
         key = self._collection(collection).check_key(key)
         return self.below.get(tenant, collection, key, vectors=vectors)
 
@@ -69,7 +71,7 @@ class Checked(Layer):
         op_body: bytes | None = None,
     ) -> list[Outcome]:
         self._check_open()
-        _check_tenant(tenant)
+        self._check_tenant(tenant)
         expect_list("changes", changes)
         check_count("changes", len(changes), 0, CHANGE_LIMIT)
         if op_id is not None:
@@ -80,7 +82,7 @@ class Checked(Layer):
     def query(self, tenant: Tenant, query: Query) -> Rows:
         self._check_open()
         if tenant is not EVERY_TENANT:
-            _check_tenant(tenant)
+            self._check_tenant(tenant)
         elif query.limit is not None or query.after is not None:
             # Two tenants may share a key, so that a position says too little to go on from.
             name = "after" if query.limit is None else "limit"
@@ -109,7 +111,7 @@ class Checked(Layer):
     def aggregate(self, tenant: Tenant, aggregate: Aggregate) -> list[Record]:
         self._check_open()
         if tenant is not EVERY_TENANT:
-            _check_tenant(tenant)
+            self._check_tenant(tenant)
         collection = self._collection(aggregate.collection)
         check_aggregate(collection, aggregate)
         checked = self._filter(collection, aggregate.filter)
@@ -117,7 +119,7 @@ class Checked(Layer):
 
     def search(self, tenant: str, search: Search) -> Hits:
         self._check_open()
-        _check_tenant(tenant)
+        self._check_tenant(tenant)
         collection = self._collection(search.collection)
         check_count("k", search.k, 0, K_LIMIT)
         if search.text is not None:
@@ -202,6 +204,15 @@ class Checked(Layer):
                 hint="Open it again in the child process.",
             )
 
+    def _check_tenant(self, tenant: object) -> None:
+        if tenant is self._sound:
+            return
+        if tenant is EVERY_TENANT:
+            raise Invalid("tenant", expected="one tenant", got="every tenant")
+        if not check_text("tenant", tenant, NAME_LIMIT):
+            raise Invalid("tenant", expected=f"text of 1 to {NAME_LIMIT} characters", got="none")
+        self._sound = tenant
+
     def _offered(self, name: str, capability: Capability) -> None:
         if not capability:
             raise Unsupported(
@@ -218,10 +229,3 @@ class Checked(Layer):
         if found is None:
             raise Invalid("collection", expected="a collection that was set up", got=repr(name))
         return found
-
-
-def _check_tenant(tenant: object) -> None:
-    if tenant is EVERY_TENANT:
-        raise Invalid("tenant", expected="one tenant", got="every tenant")
-    if not check_text("tenant", tenant, NAME_LIMIT):
-        raise Invalid("tenant", expected=f"text of 1 to {NAME_LIMIT} characters", got="none")
