@@ -53,15 +53,16 @@ _ARABIC: Final = {
     "ۀ": "ه",
     "ە": "ه",
 }
-_PERSIAN_JOINT: Final = re.compile("(?<=[\u0600-\u06ff])\u200c")
-_DOTTED: Final = re.compile("i\u0307+")
-_STRESS: Final = re.compile("[\u0300-\u036f]+")
+# Compiled, and kept by `re`, at the first text beyond ASCII, like `_plain_letters`.
+_PERSIAN_JOINT: Final = "(?<=[\u0600-\u06ff])\u200c"
+_DOTTED: Final = "i\u0307+"
+_STRESS: Final = "[\u0300-\u036f]+"
 # Latin letters whose stroke or shape is no combining mark.
 _LETTERS: Final = str.maketrans(
     {"ı": "i", "ł": "l", "ø": "o", "đ": "d", "ħ": "h", "ŧ": "t", "ð": "d", "ŋ": "n", "ə": "e"}
     | {"æ": "ae", "œ": "oe", "þ": "th", "ƒ": "f", "ĸ": "k", "ɓ": "b", "ɗ": "d", "ƙ": "k"}
 )
-_LATIN: Final = re.compile("[a-z\u00df-\u024f\u0250-\u02af\u1e00-\u1eff]")
+_LATIN: Final = "[a-z\u00df-\u024f\u0250-\u02af\u1e00-\u1eff]"
 _HEBREW_PREFIXES: Final = "ושהכלבמ"
 _HEBREW_ROOT: Final = 3
 """Letters that a Hebrew word keeps when its prefixes are taken off."""
@@ -73,9 +74,9 @@ def plain_text(folded: str) -> str:
     Digits of every script become ASCII ones, because a year is a year in all of them.
     """
     if "\u200c" in folded:
-        folded = _PERSIAN_JOINT.sub(" ", folded)
+        folded = re.sub(_PERSIAN_JOINT, " ", folded)
     # Case folding leaves a dot above the i of a Turkish capital.
-    return _DOTTED.sub("i", folded.translate(_plain_letters()))
+    return re.sub(_DOTTED, "i", folded.translate(_plain_letters()))
 
 
 def spellings(word: str) -> tuple[str, ...]:
@@ -84,18 +85,18 @@ def spellings(word: str) -> tuple[str, ...]:
     >>> spellings("café")
     ('café', 'cafe')
     """
-    if _LATIN.match(word):
+    if re.match(_LATIN, word):
         typed = _without_marks(word).translate(_LETTERS)
         return (word,) if typed == word else (word, typed)
     if "\u0590" <= word[0] <= "\u05ff":
         bare = _without_prefixes(word)
         return (word,) if bare == word else (word, bare)
     # Whatever did not compose is no letter of a language outside Latin but a mark of stress.
-    return (_STRESS.sub("", word) or word,)
+    return (re.sub(_STRESS, "", word) or word,)
 
 
 def _without_marks(word: str) -> str:
-    return _STRESS.sub("", unicodedata.normalize("NFD", word))
+    return re.sub(_STRESS, "", unicodedata.normalize("NFD", word))
 
 
 def _without_prefixes(word: str) -> str:

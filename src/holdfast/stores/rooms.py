@@ -3,8 +3,6 @@
 A room owns its conversations: removing it removes them and all that they hold.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final

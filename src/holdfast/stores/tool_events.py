@@ -1,7 +1,5 @@
 """Tool events: what an agent's tools were given and gave back, session by session."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final

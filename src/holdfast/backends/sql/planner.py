@@ -122,20 +122,23 @@ class Planner:
         self._dependents: dict[str, list[tuple[Collection, Reference]]] = {}
 
     def declare(self, collection: Collection) -> None:
-        """Make a collection, or its new edition, known."""
-        dialect = self.dialect
+        """Make a collection, or its new edition, known.
+
+        How it is read and written is worked out when it is first asked for: few processes use all.
+        """
         self.collections[collection.name] = collection
         self._texts.clear()
         self._points.clear()
         self._edits.clear()
         self._narrowed.clear()
-        self._dependents = {}
-        for holder in self.collections.values():
-            for reference in holder.references:
-                self._dependents.setdefault(reference.collection, []).append((holder, reference))
+        self._dependents.clear()
+        self._columns.pop(collection.name, None)
+
+    def _columns_of(self, collection: Collection) -> Columns:
+        dialect = self.dialect
         encoders = [dialect.encoder(f.kind) for f in collection.fields]
         key_encoders = tuple(dialect.encoder(collection.by_name[n].kind) for n in collection.key)
-        self._columns[collection.name] = Columns(
+        return Columns(
             **self._read(collection, tuple(collection.by_name)),
             fields_of=_picker([f.name for f in collection.fields]),
             encoders=tuple((at, encode) for at, encode in enumerate(encoders) if encode),
@@ -157,7 +160,15 @@ class Planner:
 
     def dependents(self, collection: str) -> list[tuple[Collection, Reference]]:
         """The references to a collection, and who holds them."""
-        return self._dependents.get(collection, [])
+        found = self._dependents.get(collection)
+        if found is None:
+            found = self._dependents[collection] = [
+                (holder, reference)
+                for holder in tuple(self.collections.values())
+                for reference in holder.references
+                if reference.collection == collection
+            ]
+        return found
 
     def columns(
         self,
@@ -170,13 +181,17 @@ class Planner:
         With ``fields`` only these are read, and what `Collection.narrowed` adds to them.
         """
         if fields is None:
-            return self._columns[collection]
+            whole = self._columns.get(collection)
+            if whole is None:
+                shape = self.collections[collection]
+                whole = self._columns[collection] = self._columns_of(shape)
+            return whole
         asked = (collection, fields, order)
         found = self._narrowed.get(asked)
         if found is None:
             shape = self.collections[collection]
             names = shape.narrowed(fields, tuple(term.field for term in order))
-            found = replace(self._columns[collection], **self._read(shape, names))
+            found = replace(self.columns(collection), **self._read(shape, names))
             self._narrowed[asked] = found
         return found
 
@@ -228,7 +243,7 @@ class Planner:
         """All that a read by key needs, found in one look."""
         found = self._points.get(collection)
         if found is None:
-            shape, columns = self.collections[collection], self._columns[collection]
+            shape, columns = self.collections[collection], self.columns(collection)
             found = self._points[collection] = (shape, columns, self.get(collection))
         return found
 
@@ -240,7 +255,7 @@ class Planner:
             mark = self.dialect.mark
             key = " AND ".join(f"t0.{quoted(name)} = {mark}" for name in shape.key)
             return (
-                f"SELECT {self._columns[collection].listed}{extra}"
+                f"SELECT {self.columns(collection).listed}{extra}"
                 f" FROM {self.dialect.table(shape)} AS t0 WHERE t0.tenant = {mark} AND {key}"
             )
 
@@ -421,7 +436,7 @@ class Planner:
 
     def is_plain(self, collection: str, edit: Edit) -> bool:
         """Whether an edit touches nothing with which more is due than writing it."""
-        watched = self._columns[collection].watched
+        watched = self.columns(collection).watched
         return all(watched.isdisjoint(edited) for edited in astuple(edit))
 
     def edit(self, collection: str, edit: Edit) -> tuple[EditPlan, list[Any]]:
@@ -430,7 +445,7 @@ class Planner:
         known = (collection, fields_of(edit, given))
         plan = self._edits.get(known)
         if plan is None:
-            encoders, plain = self._columns[collection].encoder_of, self.is_plain(collection, edit)
+            encoders, plain = self.columns(collection).encoder_of, self.is_plain(collection, edit)
             plan = self._edits[known] = plan_edit(encoders, edit, plain=plain)
         return plan, bind(plan.bindings, given)
 
@@ -459,7 +474,7 @@ class Planner:
         if not plan.plain:
             return None
         values.append(tenant)
-        values.extend(self._columns[patch.collection].encode_key(patch.key))
+        values.extend(self.columns(patch.collection).encode_key(patch.key))
 
         def write() -> str:
             shape, mark = self.collections[patch.collection], self.dialect.mark
@@ -499,7 +514,7 @@ class Planner:
 
         def write() -> str:
             return (
-                f"SELECT {self._columns[shape.name].listed}{extra}"
+                f"SELECT {self.columns(shape.name).listed}{extra}"
                 f" FROM {self.dialect.table(shape)} AS t0 WHERE {self.condition(where)}"
                 f" ORDER BY {self.order_by(order)} LIMIT {self.dialect.mark}{suffix}"
             )

@@ -62,14 +62,18 @@ def watch_deletes(connection: apsw.Connection, source: str) -> None:
     )
 
 
+def updates_trigger(table: str) -> str:
+    """The name of the trigger that `watch_updates` makes, quoted."""
+    return quoted(f"{table}__columns_noted")
+
+
 def watch_updates(
     connection: apsw.Connection, table: str, fields: Sequence[str], sources: Sequence[str]
 ) -> None:
     """Note changes of the fields of which segments hold copies, whoever makes them."""
-    trigger = quoted(f"{table}__columns_noted")
-    connection.execute(f"DROP TRIGGER IF EXISTS {trigger}")
     if not fields or not sources:
         return
+    trigger = updates_trigger(table)
     changed = " OR ".join(f"OLD.{quoted(name)} IS NOT NEW.{quoted(name)}" for name in fields)
     connection.execute(
         f"CREATE TRIGGER {trigger} AFTER UPDATE OF {', '.join(map(quoted, fields))}"

@@ -12,7 +12,6 @@ import msgspec
 from holdfast.backends.segments.cache import CACHE_LIMIT_BYTES, Cache
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sql.rows import decoded, decoded_all
-from holdfast.backends.sqlite import upkeep
 from holdfast.backends.sqlite.changes import (
     Preparation,
     Prepared,
@@ -255,6 +254,8 @@ class SqliteDriver(Driver):
 
     def _upgrade(self, connection: apsw.Connection, schema: Schema) -> None:
         for collection in schema.upgrade(connection, self._clock.now()):
+            from holdfast.backends.sqlite import upkeep
+
             self._planner.declare(collection)
             upkeep.derive(connection, self._planner, collection)
 

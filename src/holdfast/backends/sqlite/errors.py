@@ -21,9 +21,9 @@ from holdfast.core.errors import (
     Unavailable,
 )
 
-_UNIQUE: Final = re.compile(r"UNIQUE constraint failed: (.+)")
-
-_BEYOND: Final = re.compile(
+# Compiled, and kept by `re`, at the first conflict: most processes begin without one.
+_UNIQUE: Final = r"UNIQUE constraint failed: (.+)"
+_BEYOND: Final = (
     r"CHECK constraint failed: (\w+)|cannot store REAL value in INTEGER column \w+\.(\w+)"
 )
 
@@ -65,11 +65,11 @@ def mapped(error: Exception) -> HoldfastError:
 
 def constraint_conflict(error: apsw.ConstraintError, collection: Collection) -> HoldfastError:
     """Which of the collection's promises a constraint error broke."""
-    beyond = _BEYOND.search(str(error))
+    beyond = re.search(_BEYOND, str(error))
     if beyond is not None:
         name = beyond[1] or beyond[2]
         return Invalid(name, expected="a result that the field can hold", got="one beyond it")
-    found = _UNIQUE.search(str(error))
+    found = re.search(_UNIQUE, str(error))
     if found is None:
         return Corrupt(f"A stored value of {collection.name} does not fit its column.")
     columns = tuple(name.rpartition(".")[2] for name in found[1].split(", "))

@@ -20,6 +20,7 @@ from holdfast.backends.sqlite.connection import APPLICATION_ID, FORMAT, fetched
 from holdfast.backends.sqlite.covers import (
     SEGMENT_TABLES,
     copied_fields,
+    updates_trigger,
     watch_deletes,
     watch_updates,
 )
@@ -101,9 +102,11 @@ class Schema:
         older = connection.pragma("user_version") == 1
         self._bring_up(connection)
         stored, derive = _stored(connection), []
+        done: list[tuple[Collection, Any]] = []
         for collection in self._collections:
             old = stored.get(collection.name)
             if old is not None and older:
+                connection.execute(f"DROP TRIGGER IF EXISTS {updates_trigger(collection.name)}")
                 self._watch(connection, collection)
             if old is None:
                 self._create(connection, collection)
@@ -112,7 +115,8 @@ class Schema:
                     derive.append(collection)
             else:
                 continue
-            self._record(connection, collection, old, now)
+            done.append((collection, old))
+        self._record(connection, done, now)
         return derive
 
     @staticmethod
@@ -137,14 +141,13 @@ class Schema:
         columns = ["_row INTEGER PRIMARY KEY", "tenant TEXT NOT NULL", "revision INTEGER NOT NULL"]
         columns.extend(_column(field) for field in collection.fields)
         connection.execute(f"CREATE TABLE {quoted(collection.name)} ({', '.join(columns)}) STRICT")
-        self._index(connection, collection)
+        self._create_indexes(connection, collection)
         if collection.full_text:
             self._create_terms(connection, collection)
         for field in collection.vectors:
             self._create_vectors(connection, collection, field)
 
-    def _index(self, connection: apsw.Connection, collection: Collection) -> None:
-        wanted = self._index_texts(collection)
+    def _index_anew(self, connection: apsw.Connection, collection: Collection) -> None:
         held = fetched(
             connection,
             "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = ?"
@@ -153,7 +156,11 @@ class Schema:
         )
         for (name,) in held:
             connection.execute(f"DROP INDEX {quoted(name)}")
-        for _, sql in wanted:
+        connection.execute(f"DROP TRIGGER IF EXISTS {updates_trigger(collection.name)}")
+        self._create_indexes(connection, collection)
+
+    def _create_indexes(self, connection: apsw.Connection, collection: Collection) -> None:
+        for _, sql in self._index_texts(collection):
             try:
                 connection.execute(sql)
             except apsw.ConstraintError as error:  # records break a unique key that is new
@@ -252,7 +259,7 @@ class Schema:
             if field.name not in held:
                 column = _column(field, with_default=True)
                 connection.execute(f"ALTER TABLE {quoted(collection.name)} ADD COLUMN {column}")
-        self._index(connection, collection)
+        self._index_anew(connection, collection)
         for name in collection.vectors:
             if name not in before["vectors"]:
                 self._create_vectors(connection, collection, name)
@@ -261,24 +268,25 @@ class Schema:
         changed = list(collection.full_text) != before["full_text"]
         return bool(collection.full_text) and (changed or old["analysis"] < ANALYSIS_VERSION)
 
+    @staticmethod
     def _record(
-        self, connection: apsw.Connection, collection: Collection, old: Any, now: Any
+        connection: apsw.Connection, done: Sequence[tuple[Collection, Any]], now: Any
     ) -> None:
-        connection.execute(
+        """Note what was done, after all of it: each change of a table has SQLite plan anew."""
+        at = to_micros(now)
+        connection.executemany(
             "INSERT OR REPLACE INTO holdfast_collections VALUES (?, ?, ?, ?)",
-            (
-                collection.name,
-                collection.version,
-                encode_json(shape_of(collection)),
-                ANALYSIS_VERSION,
-            ),
+            [(c.name, c.version, encode_json(shape_of(c)), ANALYSIS_VERSION) for c, _ in done],
         )
-        before = None if old is None else old["version"]
-        action = "created" if old is None else "brought up"
-        connection.execute(
+        connection.executemany(
             "INSERT INTO holdfast_migrations"
             " (collection, from_version, to_version, at, description) VALUES (?, ?, ?, ?, ?)",
-            (collection.name, before, collection.version, to_micros(now), action),
+            [
+                (c.name, None, c.version, at, "created")
+                if old is None
+                else (c.name, old["version"], c.version, at, "brought up")
+                for c, old in done
+            ],
         )
 
 

@@ -4,8 +4,6 @@ The hash covers every field, each with its length before it, so that no two entr
 same bytes; and the hash before it, so that no entry can change without all later ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final

@@ -5,8 +5,6 @@ in the checkpoint itself. A log only ever grows, so that a span means the same b
 it counts how many checkpoints use it, so that the last of them takes it along.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any, Final, Literal
 

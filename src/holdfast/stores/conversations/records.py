@@ -1,7 +1,5 @@
 """The shapes of conversations: the conversation, who takes part in it, and what was said."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any, Final, Literal
 

@@ -1,7 +1,5 @@
 """What the knowledge store keeps: documents, their chunks, and the small collections beside."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any, Final, Literal
 

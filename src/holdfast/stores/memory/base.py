@@ -41,11 +41,7 @@ SPACE_SECONDS: Final = 60.0
 into a retired space are found by keyword, and by `spaces.stragglers`."""
 
 _build = builder(Memory)
-_DEFAULTS: Final = {
-    field.name: field.default
-    for field in msgspec.structs.fields(Memory)
-    if field.default is not msgspec.NODEFAULT and field.name != "revision"
-}
+_DEFAULTS: Final = {field.name: field.default for field in MEMORIES.fields}
 
 
 class Embedded(msgspec.Struct, frozen=True):

@@ -1,7 +1,5 @@
 """What a writer may say about a memory, and the check of each field before any I/O."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypedDict

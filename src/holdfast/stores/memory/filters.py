@@ -1,7 +1,5 @@
 """Which memories are meant: the caller's narrowing, and what is live at an instant."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypedDict

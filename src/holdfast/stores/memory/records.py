@@ -1,7 +1,5 @@
 """What semantic memory keeps: the memory itself and the small collections beside it."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any, Final, Literal
 

@@ -1,7 +1,5 @@
 """The shape of sessions: one run of an agent, its state, its line of descent, its counters."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any, Final, Literal
 

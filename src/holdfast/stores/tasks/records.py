@@ -1,7 +1,5 @@
 """The nouns of the task stores: tasks, what they wait for, their log lines, and projects."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence as SequenceOf
 from datetime import datetime
 from typing import Any, Final, Literal, get_args
