@@ -253,9 +253,10 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
         if not record.keys() <= self._names:
             for name in record.keys() - self._names:
                 self.field(name)
+        if REVISION in record:
+            record = {name: value for name, value in record.items() if name != REVISION}
         checked, checks, default_of = {**self._blank, **record}, self._checks, self._defaults.get
-        checked.pop(REVISION, None)
-        for name, value in checked.items():
+        for name, value in record.items():
             # Most fields of most records are null or at their declared default.
             if value is None or value is default_of(name):
                 continue

@@ -121,9 +121,12 @@ def analyze(text: str) -> list[str]:
 
 def term_frequencies(text: str) -> dict[str, int]:
     """Return how often each term of `text` occurs; the sum of the values is its BM25 length."""
-    found: dict[str, int] = {}
-    for term in analyze(text):
-        found[term] = found.get(term, 0) + 1
+    terms = analyze(text)
+    found = dict.fromkeys(terms, 1)
+    if len(found) < len(terms):  # in a short text nearly every term stands once
+        found = dict.fromkeys(terms, 0)
+        for term in terms:
+            found[term] += 1
     return found
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 from holdfast.core.collection import Collection
@@ -23,12 +22,25 @@ Packed = tuple[int, bytes, bytes]
 """Length in terms, hashes as little-endian uint64, counts as little-endian uint32."""
 
 _CACHED_TERMS: Final = 65_536
+_ONCE: Final = struct.pack("<I", 1)
 
 
-@lru_cache(_CACHED_TERMS)
+class _Hashes(dict[str, bytes]):
+    """Term -> its hash; bounded, and asked without a call of Python's for what it holds."""
+
+    def __missing__(self, term: str) -> bytes:
+        if len(self) >= _CACHED_TERMS:
+            self.clear()
+        made = self[term] = blake2b(term.encode(errors="surrogatepass"), digest_size=8).digest()
+        return made
+
+
+_HASHES: Final = _Hashes()
+
+
 def term_hash(term: str) -> bytes:
     """64 bits of BLAKE2b: among a million distinct terms a collision has odds of 3 in 10^8."""
-    return blake2b(term.encode(errors="surrogatepass"), digest_size=8).digest()
+    return _HASHES[term]
 
 
 def hashed(term: str) -> int:
@@ -42,9 +54,11 @@ def pack(collection: Collection, record: Record) -> Packed | None:
     found = term_frequencies(text) if text else {}
     if not found:
         return None
-    hashes = b"".join(map(term_hash, found))
-    counts = struct.pack(f"<{len(found)}I", *found.values())
-    return sum(found.values()), hashes, counts
+    hashes = b"".join(map(_HASHES.__getitem__, found))
+    length = sum(found.values())
+    if length == len(found):
+        return length, hashes, _ONCE * length
+    return length, hashes, struct.pack(f"<{len(found)}I", *found.values())
 
 
 def bm25_scores(rows: Sequence[tuple[Any, ...]], leg: TextLeg) -> tuple[Any, Any]:

@@ -10,12 +10,21 @@ import apsw
 import msgspec
 
 from holdfast.backends.sql.dialect import quoted
-from holdfast.backends.sql.planner import Columns, Planner
+from holdfast.backends.sql.planner import Columns
 from holdfast.backends.sql.terms import Packed, pack
+from holdfast.backends.sqlite.connection import Connection
 from holdfast.backends.sqlite.covers import Notes
 from holdfast.backends.sqlite.errors import constraint_conflict
+from holdfast.backends.sqlite.known import Counter, Known
+from holdfast.backends.sqlite.preparing import (
+    Preparation,
+    Prepared,
+    PreparedPatch,
+    Terms,
+    Vectors,
+    Writing,
+)
 from holdfast.backends.sqlite.rows import Rows
-from holdfast.backends.sqlite.schema import terms_source, terms_table, vector_source, vector_table
 from holdfast.core.change import (
     ABSENT,
     Change,
@@ -36,8 +45,6 @@ from holdfast.core.query import Query
 from holdfast.core.values import to_micros
 
 Key = tuple[Any, ...]
-Counter = tuple[str, str, str, str]
-"""Tenant, collection, field, and the values within which the field is numbered."""
 
 _encode_body = msgspec.msgpack.Encoder().encode
 
@@ -52,69 +59,35 @@ VALUES (?, ?, ?, ?, ?, ?, ?)"""
 _SILENT: Final = Outcome(1)
 
 
-class Prepared(msgspec.Struct, frozen=True):
-    """A Put made ready outside the transaction: bound values and analysed text."""
-
-    put: Put
-    values: list[Any]
-    packed: Packed | None
-
-
-class PreparedPatch(msgspec.Struct, frozen=True):
-    """A Patch that one statement says, as long as nobody follows the store."""
-
-    patch: Patch
-    text: str
-    values: list[Any]
-
-
-class Preparation:
-    """Does before the transaction what needs no transaction, so that the file is held briefly."""
-
-    def __init__(self, planner: Planner) -> None:
-        self._planner = planner
-
-    def prepare(self, tenant: str, change: Change) -> Change | Prepared | PreparedPatch:
-        """The change; a Put with its row encoded and its text analysed; a Patch as a statement."""
-        if isinstance(change, Patch):
-            statement = self._planner.patch(tenant, change)
-            return change if statement is None else PreparedPatch(change, *statement)
-        if not isinstance(change, Put):
-            return change
-        collection = self._planner.collections[change.collection]
-        values = self._planner.columns(change.collection).encode(change.record)
-        return Prepared(change, values, pack(collection, change.record))
-
-
 class Transaction:
     """Applies changes for one tenant on the write connection."""
 
     def __init__(
         self,
-        connection: apsw.Connection,
-        planner: Planner,
+        connection: Connection,
+        preparation: Preparation,
         tenant: str,
         clock: Clock,
+        known: Known,
         *,
         op_id: str | None,
-        journaled: bool,
-        uncovered: set[tuple[str, str]],
     ) -> None:
         self._connection = connection
-        # One for all: making a cursor for a statement costs as much as a short one takes.
-        self._cursor = connection.cursor()
-        self._planner = planner
+        self._cursor = connection.kept
+        self._preparation = preparation
+        self._planner = preparation.planner
         self._tenant = tenant
         self._clock = clock
         self._op_id = op_id
-        self._rows = Rows(connection, planner, tenant)
-        self._notes = Notes(connection, tenant, uncovered)
+        self._rows = Rows(connection, preparation.planner, tenant)
+        self._known = known
+        self._notes = Notes(connection, tenant, known.covers)
         # Records that this transaction has found; it alone writes, and its deletes forget them.
         self._present: set[tuple[str, Key]] = set()
         # The last number of each sequence that this transaction has drawn; `_finish` writes them.
         self._counted: dict[Counter, int] = {}
         self._removing: set[tuple[str, int]] = set()
-        self._journaled = journaled
+        self._journaled = known.journaled(connection)
 
     @cached_property
     def at_micros(self) -> int:
@@ -135,24 +108,21 @@ class Transaction:
     # --- changes
 
     def _put(self, prepared: Prepared) -> Outcome:
-        put = prepared.put
-        collection = self._planner.collections[put.collection]
-        record, values = dict(put.record), prepared.values
+        put, writing, values = prepared.put, prepared.writing, prepared.values
+        collection = writing.collection
+        record = dict(put.record)
         if collection.sequences:
-            self._number(collection, record, values)
+            self._number(writing, record, values)
         if collection.references:
             self._check_references(collection, record)
-        if put.when is not None and put.when is not ABSENT and put.when != ABSENT:
-            return self._replace_if(collection, put, record)
-        absent = put.when is not None
-        bound = [self._tenant, *values]
-        if absent:
-            self._execute(collection, self._planner.insert(put.collection), bound)
+        if put.when is None:
+            revision, row = self._execute(collection, writing.upsert, values).get
+        elif put.when is ABSENT or put.when == ABSENT:
+            self._execute(collection, writing.insert, values)
             revision, row = 1, self._connection.last_insert_rowid()
         else:
-            text = self._planner.upsert(put.collection, ", _row")
-            revision, row = self._execute(collection, text, bound).get
-        self._derive(collection, row, record, prepared.packed, fresh=revision == 1)
+            return self._replace_if(collection, put, record)
+        self._derive(writing, row, record, prepared.packed, fresh=revision == 1)
         return Outcome(1, (self._written(collection, record, revision),))
 
     def _replace_if(self, collection: Collection, put: Put, record: Record) -> Outcome:
@@ -257,12 +227,12 @@ class Transaction:
             return f"UPDATE {quoted(collection.name)} SET {sets} WHERE _row = ?"
 
         self._execute(collection, self._planner.text(shape, write), [*values, row])
-        retexted = any(name in new for name in collection.full_text)
-        vectors = {name: new[name] for name in collection.vectors if name in new}
-        if retexted:
-            self._store_terms(collection, row, pack(collection, record), fresh=False)
-        for name, vector in vectors.items():
-            self._store_vector(collection, name, row, vector, fresh=False)
+        writing = self._preparation.writing(collection.name)
+        if writing.terms is not None and any(name in new for name in collection.full_text):
+            self._store_terms(writing.terms, row, pack(collection, record), fresh=False)
+        for vectors in writing.vectors:
+            if vectors.name in new:
+                self._store_vector(vectors, row, new[vectors.name], fresh=False)
         return self._written(collection, record, held[REVISION] + 1)
 
     def _remove(self, collection: Collection, row: int, held: Record) -> None:
@@ -334,56 +304,49 @@ class Transaction:
     # --- what is derived and what must hold
 
     def _derive(
-        self,
-        collection: Collection,
-        row: int,
-        record: Record,
-        packed: Packed | None,
-        *,
-        fresh: bool,
+        self, writing: Writing, row: int, record: Record, packed: Packed | None, *, fresh: bool
     ) -> None:
-        if collection.full_text:
-            self._store_terms(collection, row, packed, fresh=fresh)
-        for name in collection.vectors:
-            if record[name] is not None or not fresh:
-                self._store_vector(collection, name, row, record[name], fresh=fresh)
+        if writing.terms is not None:
+            self._store_terms(writing.terms, row, packed, fresh=fresh)
+        for vectors in writing.vectors:
+            vector = record[vectors.name]
+            if vector is not None or not fresh:
+                self._store_vector(vectors, row, vector, fresh=fresh)
 
-    def _store_terms(
-        self, collection: Collection, row: int, packed: Packed | None, *, fresh: bool
-    ) -> None:
+    def _store_terms(self, terms: Terms, row: int, packed: Packed | None, *, fresh: bool) -> None:
         if packed is not None:
-            self._notes.inserting(terms_source(collection), row)
-        store_terms(self._cursor, collection, self._tenant, row, packed, fresh=fresh)
+            self._notes.inserting(terms.source, row)
+        terms.store(self._cursor, self._tenant, row, packed, fresh=fresh)
 
-    def _store_vector(
-        self, collection: Collection, name: str, row: int, vector: Any, *, fresh: bool
-    ) -> None:
-        table = vector_table(collection, name)
+    def _store_vector(self, vectors: Vectors, row: int, vector: Any, *, fresh: bool) -> None:
         if not fresh:  # a replacement would not be noted
-            self._cursor.execute(f"DELETE FROM {table} WHERE _row = ?", (row,))
+            self._cursor.execute(vectors.delete, (row,))
         if vector is not None:
-            self._notes.inserting(vector_source(collection, name), row, vector.space)
-            text = f"INSERT OR REPLACE INTO {table} (_row, tenant, space, data) VALUES (?, ?, ?, ?)"
-            self._cursor.execute(text, (row, self._tenant, vector.space, vector.data))
+            self._notes.inserting(vectors.source, row, vector.space)
+            self._cursor.execute(vectors.insert, (row, self._tenant, vector.space, vector.data))
 
-    def _number(self, collection: Collection, record: Record, values: list[Any]) -> None:
+    def _number(self, writing: Writing, record: Record, values: list[Any]) -> None:
         """Number the record, and the values that will be bound for it."""
-        for sequence, place in self._planner.columns(collection.name).numbered:
+        for sequence, place in writing.columns.numbered:
             per = _encode_body([record[name] for name in sequence.per]).hex()
-            counter = (self._tenant, collection.name, sequence.field, per)
+            counter = (self._tenant, writing.collection.name, sequence.field, per)
             last = self._counted.get(counter)
+            if last is None:
+                last = self._known.counted.get(counter)
             if last is None:
                 # Read and written: RETURNING would cost four times as much as both.
                 last = self._cursor.execute(_LAST_IN_SEQUENCE, counter).get or 0
             number = record[sequence.field]
             if number is None:
-                number = record[sequence.field] = values[place] = last + 1
+                # The tenant is bound before the fields.
+                number = record[sequence.field] = values[place + 1] = last + 1
             self._counted[counter] = max(last, number)
 
     def _finish(self) -> None:
         """Write the counters, each once."""
         for counter, last in self._counted.items():
             self._cursor.execute(_SET_SEQUENCE, (*counter, last))
+            self._known.counted[counter] = last
 
     def _check_references(self, collection: Collection, record: Record) -> None:
         for reference in collection.references:
@@ -403,24 +366,6 @@ class Transaction:
             return self._cursor.execute(text, values)
         except apsw.ConstraintError as error:
             raise constraint_conflict(error, collection) from error
-
-
-def store_terms(
-    cursor: apsw.Cursor,
-    collection: Collection,
-    tenant: str,
-    row: int,
-    packed: Packed | None,
-    *,
-    fresh: bool,
-) -> None:
-    """Keep a row's analysed text beside it; ``fresh`` says that nothing is there yet."""
-    table = terms_table(collection)
-    if not fresh:  # a replacement would not be noted
-        cursor.execute(f"DELETE FROM {table} WHERE tenant = ? AND _row = ?", (tenant, row))
-    if packed is not None:
-        text = f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?)"
-        cursor.execute(text, (tenant, row, *packed))
 
 
 _ACTS: Final[dict[type, Callable[..., Outcome]]] = {

@@ -62,11 +62,12 @@ class Connection(apsw.Connection):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._cursor = self.cursor()
+        self.kept = self.cursor()
+        """For statements one after the other: each is read to its end before the next."""
 
     def rows(self, text: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """What `fetched` gives, on the cursor that is kept."""
-        return fetched(self._cursor, text, values)
+        return fetched(self.kept, text, values)
 
 
 class ConnectionPool:

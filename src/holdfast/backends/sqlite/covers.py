@@ -18,6 +18,7 @@ from typing import Final
 import apsw
 
 from holdfast.backends.sql.dialect import quoted
+from holdfast.backends.sqlite.known import Cover, Source
 from holdfast.core.collection import Collection
 
 SEGMENT_TABLES: Final = """
@@ -120,33 +121,29 @@ class Notes:
     """Notes the inserts of one write transaction, for one tenant."""
 
     def __init__(
-        self, connection: apsw.Connection, tenant: str, uncovered: set[tuple[str, str]]
+        self, connection: apsw.Connection, tenant: str, covers: dict[Source, Cover]
     ) -> None:
-        """``uncovered`` is the transaction's: sources, with tenants, seen without a cover."""
+        """``covers`` are those that are known, kept true by whoever gives them."""
         self._connection = connection
         self._tenant = tenant
-        self._uncovered = uncovered
-        # Per source and space: the cover, and the row above which an insert is news to everyone.
-        self._known: dict[tuple[str, str | None], tuple[int, int]] = {}
+        self._covers = covers
 
     def inserting(self, source: str, row: int, space: str | None = None) -> None:
         """A row comes into a source; note it unless it stands above all that are there."""
-        if (source, self._tenant) in self._uncovered:
-            return
-        at = (source, space)
-        known = self._known.get(at) or self._look_up(source, space)
+        at = (source, self._tenant, space)
+        if at not in self._covers:
+            self._covers[at] = self._look_up(source, space)
+        known = self._covers[at]
         if known is None:
             return
         cover, above = known
-        self._known[at] = (cover, max(above, row))
+        self._covers[at] = (cover, max(above, row))
         if row <= above:
             self._connection.execute(_NOTE, (cover, row))
 
-    def _look_up(self, source: str, space: str | None) -> tuple[int, int] | None:
-        owned = (source, self._tenant)
-        found = self._connection.execute(_COVER, owned).fetchone()
+    def _look_up(self, source: str, space: str | None) -> Cover:
+        found = self._connection.execute(_COVER, (source, self._tenant)).fetchone()
         if found is None:
-            self._uncovered.add(owned)
             return None
         cover, above = found
         where, values = "tenant = ?", [self._tenant]

@@ -118,6 +118,8 @@ def literal(value: Any) -> str:
     """A value as SQL text."""
     if value is None:
         return "NULL"
+    if isinstance(value, bool):
+        value = int(value)
     return str(apsw.format_sql_value(value))
 
 
@@ -139,7 +141,6 @@ _ENCODERS: Final[dict[Kind, Codec]] = {
     "time": to_micros,
     "json": encode_json,
     "texts": encode_json,
-    "bool": int,
 }
 _DECODERS: Final[dict[Kind, Codec]] = {
     "time": from_micros,

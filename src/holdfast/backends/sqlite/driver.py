@@ -12,12 +12,7 @@ import msgspec
 from holdfast.backends.segments.cache import CACHE_LIMIT_BYTES, Cache
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sql.rows import decoded, decoded_all
-from holdfast.backends.sqlite.changes import (
-    Preparation,
-    Prepared,
-    PreparedPatch,
-    Transaction,
-)
+from holdfast.backends.sqlite.changes import Transaction
 from holdfast.backends.sqlite.connection import (
     BUSY_SECONDS,
     SHARED,
@@ -29,6 +24,7 @@ from holdfast.backends.sqlite.dialect import SqliteDialect
 from holdfast.backends.sqlite.errors import ENGINE_ERRORS, mapped
 from holdfast.backends.sqlite.merger import Merger
 from holdfast.backends.sqlite.merging import SEGMENT_ROWS, TAIL_ROWS, Limits
+from holdfast.backends.sqlite.preparing import Preparation, Prepared, PreparedPatch
 from holdfast.backends.sqlite.rows import Rows as RowReader
 from holdfast.backends.sqlite.schema import Schema
 from holdfast.backends.sqlite.writer import Writer
@@ -127,7 +123,7 @@ class SqliteDriver(Driver):
         prepared = [self._preparation.prepare(tenant, change) for change in changes]
         body = b"" if op_id is None else op_body or _encode_outcomes(changes)
 
-        def work(connection: apsw.Connection) -> list[Outcome]:
+        def work(connection: Connection) -> list[Outcome]:
             return self._apply(connection, tenant, prepared, op_id, body)
 
         return self._writer.run(work, repeatable=True)
@@ -261,7 +257,7 @@ class SqliteDriver(Driver):
 
     def _apply(
         self,
-        connection: apsw.Connection,
+        connection: Connection,
         tenant: str,
         changes: Sequence[Change | Prepared | PreparedPatch],
         op_id: str | None,
@@ -278,12 +274,11 @@ class SqliteDriver(Driver):
                 return _decode_outcomes(known[1])
         work = Transaction(
             connection,
-            self._planner,
+            self._preparation,
             tenant,
             self._clock,
+            self._writer.known,
             op_id=op_id,
-            journaled=self._writer.journaled(connection),
-            uncovered=self._writer.uncovered,
         )
         outcomes = work.run(changes)
         if op_id is not None:

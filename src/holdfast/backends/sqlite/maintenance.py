@@ -17,9 +17,16 @@ from holdfast.backends.sql.rows import decoded
 from holdfast.backends.sql.terms import pack
 from holdfast.backends.sqlite import guard, upkeep
 from holdfast.backends.sqlite.changes import Transaction
-from holdfast.backends.sqlite.connection import FORMAT, ConnectionPool, check_header, fetched
+from holdfast.backends.sqlite.connection import (
+    FORMAT,
+    Connection,
+    ConnectionPool,
+    check_header,
+    fetched,
+)
 from holdfast.backends.sqlite.errors import mapped
 from holdfast.backends.sqlite.merger import Merger
+from holdfast.backends.sqlite.preparing import Preparation
 from holdfast.backends.sqlite.schema import terms_table
 from holdfast.backends.sqlite.writer import Writer
 from holdfast.core.change import DeleteWhere
@@ -52,7 +59,7 @@ def sweep(internals: Internals, *, now: datetime, limit: int | None = None) -> R
     """
     counts: dict[str, int] = {}
 
-    def work(connection: apsw.Connection) -> None:
+    def work(connection: Connection) -> None:
         for collection in internals.planner.collections.values():
             if collection.ttl is not None:
                 counts[collection.name] = _sweep(internals, connection, collection, now, limit)
@@ -65,7 +72,7 @@ def sweep(internals: Internals, *, now: datetime, limit: int | None = None) -> R
 
 def _sweep(
     internals: Internals,
-    connection: apsw.Connection,
+    connection: Connection,
     collection: Collection,
     now: datetime,
     limit: int | None,
@@ -79,12 +86,11 @@ def _sweep(
     for (tenant,) in fetched(connection, text, (to_micros(now),)):
         work = Transaction(
             connection,
-            internals.planner,
+            Preparation(internals.planner),
             tenant,
             internals.clock,
+            internals.writer.known,
             op_id=None,
-            journaled=internals.writer.journaled(connection),
-            uncovered=internals.writer.uncovered,
         )
         count += work.run([expired])[0].count
     return count
@@ -100,7 +106,6 @@ def follow(internals: Internals, *, follower: str) -> Report:
         connection.execute(
             "INSERT INTO holdfast_followers VALUES (?, ?) ON CONFLICT DO NOTHING", (follower, last)
         )
-        internals.writer.forget_followers()
         found = "SELECT position FROM holdfast_followers WHERE name = ?"
         return int(connection.execute(found, (follower,)).get)
 
@@ -112,7 +117,6 @@ def unfollow(internals: Internals, *, follower: str) -> Report:
 
     def work(connection: apsw.Connection) -> int:
         connection.execute("DELETE FROM holdfast_followers WHERE name = ?", (follower,))
-        internals.writer.forget_followers()
         return _drop_passed(connection)
 
     return Report("unfollow", True, {"dropped": internals.writer.run(work)})

@@ -178,7 +178,6 @@ class Merging:
             "INSERT INTO holdfast_covers (source, tenant) VALUES (?, ?) ON CONFLICT DO NOTHING",
             (source, tenant),
         )
-        self._writer.uncovered.clear()
         find = "SELECT id FROM holdfast_covers WHERE source = ? AND tenant = ?"
         cover = connection.execute(find, (source, tenant)).get
         now = self._clock.now()

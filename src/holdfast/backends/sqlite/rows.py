@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import apsw
-
 from holdfast.backends.sql.planner import Columns, Planner
 from holdfast.backends.sql.rows import decoded_all
-from holdfast.backends.sqlite.connection import fetched
+from holdfast.backends.sqlite.connection import Connection
 from holdfast.backends.sqlite.schema import vector_table
 from holdfast.core.collection import Collection
 from holdfast.core.filter import Filter, Record
@@ -23,7 +21,7 @@ Row = tuple[int, Record]
 class Rows:
     """Reads for one tenant."""
 
-    def __init__(self, connection: apsw.Connection, planner: Planner, tenant: Tenant) -> None:
+    def __init__(self, connection: Connection, planner: Planner, tenant: Tenant) -> None:
         self._connection = connection
         self._planner = planner
         self._tenant = tenant
@@ -43,7 +41,7 @@ class Rows:
         """Whether a row has this key."""
         values = self._planner.columns(name).encode_key(key)
         text = self._planner.get(name, ", t0._row")
-        return self._connection.execute(text, [self._tenant, *values]).fetchone() is not None
+        return bool(self._connection.rows(text, [self._tenant, *values]))
 
     def select(self, query: Query) -> list[Row]:
         """The rows of a query, in its order."""
@@ -60,7 +58,7 @@ class Rows:
     ) -> list[Row]:
         """The rows of a statement whose last column is the row number."""
         columns = columns or self._planner.columns(collection.name)
-        rows = fetched(self._connection, text, values)
+        rows = self._connection.rows(text, values)
         records = decoded_all(collection, columns, rows)
         return [(row[-1], record) for row, record in zip(rows, records, strict=True)]
 

@@ -13,10 +13,10 @@ from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sql.rows import decoded
 from holdfast.backends.sql.terms import pack
 from holdfast.backends.sqlite import merging
-from holdfast.backends.sqlite.changes import store_terms
 from holdfast.backends.sqlite.connection import fetched
 from holdfast.backends.sqlite.covers import Notes
 from holdfast.backends.sqlite.merger import Merger
+from holdfast.backends.sqlite.preparing import terms_of
 from holdfast.backends.sqlite.schema import terms_source, terms_table, vector_source
 from holdfast.backends.sqlite.writer import Writer
 from holdfast.core.collection import Collection
@@ -81,6 +81,7 @@ def derive(
     Returns the last of the rows, None where there are no more, and how many were out of line.
     """
     columns, terms = planner.columns(collection.name), terms_table(collection)
+    kept = terms_of(collection)
     text = (
         f"SELECT {columns.listed}, d.length, d.terms, d.counts, t0.tenant, t0._row"
         f" FROM {planner.dialect.table(collection)} AS t0"
@@ -95,8 +96,8 @@ def derive(
             count += 1
             tenant, number = row[-2:]
             if packed is not None:
-                Notes(connection, tenant, set()).inserting(terms_source(collection), number)
-            store_terms(connection.cursor(), collection, tenant, number, packed, fresh=False)
+                Notes(connection, tenant, {}).inserting(terms_source(collection), number)
+            kept.store(connection.cursor(), tenant, number, packed, fresh=False)
     return rows[-1][-1] if rows and limit >= 0 else None, count
 
 

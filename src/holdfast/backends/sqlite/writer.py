@@ -16,11 +16,12 @@ import apsw
 
 from holdfast.backends.sqlite.connection import Connection, ConnectionPool
 from holdfast.backends.sqlite.errors import mapped
+from holdfast.backends.sqlite.known import Known
 from holdfast.core.errors import Closed, UnknownOutcome
 
 T = TypeVar("T")
 
-Work = Callable[[apsw.Connection], T]
+Work = Callable[[Connection], T]
 
 BATCH_LIMIT: Final = 256
 """Most units in one commit, so that the first of them does not wait for ever."""
@@ -74,25 +75,13 @@ class Writer:
         self._closed = False
         self._waiting: deque[_Turn[Any]] = deque()
         self._local = _Local()
-        self._journaled: bool | None = None
-        # Sources, with their tenants, that this transaction has seen without a cover.
-        self.uncovered: set[tuple[str, str]] = set()
-
-    def journaled(self, connection: apsw.Connection) -> bool:
-        """Whether anyone follows the store; asked once per transaction, inside it."""
-        if self._journaled is None:
-            followed = connection.execute("SELECT 1 FROM holdfast_followers LIMIT 1").get
-            self._journaled = followed is not None
-        return self._journaled
-
-    def forget_followers(self) -> None:
-        """Ask again: this transaction has changed who follows."""
-        self._journaled = None
+        self.known = Known()
 
     def run(self, work: Work[T], *, repeatable: bool = False) -> T:
         """Run ``work`` in a transaction, durable when this returns.
 
-        ``repeatable`` work changes rows only, and may be run again after it was rolled back.
+        ``repeatable`` work changes rows only, keeps `known` true, and may be run again after it
+        was rolled back.
         """
         own = _Turn(work, repeatable)
         if self._local.grouped:
@@ -195,11 +184,13 @@ class Writer:
             self._begin(connection)
             if len(turns) == 1:
                 turns[0].result = turns[0].work(connection)
+                if not turns[0].repeatable:
+                    self.known.forget()
             else:
-                units = _Units(connection)
+                units = _Units(connection, self.known)
                 for turn in turns:
                     units.run(turn)
-            connection.execute("COMMIT")
+            self._commit(connection)
         except BaseException as error:
             self._roll_back(error)
             if not isinstance(error, Exception):
@@ -209,12 +200,16 @@ class Writer:
             for turn in turns:
                 turn.error = turn.error or failure
 
-    def _begin(self, connection: apsw.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        self._journaled = None
-        self.uncovered.clear()
+    def _begin(self, connection: Connection) -> None:
+        connection.kept.execute("BEGIN IMMEDIATE")
+        self.known.begin(connection)
+
+    def _commit(self, connection: Connection) -> None:
+        connection.kept.execute("COMMIT")
+        self.known.committed(connection)
 
     def _roll_back(self, error: BaseException) -> None:
+        self.known.forget()
         connection = self._pool.writer
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -246,7 +241,7 @@ class Writer:
             self._hand_over()
             raise mapped(error) from error
         self._local.lost = None
-        self._local.units = _Units(self._pool.writer)
+        self._local.units = _Units(self._pool.writer, self.known)
         self._local.begun = True
 
     def _end_group(self, *, commit: bool) -> None:
@@ -260,8 +255,11 @@ class Writer:
                 self._roll_back(local.lost)
                 if commit:
                     raise local.lost
+            elif commit:
+                self._commit(self._pool.writer)
             else:
-                self._pool.writer.execute("COMMIT" if commit else "ROLLBACK")
+                self.known.forget()
+                self._pool.writer.kept.execute("ROLLBACK")
         except BaseException as error:
             self._roll_back(error)
             if isinstance(error, Exception):
@@ -271,7 +269,7 @@ class Writer:
             self._hand_over()
 
 
-def _nothing(_: apsw.Connection) -> None:
+def _nothing(_: Connection) -> None:
     return None
 
 
@@ -284,10 +282,11 @@ class _Units:
     each that follows has a savepoint of its own.
     """
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: Connection, known: Known) -> None:
         self._connection = connection
+        self._known = known
         self._done: list[Work[Any]] | None = []
-        connection.execute("SAVEPOINT units")
+        connection.kept.execute("SAVEPOINT units")
 
     def run(self, turn: _Turn[Any]) -> None:
         """Run one unit, and note in its turn what came of it.
@@ -311,21 +310,24 @@ class _Units:
 
     def _repeat(self, done: list[Work[Any]]) -> None:
         self._done = None
-        self._connection.execute("ROLLBACK TO units")
+        self._connection.kept.execute("ROLLBACK TO units")
+        self._known.forget()
         for work in done:
             work(self._connection)
 
     def _run_in_savepoint(self, turn: _Turn[Any]) -> None:
         connection = self._connection
-        connection.execute("SAVEPOINT unit")
+        connection.kept.execute("SAVEPOINT unit")
         try:
             turn.result = turn.work(connection)
         except Exception as error:
             if not connection.in_transaction:
                 raise
-            connection.execute("ROLLBACK TO unit")
+            connection.kept.execute("ROLLBACK TO unit")
             turn.error = error
-        connection.execute("RELEASE unit")
+        if turn.error is not None or not turn.repeatable:
+            self._known.forget()
+        connection.kept.execute("RELEASE unit")
 
 
 def _answer(turn: _Turn[T]) -> T:

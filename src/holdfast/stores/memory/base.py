@@ -41,7 +41,9 @@ SPACE_SECONDS: Final = 60.0
 into a retired space are found by keyword, and by `spaces.stragglers`."""
 
 _build = builder(Memory)
-_DEFAULTS: Final = {field.name: field.default for field in MEMORIES.fields}
+_DEFAULTS: Final = {
+    field.name: field.default for field in MEMORIES.fields if field.default is not None
+}
 
 
 class Embedded(msgspec.Struct, frozen=True):
@@ -69,20 +71,21 @@ class MemoryStore(Store):
     # --- rows
 
     def _new_row(self, content: str, fields: Mapping[str, Any]) -> Record:
-        """A whole record for checked content and fields."""
+        """A record for checked content and fields; what it does not name is null."""
         now = self._now()
         row = {**_DEFAULTS, "tags": [], "metadata": {}, **self._scope_fields(), **fields}
         row["id"] = fields.get("id") or self._new_id()
         row["confidence"] = fields.get("confidence", self._policy.confidence_start)
         row["content"] = content
         row["fingerprint"] = fingerprint_of(content)
-        row["place"] = place_of(row["session"], row["turn"])
-        row["lexical"] = self._lexical(content, row["said_at"])
+        row["place"] = place_of(fields.get("session"), fields.get("turn"))
+        row["lexical"] = self._lexical(content, fields.get("said_at"))
         row["created_at"] = fields.get("created_at", now)
         row["updated_at"] = now
-        row["pinned_at"] = now if row["pinned"] else None
-        if row["expires_at"] is None:
-            life = row["ttl_seconds"] or self._policy.life_seconds(row["tier"])
+        if row["pinned"]:
+            row["pinned_at"] = now
+        if fields.get("expires_at") is None:
+            life = fields.get("ttl_seconds") or self._policy.life_seconds(row["tier"])
             row["ttl_seconds"] = life
             row["expires_at"] = None if life is None else now + timedelta(seconds=life)
         return row

@@ -96,7 +96,7 @@ class Keeping(MemoryStore):
     def _changes(self, row: Record, embedded: Embedded) -> list[Change]:
         """What writing a new memory takes: its space and speaker, itself, its stretches."""
         made, before = self._vector_fields(embedded)
-        if row["speaker"] is not None:
+        if row.get("speaker") is not None:
             named = {part: row[part] for part in SCOPE_FIELDS}
             before.append(Put(SPEAKERS.name, {**named, "name": row["speaker"]}))
         put = Put(MEMORIES.name, {**row, **made}, ABSENT)

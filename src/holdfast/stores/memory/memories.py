@@ -111,7 +111,7 @@ class Memories(Facets):
             row["similar_to"] = twin["id"]
             row["is_unique"] = near_duplicate == "supersede"
             if near_duplicate == "supersede":
-                row["valid_from"] = row["valid_from"] or self._now()
+                row["valid_from"] = row.get("valid_from") or self._now()
                 also = self._closing(twin, row["id"], "superseded", "near_duplicate")
         own = None if vector is None or embedded.whole is None else embedded.whole.data
         asked = ("memory.remember", content, given, near_duplicate, own)
