@@ -54,6 +54,33 @@ def total_length(texts: Texts, dead: Any) -> int:
     return int(texts.lengths.sum(dtype="i8")) - int(texts.lengths[dead].sum(dtype="i8"))
 
 
+class Corpus:
+    """What searches over the same runs have in common."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.bases = numpy.cumsum([0, *(run.texts.rows.size for run in runs)])
+        self.count = sum(run.count for run in runs)
+        self.lengths = numpy.concatenate([_NONE, *(run.texts.lengths for run in runs)])
+        self.least = int(self.lengths.min(initial=_LONGEST))
+        self.mean = sum(run.total for run in runs) / self.count if self.count else 0.0
+        self._norms: tuple[float, float, Any] = (0.0, 0.0, None)
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory."""
+        return 2 * int(self.lengths.nbytes)
+
+    def norms(self, leg: TextLeg) -> Any:
+        """What is added to the count of each row's term below the line, in single precision."""
+        k1, b, norms = self._norms
+        if norms is None or (k1, b) != (leg.k1, leg.b):
+            norms = self.lengths.astype("f4")
+            norms *= numpy.float32(leg.k1 * leg.b / self.mean)
+            norms += numpy.float32(leg.k1 * (1.0 - leg.b))
+            self._norms = leg.k1, leg.b, norms
+        return norms
+
+
 class _Term:
     """A term's lists in all runs; rows are numbered through them."""
 
@@ -61,18 +88,28 @@ class _Term:
         self._lists, self._bases = lists, bases
         self.df = sum(docs.size for docs, _ in lists)
         self.weight = idf(self.df, count)
+        self._allowed: Any = None
         self._whole: Posted | None = None
 
     def most(self) -> int:
         """The greatest count."""
         return max(int(counts.max()) for _, counts in self._lists if counts.size)
 
+    def narrow(self, allowed: Any) -> None:
+        """Speak of no rows but these from now on, by a mask; of all with None."""
+        if allowed is not self._allowed:
+            self._allowed, self._whole = allowed, None
+
     def postings(self) -> Posted:
-        """All rows with the term, and its counts in them."""
+        """The rows with the term, and its counts in them."""
         if self._whole is None:
-            docs, counts = numpy.empty(self.df, "i8"), numpy.empty(self.df, "f4")
+            lists = list(zip(self._lists, self._bases, strict=False))
+            if self._allowed is not None:
+                lists = [(_within(own, self._allowed[base:]), base) for own, base in lists]
+            size = sum(own.size for (own, _), _ in lists)
+            docs, counts = numpy.empty(size, "i8"), numpy.empty(size, "f4")
             first = 0
-            for (own, counted), base in zip(self._lists, self._bases[:-1], strict=True):
+            for (own, counted), base in lists:
                 last = first + own.size
                 numpy.add(own, base, out=docs[first:last], casting="unsafe")
                 counts[first:last] = counted
@@ -88,7 +125,7 @@ class _Term:
         cuts = wanted.searchsorted(self._bases).tolist()
         for n, (docs, counts) in enumerate(self._lists):
             own = wanted[cuts[n] : cuts[n + 1]]
-            if own.size and docs.size:
+            if own.size:
                 own = (own - self._bases[n]).astype(docs.dtype)
                 counted[cuts[n] : cuts[n + 1]] = _looked_up(docs, counts, own)
         return counted
@@ -97,25 +134,30 @@ class _Term:
 class Scorer:
     """One text leg over the runs of a tenant."""
 
-    def __init__(self, runs: Sequence[Run], leg: TextLeg, terms: Sequence[int]) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        leg: TextLeg,
+        terms: Sequence[int],
+        corpus: Corpus | None = None,
+    ) -> None:
         self._runs, self._leg = runs, leg
-        self.bases = numpy.cumsum([0, *(run.texts.rows.size for run in runs)])
-        self.count = sum(run.count for run in runs)
-        self._mean = sum(run.total for run in runs) / self.count if self.count else 0.0
+        self._corpus = corpus or Corpus(runs)
+        self.bases, self.count = self._corpus.bases, self._corpus.count
         found = [[_alive(run, *own) for own in run.texts.find(terms)] for run in runs]
         # In the order of the reference: that of the sorted terms.
         every = [_Term(lists, self.bases, self.count) for lists in zip(*found, strict=True)]
         self._terms = [term for term in every if term.df]
         self._complete = len(self._terms) == len(terms)
-        self._lengths = numpy.concatenate([_NONE, *(run.texts.lengths for run in runs)])
 
     def rows(self, docs: Any) -> Any:
         """The row numbers of what `best` gives."""
         found = numpy.empty(docs.size, "i8")
         cuts = docs.searchsorted(self.bases).tolist()
         for n, run in enumerate(self._runs):
-            chosen = slice(cuts[n], cuts[n + 1])
-            found[chosen] = run.texts.rows[docs[chosen] - self.bases[n]]
+            if cuts[n] < cuts[n + 1]:
+                chosen = slice(cuts[n], cuts[n + 1])
+                found[chosen] = run.texts.rows.take(docs[chosen] - self.bases[n])
         return found
 
     def places(self, rows: Any) -> Any:
@@ -130,7 +172,9 @@ class Scorer:
         """The k best rows that are allowed, and all that tie with the last; and their scores."""
         if not self._terms or (self._leg.match == "all" and not self._complete):
             return _NONE.astype("i8"), numpy.empty(0)
-        found = self._every(allowed) if self._leg.match == "all" else self._either(k, allowed)
+        for term in self._terms:
+            term.narrow(allowed)
+        found = self._every() if self._leg.match == "all" else self._either(k, allowed)
         scores = self._scored(found)
         docs = found.docs
         if docs.size > k:
@@ -138,11 +182,10 @@ class Scorer:
             docs, scores = docs[kept], scores[kept]
         return docs, scores
 
-    def _every(self, allowed: Any) -> _Found:
+    def _every(self) -> _Found:
         """Rows with all terms, from the rarest on."""
         first, *rest = sorted(self._terms, key=lambda term: term.df)
-        docs = first.postings()[0]
-        found = _Found(docs if allowed is None else docs[allowed[docs]])
+        found = _Found(first.postings()[0])
         for term in rest:
             found.keep(found.counts(term) > 0)
         return found
@@ -155,12 +198,11 @@ class Scorer:
                 found = _Found(allowed.nonzero()[0])
                 found.keep(sum(found.counts(term) for term in self._terms) > 0)
                 return found
-        return self._any(k, allowed)
+        return self._any(k)
 
-    def _any(self, k: int, allowed: Any) -> _Found:
+    def _any(self, k: int) -> _Found:
         """Rows of which the best k are among them, from the heaviest term on."""
-        least = int(self._lengths.min())
-        bounds = {term: self._bound(term, least) for term in self._terms}
+        bounds = {term: self._bound(term) for term in self._terms}
         heavy = sorted(self._terms, key=bounds.__getitem__, reverse=True)
         rest = sum(bounds.values())
         slack = rest * _SLACK
@@ -169,7 +211,7 @@ class Scorer:
         while heavy and floor <= rest + slack:
             term = heavy.pop(0)
             rest -= bounds[term]
-            floor = max(floor, self._add(sums, term, k, allowed))
+            floor = max(floor, self._add(sums, term, k))
         found = _Found((sums > max(floor - rest - slack, 0.0)).nonzero()[0])
         scores = sums[found.docs]
         for term in heavy:
@@ -182,12 +224,9 @@ class Scorer:
                 scores = scores[kept]
         return found
 
-    def _add(self, sums: Any, term: _Term, k: int, allowed: Any) -> float:
+    def _add(self, sums: Any, term: _Term, k: int) -> float:
         """Add a term to the sums; what the k-th best of its rows has then, 0 if they are fewer."""
         docs, counts = term.postings()
-        if allowed is not None:
-            kept = allowed.take(docs)
-            docs, counts = docs[kept], counts[kept]
         summed = sums.take(docs)
         summed += self._added(term, counts, docs)
         sums[docs] = summed
@@ -197,26 +236,24 @@ class Scorer:
     def _added(self, term: _Term, counts: Any, docs: Any) -> Any:
         """What a term adds to scores, in single precision."""
         leg = self._leg
-        norms = self._lengths.take(docs).astype("f4")
-        norms *= numpy.float32(leg.k1 * leg.b / self._mean)
-        norms += numpy.float32(leg.k1 * (1.0 - leg.b))
+        norms = self._corpus.norms(leg).take(docs)
         norms += counts
         added = counts * numpy.float32(term.weight * (leg.k1 + 1.0))
         added /= numpy.maximum(norms, _TINY, out=norms)
         return added
 
-    def _bound(self, term: _Term, least: int) -> float:
+    def _bound(self, term: _Term) -> float:
         """The most that a term adds to any score."""
-        leg, most = self._leg, term.most()
-        norm = leg.k1 * (1.0 - leg.b + leg.b * least / self._mean)
+        leg, most, corpus = self._leg, term.most(), self._corpus
+        norm = leg.k1 * (1.0 - leg.b + leg.b * corpus.least / corpus.mean)
         return term.weight * most * (leg.k1 + 1.0) / (most + norm)
 
     def _scored(self, found: _Found) -> Any:
         """The scores as the reference sums them."""
         leg, docs = self._leg, found.docs
         scores = numpy.zeros(docs.size)
-        lengths = self._lengths.take(docs).astype("f8")
-        norms = leg.k1 * (1.0 - leg.b + leg.b * lengths / self._mean)
+        lengths = self._corpus.lengths.take(docs).astype("f8")
+        norms = leg.k1 * (1.0 - leg.b + leg.b * lengths / self._corpus.mean)
         for term in self._terms:
             counts = found.counts(term).astype("f8")
             scores += term.weight * counts * (leg.k1 + 1.0) / numpy.maximum(counts + norms, _TINY)
@@ -243,9 +280,18 @@ class _Found:
 
 
 def _looked_up(docs: Any, counts: Any, wanted: Any) -> Any:
-    """The counts of the wanted rows, 0 of those that are not in a list that is not empty."""
+    """The counts of the wanted rows, 0 of those that are not in a list."""
+    if not docs.size:
+        return numpy.zeros(wanted.size, "f4")
     at = docs.searchsorted(wanted)
     return counts.take(at, mode="clip") * (docs.take(at, mode="clip") == wanted)
+
+
+def _within(posted: Posted, allowed: Any) -> Posted:
+    """Of a list what is allowed, by a mask from its first row on."""
+    docs, counts = posted
+    kept = allowed.take(docs).nonzero()[0]
+    return docs.take(kept), counts.take(kept)
 
 
 def _alive(run: Run, docs: Any, counts: Any) -> Posted:
@@ -258,3 +304,4 @@ def _alive(run: Run, docs: Any, counts: Any) -> Posted:
 
 
 _NONE: Final = numpy.empty(0, "u4")
+_LONGEST: Final = numpy.iinfo("u4").max

@@ -96,12 +96,13 @@ class Packed:
         at = known.searchsorted(wanted)
         found = (known.take(at, mode="clip") == wanted).tolist() if known.size else ()
         ends = zip(starts.take(at).tolist(), starts.take(at + 1, mode="clip").tolist(), strict=True)
+        places = self._load("places")
         return [
-            self._list(*own) if is_known else _NOTHING
+            self._list(*own, places) if is_known else _NOTHING
             for own, is_known in zip(ends, found or [False] * len(terms), strict=True)
         ]
 
-    def _list(self, start: int, stop: int) -> Posted:
+    def _list(self, start: int, stop: int, places: Any) -> Posted:
         docs, counts = [], []
         for number in range(start // BLOCK, (stop - 1) // BLOCK + 1):
             block = self._load(f"block{number}")
@@ -111,8 +112,10 @@ class Packed:
             docs.append(block[: 2 * size].view("<u2")[chosen])
             counts.append(block[2 * size :][chosen])
         if len(docs) == 1:
-            return docs[0], self._counted(counts[0], start, stop)
-        return numpy.concatenate(docs), self._counted(numpy.concatenate(counts), start, stop)
+            return docs[0], self._counted(counts[0], start, stop, places)
+        return numpy.concatenate(docs), self._counted(
+            numpy.concatenate(counts), start, stop, places
+        )
 
     def triples(self, alive: Any) -> tuple[Any, Any, Any]:
         """Term, row and count of every posting of the rows that count; of all with None."""
@@ -126,11 +129,10 @@ class Packed:
             which, docs, counts = which[kept], docs[kept], counts[kept]
         return which, self.rows[docs], counts
 
-    def _counted(self, counts: Any, start: int, stop: int) -> Any:
-        places = self._load("places")
+    def _counted(self, counts: Any, start: int, stop: int, places: Any) -> Any:
         if not places.size:
             return counts
-        first, last = numpy.searchsorted(places, (start, stop))
+        first, last = places.searchsorted((start, stop))
         if first == last:
             return counts
         exact = counts.astype("u4")

@@ -18,7 +18,7 @@ import apsw
 import numpy
 
 from holdfast.backends.segments import codes, postings
-from holdfast.backends.segments.bm25 import Run, total_length
+from holdfast.backends.segments.bm25 import Corpus, Run, total_length
 from holdfast.backends.segments.cache import Cache
 from holdfast.backends.segments.originals import Compared, Originals, Read, Vectors
 from holdfast.backends.segments.parts import part
@@ -147,6 +147,7 @@ class Picture:
     _fresh: int | None = None
     _dead: dict[int, Any] = field(default_factory=dict)
     _gone: Any = None
+    _corpus: Corpus | None = None
     _totals: dict[int, int] = field(default_factory=dict)
     choices: _Choices = field(default_factory=_Choices)
     matrices: _Choices = field(default_factory=_Choices)
@@ -186,6 +187,12 @@ class Picture:
             total = self._totals[segment.id] = total_length(texts, dead)
         return Run(texts, dead, total)
 
+    def corpus(self, runs: Sequence[Run]) -> Corpus:
+        """What searches over the runs of this picture have in common."""
+        if self._corpus is None:
+            self._corpus = Corpus(runs)
+        return self._corpus
+
     def loose_run(self) -> Run:
         """The tail of a text source."""
         if self._loose is None:
@@ -208,7 +215,8 @@ class Picture:
         """Bytes in memory, about."""
         data = sum(sum(len(v) for v in one if isinstance(v, bytes)) for one in self.tail.values())
         held = 2 * data + _ROW_BYTES * len(self.tail) + int(self.noted.nbytes)
-        return held + self.choices.used_bytes + self.matrices.used_bytes
+        common = 0 if self._corpus is None else self._corpus.nbytes
+        return held + common + self.choices.used_bytes + self.matrices.used_bytes
 
 
 class _Kept:
@@ -292,6 +300,14 @@ class Index:
     ) -> Any:
         """What a filter chose in this picture, made if it is not held."""
         return self._choice(source, picture, picture.choices, key, make)
+
+    def corpus(self, source: Source, picture: Picture, runs: Sequence[Run]) -> Corpus:
+        """What searches over the runs of a picture have in common."""
+        is_new = picture._corpus is None
+        found = picture.corpus(runs)
+        if self._keep and is_new:
+            self._cache.grow(source, picture, picture.size())
+        return found
 
     def matrix(
         self, source: Source, picture: Picture, key: Hashable, make: Callable[[], Any]

@@ -49,16 +49,21 @@ class TextSearch:
     def best(self, leg: TextLeg, k: int) -> Scored:
         """Rows and scores of the best k, and of what ties with the last."""
         terms = [hashed(term) for term in sorted(set(leg.terms))]
-        scorer = Scorer(self._runs, leg, terms)
+        picture, runs, corpus = self.picture, self._runs, None
+        if picture is not None:
+            corpus = self._index.corpus(self._source, picture, runs)
+        scorer = Scorer(runs, leg, terms, corpus)
         if self._within.all:
             return _listed(scorer, *scorer.best(k))
-        count, hinted = k + _SPARE, self._hinted()
+        # Where the rows were chosen by all of the filter, none of them is refused.
+        chosen_by_all = self._within.is_hinted and picture is not None and not picture.tail
+        count, hinted = k if chosen_by_all else k + _SPARE, self._hinted()
         while True:
             docs, scores = scorer.best(count, hinted)
             rows = scorer.rows(docs)
             passed = self._within.passes(rows)
             if passed.sum() >= k or docs.size < count:
-                return _listed(scorer, docs[passed], scores[passed])
+                return _scored(rows[passed], scores[passed])
             count = max(count, docs.size) * _WIDEN
             if count > _SELECTIVE:
                 break
@@ -90,4 +95,8 @@ class TextSearch:
 
 
 def _listed(scorer: Scorer, docs: Any, scores: Any) -> Scored:
-    return list(zip(scorer.rows(docs).tolist(), scores.tolist(), strict=True))
+    return _scored(scorer.rows(docs), scores)
+
+
+def _scored(rows: Any, scores: Any) -> Scored:
+    return list(zip(rows.tolist(), scores.tolist(), strict=True))
