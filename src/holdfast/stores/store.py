@@ -59,6 +59,7 @@ class Store:
         self._scope = scope
         self._runtime = runtime
         self._bound = scope.bound()
+        self._own_fields = {part: self._bound.get(part, "") for part in SCOPE_FIELDS}
         self._signing_key: bytes | None = None
 
     def _now(self) -> datetime:
@@ -69,8 +70,9 @@ class Store:
 
     def _scope_fields(self, **given: str | None) -> dict[str, str]:
         """Scope fields of a new record: as given, else as bound, else empty."""
-        bound = self._bound
-        return {part: given.get(part) or bound.get(part, "") for part in SCOPE_FIELDS}
+        if not given:
+            return {**self._own_fields}
+        return {part: given.get(part) or own for part, own in self._own_fields.items()}
 
     def _within(self, collection: Collection, *parts: Filter | None) -> Filter:
         """The parts, narrowed to what this handle is bound to."""
@@ -87,9 +89,11 @@ class Store:
         With ``op_id``, ``asked`` is the verb and what its caller gave it: a repeat must ask the
         same, whatever ids and times it mints.
         """
-        body = None if op_id is None else _body(asked)
+        tenant = self._scope.tenant
+        if op_id is None:
+            return self._driver.apply(tenant, changes)
         kept_id = self._scope.operation(op_id)
-        return self._driver.apply(self._scope.tenant, changes, op_id=kept_id, op_body=body)
+        return self._driver.apply(tenant, changes, op_id=kept_id, op_body=_body(asked))
 
     def _get(self, collection: Collection, *key: Any, vectors: bool = False) -> Record | None:
         """The record, or None when it is missing or outside the bound scope."""

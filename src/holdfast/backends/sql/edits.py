@@ -8,8 +8,9 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import astuple
 
-from holdfast.backends.sql.dialect import Codec, Dialect, quoted
+from holdfast.backends.sql.dialect import Codec, Dialect
 from holdfast.core.change import EDIT_OPERATIONS, Edit, Scale
+from holdfast.core.collection import Collection
 
 EditShape = tuple[tuple[Any, ...], ...]
 """Operation and field of each part of an edit, without the values."""
@@ -28,6 +29,8 @@ class EditPlan(msgspec.Struct, frozen=True):
     bindings: tuple[Binding, ...]
     plain: bool
     """Whether no more is due than writing them."""
+    by_key: str
+    """The statement that edits one record, by its tenant and key."""
 
 
 def fields_of(edit: Edit, given: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -35,11 +38,18 @@ def fields_of(edit: Edit, given: tuple[Any, ...]) -> tuple[Any, ...]:
 
     ``given`` is the edit taken apart by `astuple`.
     """
-    fields = tuple([tuple(named) if named else () for named in given])
+    fields: tuple[Any, ...] = tuple(map(tuple, given))
     return fields + tuple(map(_ends, edit.scale.values())) if edit.scale else fields
 
 
-def plan_edit(encoders: Mapping[str, Codec | None], edit: Edit, *, plain: bool) -> EditPlan:
+def plan_edit(
+    dialect: Dialect,
+    collection: Collection,
+    encoders: Mapping[str, Codec | None],
+    edit: Edit,
+    *,
+    plain: bool,
+) -> EditPlan:
     """The plan of an edit and of all that name the same fields."""
     shape: list[tuple[Any, ...]] = []
     bindings: list[Binding] = []
@@ -47,7 +57,12 @@ def plan_edit(encoders: Mapping[str, Codec | None], edit: Edit, *, plain: bool) 
         for name, value in given.items():
             shape.append((operation, name, *(_ends(value) if place == _SCALE else ())))
             bindings.append((place, name, encoders.get(name), operation in _REPEATED))
-    return EditPlan(tuple(shape), tuple(bindings), plain)
+    where = " AND ".join(
+        f"{dialect.column(name)}={dialect.mark}" for name in ("tenant", *collection.key)
+    )
+    assigned = edit_text(dialect, tuple(shape))
+    by_key = f"UPDATE {dialect.table(collection)} SET {assigned} WHERE {where}"
+    return EditPlan(tuple(shape), tuple(bindings), plain, by_key)
 
 
 def bind(bindings: tuple[Binding, ...], given: tuple[Any, ...]) -> list[Any]:
@@ -74,18 +89,18 @@ def _ends(scale: Scale) -> tuple[bool, bool]:
 
 def edit_text(dialect: Dialect, shape: EditShape) -> str:
     """The SET list of a shape, the revision's step included."""
-    sets = [f"{quoted(part[1])} = {_expression(dialect, *part)}" for part in shape]
-    return ", ".join((*sets, "revision = revision + 1"))
+    sets = [f"{dialect.column(part[1])}={_expression(dialect, *part)}" for part in shape]
+    return ",".join((*sets, "revision=revision+1"))
 
 
 def _expression(dialect: Dialect, operation: str, name: str, *bounded: bool) -> str:
-    column, mark = quoted(name), dialect.mark
+    column, mark = dialect.column(name), dialect.mark
     if operation == "set":
         return mark
     if operation == "default":
-        return f"coalesce({column}, {mark})"
+        return f"coalesce({column},{mark})"
     if operation == "increment":
-        return f"coalesce({column}, 0) + {mark}"
+        return f"coalesce({column},0)+{mark}"
     if operation == "append":
         return dialect.append(column)
     if operation == "merge":
@@ -95,4 +110,4 @@ def _expression(dialect: Dialect, operation: str, name: str, *bounded: bool) -> 
         text = dialect.greatest(text, mark) if bounded[0] else text
         return dialect.least(text, mark) if bounded[1] else text
     extremum = dialect.greatest if operation == "maximum" else dialect.least
-    return extremum(f"coalesce({column}, {mark})", mark)
+    return extremum(f"coalesce({column},{mark})", mark)

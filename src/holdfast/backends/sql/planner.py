@@ -414,12 +414,13 @@ class Planner:
 
         def write() -> str:
             shape = self.collections[collection]
-            names = [f.name for f in shape.fields if f.name not in shape.key]
-            sets = [f"{quoted(name)} = excluded.{quoted(name)}" for name in names]
-            key = ", ".join(quoted(name) for name in ("tenant", *shape.key))
+            column = self.dialect.column
+            names = [column(f.name) for f in shape.fields if f.name not in shape.key]
+            sets = [f"{name}=excluded.{name}" for name in names]
+            key = ",".join(map(column, ("tenant", *shape.key)))
             return (
                 f"{self._insert(collection)} ON CONFLICT ({key}) DO UPDATE SET"
-                f" {', '.join((*sets, 'revision = t0.revision + 1'))}"
+                f" {','.join((*sets, 'revision=t0.revision+1'))}"
                 f" RETURNING revision{returning}"
             )
 
@@ -445,8 +446,10 @@ class Planner:
         known = (collection, fields_of(edit, given))
         plan = self._edits.get(known)
         if plan is None:
-            encoders, plain = self.columns(collection).encoder_of, self.is_plain(collection, edit)
-            plan = self._edits[known] = plan_edit(encoders, edit, plain=plain)
+            shape, encoders = self.collections[collection], self.columns(collection).encoder_of
+            plain = self.is_plain(collection, edit)
+            plan = plan_edit(self.dialect, shape, encoders, edit, plain=plain)
+            self._edits[known] = plan
         return plan, bind(plan.bindings, given)
 
     def patch_where(self, tenant: str, collection: str, part: Filter, edit: Edit) -> Statement:
@@ -475,14 +478,7 @@ class Planner:
             return None
         values.append(tenant)
         values.extend(self.columns(patch.collection).encode_key(patch.key))
-
-        def write() -> str:
-            shape, mark = self.collections[patch.collection], self.dialect.mark
-            where = " AND ".join(f"{quoted(name)} = {mark}" for name in ("tenant", *shape.key))
-            assigned = edit_text(self.dialect, plan.shape)
-            return f"UPDATE {self.dialect.table(shape)} SET {assigned} WHERE {where}"
-
-        return self.text(("patch", patch.collection, plan.shape), write), values
+        return plan.by_key, values
 
     def delete_where(self, tenant: str, change: DeleteWhere, row_id: str) -> Statement:
         """One statement that deletes every match, the first ones in order when limited."""

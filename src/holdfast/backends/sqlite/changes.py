@@ -50,7 +50,7 @@ _encode_body = msgspec.msgpack.Encoder().encode
 
 _LAST_IN_SEQUENCE: Final = """
 SELECT last FROM holdfast_sequences WHERE tenant = ? AND collection = ? AND field = ? AND per = ?"""
-_SET_SEQUENCE: Final = "INSERT OR REPLACE INTO holdfast_sequences VALUES (?, ?, ?, ?, ?)"
+_SET_SEQUENCE: Final = "INSERT OR REPLACE INTO holdfast_sequences VALUES (?,?,?,?,?)"
 _JOURNAL: Final = """
 INSERT INTO holdfast_journal (tenant, collection, key, revision, record, at, op_id)
 VALUES (?, ?, ?, ?, ?, ?, ?)"""
@@ -79,7 +79,6 @@ class Transaction:
         self._tenant = tenant
         self._clock = clock
         self._op_id = op_id
-        self._rows = Rows(connection, preparation.planner, tenant)
         self._known = known
         self._notes = Notes(connection, tenant, known.covers)
         # Records that this transaction has found; it alone writes, and its deletes forget them.
@@ -88,6 +87,10 @@ class Transaction:
         self._counted: dict[Counter, int] = {}
         self._removing: set[tuple[str, int]] = set()
         self._journaled = known.journaled(connection)
+
+    @cached_property
+    def _rows(self) -> Rows:
+        return Rows(self._connection, self._planner, self._tenant)
 
     @cached_property
     def at_micros(self) -> int:

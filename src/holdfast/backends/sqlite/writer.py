@@ -160,9 +160,10 @@ class Writer:
 
     def _lead(self, own: _Turn[Any]) -> None:
         turns = [own]
-        with self._state:
-            while self._waiting and len(turns) < BATCH_LIMIT:
-                turns.append(self._waiting.popleft())
+        if self._waiting:
+            with self._state:
+                while self._waiting and len(turns) < BATCH_LIMIT:
+                    turns.append(self._waiting.popleft())
         try:
             self._commit_together(turns)
         except BaseException as error:  # noqa: BLE001

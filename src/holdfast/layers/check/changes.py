@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.change import (
+    ABSENT,
     EDIT_OPERATIONS,
     Absent,
     Change,
@@ -45,8 +46,10 @@ def check_change(change: Change, lookup: Lookup) -> Change:
 
 
 def _put(collection: Collection, put: Put, lookup: Lookup) -> Put:
-    record = collection.check_record(put.record)
-    return Put(put.collection, record, _condition(collection, put.when, lookup))
+    record, when = collection.check_record(put.record), put.when
+    if when is not None and when is not ABSENT:
+        when = _condition(collection, when, lookup)
+    return Put(put.collection, record, when)
 
 
 def _patch(collection: Collection, patch: Patch, lookup: Lookup) -> Patch:
@@ -99,10 +102,10 @@ def _edit(collection: Collection, edit: Edit) -> Edit:
     if not isinstance(edit, Edit):
         raise Invalid("edit", expected="an Edit", got=edit)
     given = msgspec.structs.astuple(edit)
-    for operands in given:
-        if type(operands) is not dict:
+    if tuple(map(type, given)) != _DICTS:
+        for operands in given:
             expect_mapping("edit", operands)
-    shape = tuple([tuple(operands) if operands else () for operands in given])
+    shape = tuple(map(tuple, given))
     checked: dict[str, dict[str, Any]] = {}
     for place, name, nullable, check in _operands(collection, shape):
         operand = given[place][name]
@@ -117,6 +120,7 @@ def _edit(collection: Collection, edit: Edit) -> Edit:
     return msgspec.structs.replace(edit, **checked) if checked else edit
 
 
+_DICTS: Final = (dict,) * len(EDIT_OPERATIONS)
 _Shape = tuple[tuple[str, ...], ...]
 """The fields of each operation, in their order."""
 _Operands = tuple[tuple[int, str, bool, Check], ...]

@@ -73,7 +73,8 @@ class Checked(Layer):
         self._check_open()
         self._check_tenant(tenant)
         expect_list("changes", changes)
-        check_count("changes", len(changes), 0, CHANGE_LIMIT)
+        if len(changes) > CHANGE_LIMIT:
+            check_count("changes", len(changes), 0, CHANGE_LIMIT)
         if op_id is not None:
             check_text("op_id", op_id, NAME_LIMIT)
         checked = [check_change(change, self._collection) for change in changes]
