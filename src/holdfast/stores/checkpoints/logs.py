@@ -18,10 +18,11 @@ from holdfast.core.change import (
     When,
 )
 from holdfast.core.driver import Driver
-from holdfast.core.filter import Filter, Record, among, both, eq, ge, gt, le, lt
+from holdfast.core.filter import Record, among, both, eq, ge, gt, le, lt
 from holdfast.core.query import asc
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
+from holdfast.stores.checkpoints.held import Held
 from holdfast.stores.checkpoints.layout import NEW, Layout, Part, Span, Stretches, broken
 from holdfast.stores.checkpoints.records import LOGS, STRETCHES
 from holdfast.stores.store import Store
@@ -60,6 +61,7 @@ class Logs(Store):
     def __init__(self, driver: Driver, scope: Scope, runtime: Runtime) -> None:
         super().__init__(driver, scope, runtime)
         self._sound: set[tuple[Any, ...]] = set()
+        self._held = Held()
 
     def _growth(self, layout: Layout, log: Record | None) -> Growth:
         """What becomes of ``log``, or of a new one if the layout says so."""
@@ -138,15 +140,26 @@ class Logs(Store):
 
     def _read(self, record: Record, parts: Sequence[Part]) -> Mapping[str, Stretches]:
         """By log, the stretches that hold the parts; Corrupt for damaged ones."""
-        found: dict[str, list[tuple[int, bytes]]] = {}
+        found: dict[str, Stretches] = {}
         # A query for each log: asked for together, they would be looked for in the whole tenant.
-        for log, wanted in _wanted(parts):
-            held = found.setdefault(log, [])
+        for log, (first, stop) in _reach(parts).items():
+            wanted = both(eq("log_id", log), lt("start", stop), gt("stop", first))
+            held = found[log] = list[tuple[int, bytes]]()
             for stretch in self._all(STRETCHES, wanted, order=asc("log_id", "start")):
                 data = self._data(stretch)
                 if data is None:
                     raise broken(record["id"])
                 held.append((stretch["start"], data))
+        return found
+
+    def _read_before(self, parts: Sequence[Part]) -> Mapping[str, Stretches] | None:
+        """The same without asking the engine; None where not all was read before."""
+        found: dict[str, Stretches] = {}
+        for log, (first, stop) in _reach(parts).items():
+            held = self._held.find(log, first, stop)
+            if held is None:
+                return None
+            found[log] = held
         return found
 
     def _data(self, stretch: Record, *, again: bool = False) -> bytes | None:
@@ -195,13 +208,12 @@ def _stretches(log_id: str, start: int, data: bytes, compress: bool) -> Iterator
         yield Put(STRETCHES.name, record, ABSENT)
 
 
-def _wanted(parts: Sequence[Part]) -> Iterator[tuple[str, Filter]]:
-    """For each log, the filter of the stretches from its first wanted byte to its last."""
-    spans: dict[str, list[Span]] = {}
+def _reach(parts: Sequence[Part]) -> dict[str, tuple[int, int]]:
+    """For each log, where its first wanted byte is, and where its last one ends."""
+    reach: dict[str, tuple[int, int]] = {}
     for part in parts:
         if isinstance(part, Span):
-            spans.setdefault(part.log, []).append(part)
-    for log, held in spans.items():
-        first = min(span.start for span in held)
-        stop = max(span.start + span.length for span in held)
-        yield log, both(eq("log_id", log), lt("start", stop), gt("stop", first))
+            log, start, length = part
+            first, stop = reach.get(log, (start, start))
+            reach[log] = min(first, start), max(stop, start + length)
+    return reach

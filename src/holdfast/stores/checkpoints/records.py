@@ -47,7 +47,7 @@ class StoredCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A checkpoint as it is kept.
 
     ``spans`` are ``[place in logs, start, length]``; place -1 stands for ``rest``, the bytes
-    that are this checkpoint's alone.
+    that are this checkpoint's alone. ``checksum`` is the CRC-32 of a state that is not too large.
     """
 
     id: str
@@ -65,6 +65,7 @@ class StoredCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
     agent: str
     user: str
     namespace: str
+    checksum: int | None = None
     revision: int = 0
 
 
@@ -117,6 +118,7 @@ CHECKPOINTS: Final = Collection.of(
         Index((*LANE, "iteration", "sequence", "id"), serves="latest, list and prune of a session"),
     ),
     sequences=(Sequence("sequence", per=LANE),),
+    version=2,
 )
 
 LOGS: Final = Collection.of(

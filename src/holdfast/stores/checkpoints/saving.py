@@ -6,6 +6,7 @@ carries its own conditions; where one does not hold, it reads again, and if need
 
 from __future__ import annotations
 
+import zlib
 from typing import Any, Final
 
 from holdfast.core.change import ABSENT, Condition, Put, Revision
@@ -29,6 +30,7 @@ from holdfast.stores.checkpoints.layout import (
     INLINE_SIZE,
     NEW,
     assembled,
+    broken,
     plan,
     read,
     whole,
@@ -44,6 +46,8 @@ from holdfast.stores.store import builder, object_of
 STATE_LIMIT: Final = 256 * 1024 * 1024
 """Largest state, in bytes."""
 ITERATION_LIMIT: Final = 2**62
+CHECKED_SIZE: Final = 65_536
+"""A state of up to so many bytes has a checksum of its own, which takes a moment of each save."""
 RETENTION_EVERY: Final = 64
 """Saves of a session between two looks at how many it keeps."""
 build_checkpoint = builder(Checkpoint)
@@ -92,7 +96,7 @@ class Saving(Removing):
         for attempt in range(TRIES):
             held = None if named is None else self._replaced(named)
             growth = self._grown(state, session_id, attempt)
-            record = {**given, **self._minted(named, growth)}
+            record = {**given, **self._minted(named, growth), "checksum": _checksum(state)}
             used = self._used(growth, self._policy.compress)
             released = [] if held is None else self._released([held])
             try:
@@ -146,8 +150,22 @@ class Saving(Removing):
 
     def _state(self, record: Record) -> bytes:
         """The bytes of a checkpoint; Corrupt where they are not all there."""
-        parts = read(record)
-        return assembled(record, parts, self._read(record, parts))
+        parts, checksum = read(record), record["checksum"]
+        if checksum is None:
+            return assembled(record, parts, self._read(record, parts))
+        before = self._read_before(parts)
+        if before is not None:
+            state = assembled(record, parts, before)
+            if zlib.crc32(state) == checksum:
+                return state
+            self._held.drop(before)
+        found = self._read(record, parts)
+        state = assembled(record, parts, found)
+        if zlib.crc32(state) != checksum:
+            raise broken(record["id"])
+        for log, stretches in found.items():
+            self._held.add(log, stretches)
+        return state
 
     def _replaced(self, checkpoint_id: str) -> Record | None:
         """The checkpoint of this id, which a save replaces; Conflict if it is another's."""
@@ -185,6 +203,10 @@ def _checked(state: object) -> bytes:
     if len(state) > STATE_LIMIT:
         raise TooLarge("state", expected=f"at most {STATE_LIMIT} bytes", got=f"{len(state)}")
     return state
+
+
+def _checksum(state: bytes) -> int | None:
+    return zlib.crc32(state) if len(state) <= CHECKED_SIZE else None
 
 
 def _put(record: Record, held: Record | None) -> Put:

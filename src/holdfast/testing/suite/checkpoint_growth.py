@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from holdfast.core.change import Change, Delete, Edit, Outcome, Patch, Put
+from holdfast.core.change import Change, Delete, DeleteWhere, Edit, Outcome, Patch, Put
 from holdfast.core.clock import ManualClock
 from holdfast.core.driver import Driver
 from holdfast.core.errors import (
@@ -18,6 +18,7 @@ from holdfast.core.errors import (
     NotFound,
     TooLarge,
 )
+from holdfast.core.filter import EVERYTHING
 from holdfast.core.scope import Scope
 from holdfast.layers.layer import Layer
 from holdfast.storage import Storage
@@ -150,7 +151,7 @@ class TestCheckpointGrowth:
             storage.checkpoints.save(bytes(STATE_LIMIT + 1), iteration=3)
 
     def test_d5_compression_shows_in_the_bytes_kept_and_nowhere_else(
-        self, storage: Storage, driver: Driver
+        self, storage: Storage, open_storage: Callable[..., Storage], driver: Driver
     ) -> None:
         packing = storage.checkpoints.configured(CheckpointPolicy(compress=True))
         states = [b"the same words again and again " * n for n in range(1, 400, 9)]
@@ -165,8 +166,25 @@ class TestCheckpointGrowth:
         torn = Edit(set={"data": log["data"][: len(log["data"]) // 2]})
         driver.apply("default", [Patch(STRETCHES.name, (log["log_id"], log["start"]), torn)])
         with pytest.raises(Corrupt):
-            for checkpoint_id in ids:
-                storage.checkpoints.load(checkpoint_id)
+            whole(open_storage(), ids)
+
+    def test_d5_what_was_read_before_gives_way_to_what_stands_there_now(
+        self, storage: Storage, open_storage: Callable[..., Storage], driver: Driver
+    ) -> None:
+        def save(states: list[bytes]) -> dict[str, bytes]:
+            store = open_storage().checkpoints
+            return {store.save(s, iteration=n).id: s for n, s in enumerate(states)}
+
+        states, noise = talk(40), random.Random(2).randbytes(20_000)
+        kept = save(states[:12])
+        before = {shape.name: rows(driver, shape) for shape in (LOGS, STRETCHES, CHECKPOINTS)}
+        whole(storage, kept | save(states[12:]))
+        # A server comes back without its last commits, and others write in their place.
+        driver.apply("default", [DeleteWhere(name, EVERYTHING) for name in reversed(before)])
+        driver.apply("default", [Put(name, row) for name in before for row in before[name]])
+        kept |= save([states[11] + noise[:size] for size in range(800, 20_000, 800)])
+        assert len(rows(driver, LOGS)) == 1
+        whole(storage, kept)
 
     def test_d5_what_was_damaged_stays_so_when_stretches_become_one(
         self, storage: Storage, open_storage: Callable[..., Storage], driver: Driver

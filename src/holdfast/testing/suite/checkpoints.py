@@ -179,7 +179,7 @@ class TestCheckpoints:
             store.list(cursor="forged")
         assert [rows(driver, shape) for shape in (CHECKPOINTS, LOGS, STRETCHES)] == [[], [], []]
 
-    @pytest.mark.parametrize("damage", ["bytes", "a stretch", "spans", "a log"])
+    @pytest.mark.parametrize("damage", ["bytes", "a stretch", "spans", "the rest", "a log"])
     def test_d1_damage_is_corrupt_and_never_a_shorter_state(
         self, storage: Storage, open_storage: Callable[..., Storage], driver: Driver, damage: str
     ) -> None:
@@ -189,6 +189,7 @@ class TestCheckpoints:
             "bytes": Patch(STRETCHES.name, key, Edit(set={"data": bytes(len(MIXED) - 128)})),
             "a stretch": Delete(STRETCHES.name, key),
             "spans": Patch(CHECKPOINTS.name, (saved.id,), Edit(set={"spans": [[7, 0, 9]]})),
+            "the rest": Patch(CHECKPOINTS.name, (saved.id,), Edit(set={"rest": bytes(128)})),
             "a log": Delete(LOGS.name, key[:1]),
         }
         driver.apply("default", [changes[damage]])
