@@ -1,5 +1,6 @@
 """The text analysis of the contract."""
 
+import random
 import subprocess
 import sys
 import unicodedata
@@ -12,6 +13,7 @@ from holdfast.core.scripts import plain_text
 from holdfast.core.text import (
     _ASCII_FOLDED,
     _ASCII_WORDS,
+    _stemmer,
     analyze,
     normalize_content,
     term_frequencies,
@@ -153,3 +155,13 @@ def test_time_is_linear_in_the_text(piece: str) -> None:
 @given(st.text(alphabet=[chr(n) for n in range(128) if chr(n) != "'"]))
 def test_ascii_words_without_an_apostrophe_are_those_of_the_pattern(text: str) -> None:
     assert text.translate(_ASCII_FOLDED).split() == _ASCII_WORDS.findall(text.lower())
+
+
+def test_a_word_that_ends_with_a_digit_is_what_the_stemmer_leaves_too() -> None:
+    chance = random.Random(4)
+    endings = ("ing", "ed", "ies", "ational", "ly", "y", "sses", "")
+    for _ in range(2_000):
+        letters = "".join(chance.choices("aeiouybdlnrst09é", k=chance.randint(1, 6)))
+        word = f"a{letters}{chance.choice(endings)}{chance.randrange(10)}"
+        assert _stemmer("english")(word) == word
+        assert word in analyze(word)

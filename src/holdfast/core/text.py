@@ -243,6 +243,8 @@ def _stem(word: str) -> str:
         return word
     for low, high, language in _STEMMED_SCRIPTS:
         if low <= first <= high:
+            if language == "english" and "0" <= word[-1] <= "9":
+                return word  # what its rules cut and mend are endings, none of which is a digit
             stemmed = _stemmer(language)(word)
             return stemmed if len(stemmed) > 1 else word
     return word
