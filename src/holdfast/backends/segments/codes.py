@@ -36,6 +36,8 @@ _MANY: Final = 256
 ALL: Final = slice(None)
 AT_ONCE: Final = 1 << 16
 """Words of signs that are counted in one go; of more, word by word, so that caches hold a word."""
+_STRETCH: Final = 1 << 15
+"""Of so many rows at a time, so that caches hold what is made of a word, too."""
 _COUNTED: Final = 3
 """Words whose differing bits, together, fit into a byte."""
 _SAMPLED: Final = 8
@@ -190,22 +192,9 @@ class Query:
         if signs.size <= AT_ONCE:
             differing = numpy.bitwise_count(signs ^ wanted)
             return numpy.add.reduce(differing, axis=0, dtype="u2", out=out)
-        differing, count = numpy.empty(rows, "u8"), numpy.empty(rows, "u1")
-        few = numpy.empty(rows, "u1")
-        for number, word in enumerate(signs):
-            numpy.bitwise_xor(word, wanted[number], out=differing)
-            if number % _COUNTED:
-                few += numpy.bitwise_count(differing, out=count)
-                continue
-            if number > _COUNTED:
-                out += few
-            elif number:
-                out[:] = few
-            numpy.bitwise_count(differing, out=few)
-        if len(signs) > _COUNTED:
-            out += few
-        else:
-            out[:] = few
+        for start in range(0, rows, _STRETCH):
+            own = slice(start, start + _STRETCH)
+            _count(signs[:, own], wanted, out[own])
         return out
 
     def estimates(self, signs: Any, levels: Any, scales: Any) -> Any:
@@ -240,6 +229,23 @@ class Query:
         # What is lost of a vector lies across it, and so does what a query has beside its cosine.
         across = max(1 - cosine * cosine, _ALONG)
         return _SURE * math.sqrt(2 * _LOST * across / width)
+
+
+def _count(signs: Any, wanted: Any, out: Any) -> None:
+    """In how many dimensions each row's sign differs, word by word."""
+    rows = signs.shape[1]
+    differing, count = numpy.empty(rows, "u8"), numpy.empty(rows, "u1")
+    few = numpy.empty(rows, "u1")
+    out[:] = 0
+    for number, word in enumerate(signs):
+        numpy.bitwise_xor(word, wanted[number], out=differing)
+        if number % _COUNTED:
+            few += numpy.bitwise_count(differing, out=count)
+            continue
+        if number:
+            out += few
+        numpy.bitwise_count(differing, out=few)
+    out += few
 
 
 def closest(distance: Any, count: int, limit: int) -> Any:

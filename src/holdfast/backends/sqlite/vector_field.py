@@ -30,6 +30,8 @@ _FEW_NUMBERS: Final = 768 * 1_024
 """... and as many as have so many numbers between them where memory holds all of the source."""
 _FIRST_WORDS: Final = 4
 """Of so many words the signs are compared first: of 256 dimensions."""
+_TRIED: Final = 3
+"""So many rows for each that is wanted say, by the best of them, how good the best are at least."""
 _SCATTERED: Final = 8
 """If more than one in so many rows are near by their first signs, the rest are not gathered."""
 
@@ -132,6 +134,7 @@ class Field:
         if words > _FIRST_WORDS and words * rows > codes.AT_ONCE:
             first, rest = slice(_FIRST_WORDS), slice(_FIRST_WORDS, None)
         distance = self._distances(first)
+        count = min(count, _TRIED * best)
         tried = self._nearness(codes.closest(distance, count, self._void - 1))
         bound = float(greatest(tried, best)) if tried.size >= best else -1.0
         limit = min(self._code.reach(bound), self._void - 1)
