@@ -107,8 +107,8 @@ class ConnectionPool:
     def connect(self, *, flags: int = _OWN) -> Connection:
         """A new connection with this store's settings; for one thread at a time, as it is opened.
 
-        SQLite's lock on a connection is taken for every value that is read, a fifth of a point
-        read in all. Ours need none: a reader is lent to one thread, and who leads has the writer.
+        SQLite's lock on a connection would be taken for every value that is read. Ours need none:
+        a reader is lent to one thread, and whoever leads has the writer.
         """
         try:
             connection = Connection(

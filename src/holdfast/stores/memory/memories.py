@@ -32,7 +32,6 @@ from holdfast.stores.memory.fields import (
 from holdfast.stores.memory.filters import MemoryFilters, filter_of, present_at, seen
 from holdfast.stores.memory.late import token_changes, tokens_dropped
 from holdfast.stores.memory.policy import MemoryPolicy
-from holdfast.stores.memory.recall import Recalling
 from holdfast.stores.memory.recollection import Recollection
 from holdfast.stores.memory.records import (
     ARCHIVE,
@@ -193,6 +192,8 @@ class Memories(Facets):
             ranker=ranker or self._runtime.ranker,
             explain=explain,
         )
+        from holdfast.stores.memory.recall import Recalling  # which a process that writes need not
+
         found = Recalling(self, asked).run()
         if reinforce and found:
             self.reinforce([item.memory.id for item in found])
