@@ -57,7 +57,7 @@ def _counters(
         f"{name} AS (INSERT INTO {dialect.schema}.holdfast_sequences AS q"
         f" (tenant, collection, field, per, last) VALUES {rows}"
         " ON CONFLICT (tenant, collection, field, per) DO UPDATE"
-        f" SET last = {last}{where} RETURNING field, last)"
+        f" SET last = {last}{where} RETURNING {'last' if len(fields) == 1 else 'field, last'})"
     )
 
 
@@ -65,4 +65,5 @@ def numbered_mark(name: str, drawn: tuple[str, ...]) -> str:
     """What stands for a field's value: a bound one, or the number that was drawn for it."""
     if name not in drawn:
         return MARK
-    return f"(SELECT last FROM drawn WHERE field = {literal(name)})"
+    which = f" WHERE field = {literal(name)}" if len(drawn) > 1 else ""
+    return f"(SELECT last FROM drawn{which})"

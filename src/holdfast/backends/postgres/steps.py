@@ -7,7 +7,7 @@ function that raises, and the transaction is undone. Nothing is read back to dec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 Key = tuple[Any, ...]
 
+_EDITS: Final = (Patch, PatchWhere, Claim)
+
 
 class Compiler:
     """Writes the steps of changes for the collections that were set up."""
@@ -73,7 +75,7 @@ class Compiler:
 
     def needs_reading(self, change: Change) -> bool:
         """Whether the records must be read before their text or vectors can be derived."""
-        if not isinstance(change, Patch | PatchWhere | Claim):
+        if not isinstance(change, _EDITS):
             return False
         collection = self._planner.collections[change.collection]
         derived = {*collection.full_text, *collection.vectors}
@@ -104,8 +106,9 @@ class Compiler:
         collection = self._planner.collections[put.collection]
         columns = self._planner.columns(put.collection)
         record = put.record
-        counters = counter_values(tenant, collection, record)
-        drawn = tuple(s.field for s in collection.sequences if record[s.field] is None)
+        sequences = collection.sequences
+        counters = counter_values(tenant, collection, record) if sequences else []
+        drawn = tuple([s.field for s in sequences if record[s.field] is None])
         values = columns.encode(record)
         if drawn:
             names = columns.names[1:]
@@ -139,8 +142,9 @@ class Compiler:
             return Outcome(1, (written,))
 
         commands: list[Command] = [(self._planner.text(shape, write), bound)]
-        key = collection.key_of(record)
-        commands += self._derived(tenant, collection, key, record, record, fresh=absent)
+        if collection.full_text or collection.vectors:
+            key = collection.key_of(record)
+            commands += self._derived(tenant, collection, key, record, record, fresh=absent)
         return Step(put, commands, finish)
 
     def _insert(self, collection: Collection, drawn: tuple[str, ...], *, absent: bool) -> str:
@@ -184,13 +188,14 @@ class Compiler:
         plan, values = self._planner.edit(patch.collection, edit)
         edits = plan.shape
         when, place = self._condition(tenant, collection, patch)
-        shape = ("pg patch", patch.collection, edits, guarded, *when)
+        returned = () if patch.silent else columns.names[1:]
+        shape = ("pg patch", patch.collection, edits, guarded, patch.silent, *when)
         values += place
 
         def write() -> str:
             make = self._guarded if guarded else self._by_key
             sets = f"SET {edit_text(self._dialect, edits)}"
-            return make(collection, patch, sets, columns.names[1:])
+            return make(collection, patch, sets, returned)
 
         if not guarded:  # whose text ends before the key of the record that refuses
             del values[-1 - len(collection.key) :]
@@ -204,6 +209,8 @@ class Compiler:
             rows = wire.rows(results[0])
             if not rows:
                 raise NothingMatched
+            if patch.silent:
+                return Outcome(1)
             return Outcome(1, (decoded(collection, columns.decode, rows[0]),))
 
         return Step(patch, commands, finish)

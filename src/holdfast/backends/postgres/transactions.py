@@ -172,16 +172,16 @@ class Transactions:
 
     def _alone(self, wire: Wire, operation: Operation) -> list[Outcome]:
         """One apply with a commit of its own."""
-        changes = operation.changes
-        plain = operation.op_id is None and not any(map(self._compiler.needs_reading, changes))
-        if plain and not told_before_the_end(self._planner, changes):
-            bare = self._compiler.bare(operation.tenant, changes[0]) if len(changes) == 1 else None
+        compiler, tenant, changes = self._compiler, operation.tenant, operation.changes
+        plain = operation.op_id is None and not any(map(compiler.needs_reading, changes))
+        if plain and not (len(changes) > 1 and told_before_the_end(self._planner, changes)):
+            bare = compiler.bare(tenant, changes[0]) if len(changes) == 1 else None
             if bare is not None:
                 try:
                     return self._do(wire, [self._entering(operation)], [bare])
                 except NothingMatched:
                     pass  # the guarded form says why, or finds that it would match by now
-            steps = [self._compiler.step(operation.tenant, change) for change in changes]
+            steps = [compiler.step(tenant, change) for change in changes]
             # Without a BEGIN, all up to the sync is one transaction, and the sync commits it.
             return self._do(wire, [self._entering(operation)], steps)
         opening = [(_BEGIN, ()), self._entering(operation)]
@@ -300,7 +300,7 @@ class Transactions:
         closing: Sequence[Command] = (),
     ) -> list[Outcome]:
         """Steps in one round trip."""
-        commands = [*opening, *(command for step in steps for command in step.commands), *closing]
+        commands = [*opening, *[command for step in steps for command in step.commands], *closing]
         if not commands:
             return []
         try:

@@ -92,11 +92,10 @@ class Checked(Layer):
         check_order(collection, query.order)
         if query.limit is not None:
             check_count("limit", query.limit, 0, 2**31)
-        query = msgspec.structs.replace(
-            query,
-            filter=self._filter(collection, query.filter),
-            fields=check_fields(collection, query.fields),
-        )
+        where = self._filter(collection, query.filter)
+        fields = check_fields(collection, query.fields)
+        if where is not query.filter or fields is not query.fields:
+            query = msgspec.structs.replace(query, filter=where, fields=fields)
         if query.after is not None:
             order = full_order(query.order, collection.key)
             expect_list("after", query.after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import is_
 from typing import Final
 
 import msgspec
@@ -35,6 +36,8 @@ JSON_KEY_LIMIT: Final = 128
 COMPARE_OPS: Final = ("eq", "ne", "lt", "le", "gt", "ge")
 ORDERED: Final = {"text", "int", "float", "bool", "time"}
 """Kinds of field that have an order."""
+
+_GROUPS: Final = (And, Or)
 
 Lookup = Callable[[str], Collection]
 """The collection that was set up under a name, or Invalid."""
@@ -78,9 +81,13 @@ def _node(collection: Collection, part: Filter, lookup: Lookup, left: list[int])
     left[0] -= 1
     if left[0] < 0:
         raise Invalid("filter", expected=f"at most {FILTER_NODE_LIMIT} parts", got="more")
-    if isinstance(part, And | Or):
+    if isinstance(part, Compare):
+        return _compare(collection, part)
+    if isinstance(part, _GROUPS):
         expect_list("filter", part.parts)
-        return type(part)(tuple(_node(collection, p, lookup, left) for p in part.parts))
+        parts = tuple([_node(collection, p, lookup, left) for p in part.parts])
+        same = type(part.parts) is tuple and all(map(is_, parts, part.parts))
+        return part if same else type(part)(parts)
     if isinstance(part, Not):
         return Not(_node(collection, part.part, lookup, left))
     if isinstance(part, InSelect):
@@ -92,16 +99,18 @@ def _node(collection: Collection, part: Filter, lookup: Lookup, left: list[int])
     return _leaf(collection, part)
 
 
+def _compare(collection: Collection, part: Compare) -> Compare:
+    expect_word("op", part.op, COMPARE_OPS)
+    kind = "int" if part.field == REVISION else collection.field(part.field).kind
+    if kind in ("json", "texts") or (kind == "bytes" and part.op not in ("eq", "ne")):
+        raise Invalid(part.field, expected=f"a field that compares with {part.op}", got=kind)
+    if part.value is None:
+        raise Invalid(part.field, expected="a value", got="null", hint="Use is_null.")
+    value = collection.check_value(part.field, part.value)
+    return part if value is part.value else Compare(part.field, part.op, value)
+
+
 def _leaf(collection: Collection, part: Filter) -> Filter:
-    if isinstance(part, Compare):
-        expect_word("op", part.op, COMPARE_OPS)
-        kind = "int" if part.field == REVISION else collection.field(part.field).kind
-        if kind in ("json", "texts") or (kind == "bytes" and part.op not in ("eq", "ne")):
-            raise Invalid(part.field, expected=f"a field that compares with {part.op}", got=kind)
-        if part.value is None:
-            raise Invalid(part.field, expected="a value", got="null", hint="Use is_null.")
-        value = collection.check_value(part.field, part.value)
-        return part if value is part.value else Compare(part.field, part.op, value)
     if isinstance(part, In):
         expect_list("values", part.values)
         check_count("values", len(part.values), 0, IN_LIMIT)
