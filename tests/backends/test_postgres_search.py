@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy
 import pytest
@@ -248,7 +248,19 @@ DROP TABLE holdfast.holdfast_segments, holdfast.holdfast_segment_parts, holdfast
 DROP INDEX holdfast.{NOTES.name}__embedding_extreme;
 ALTER TABLE holdfast.{NOTES.name}__terms DROP COLUMN stamp;
 UPDATE holdfast.holdfast_store SET format = 1;
+DO $body$ DECLARE held name; BEGIN FOR held IN
+    SELECT tablename FROM pg_policies WHERE policyname = 'holdfast_tenant' LOOP
+    EXECUTE format('ALTER POLICY holdfast_tenant ON holdfast.%I'
+        ' USING (tenant = (SELECT nullif(current_setting(%L, true), %L)))'
+        ' WITH CHECK (tenant = (SELECT nullif(current_setting(%L, true), %L)));'
+        'ALTER POLICY holdfast_every_tenant ON holdfast.%I USING'
+        ' ((SELECT nullif(current_setting(%L, true), %L)) IS NOT NULL)',
+        held, 'holdfast.tenant', '', 'holdfast.tenant', '', held, 'holdfast.every_tenant', '');
+END LOOP; END $body$;
 """
+_POLICIES: Final = (
+    "SELECT tablename::text, policyname::text, qual, with_check FROM pg_policies ORDER BY 1, 2"
+)
 
 
 def test_a_store_of_the_first_format_is_brought_up_with_its_texts() -> None:
@@ -258,12 +270,16 @@ def test_a_store_of_the_first_format_is_brought_up_with_its_texts() -> None:
     fill(first, 30)
     before = by_words(first)
     with first._pool.wire() as wire:
+        fresh = wire.rows(wire.run([(_POLICIES, ())])[0])
         wire.script(_TO_FORMAT_1)
+        assert wire.rows(wire.run([(_POLICIES, ())])[0]) != fresh
     first.close()
     second = PostgresDriver(database.url(OWNER), SystemClock())
     with pytest.raises(HoldfastError):
         second.setup([NOTES], create=False)
     second.setup([NOTES])
+    with second._pool.wire() as wire:
+        assert wire.rows(wire.run([(_POLICIES, ())])[0]) == fresh
     assert by_words(second) == before
     assert pack(second)
     assert by_words(second) == before

@@ -10,6 +10,7 @@ import hashlib
 from typing import Final
 
 from holdfast.backends.postgres.binding import MARK
+from holdfast.backends.postgres.dialect import literal
 from holdfast.backends.postgres.errors import CONFLICT, NOT_FOUND, TOO_LARGE
 from holdfast.core.values import JSON_SIZE_LIMIT, LIST_LIMIT
 
@@ -18,12 +19,13 @@ EVERY_TENANT: Final = "SELECT set_config('holdfast.every_tenant', 'on', true)"
 ONE_TENANT: Final = f"SELECT set_config('holdfast.tenant', {MARK}, true)"
 """Binds the transaction to a tenant."""
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Rises when the engine's own tables or functions change."""
 
 INDEX_TABLES: Final = ("holdfast_segments", "holdfast_segment_parts", "holdfast_voids")
 """Packed text: segments, their parts, and the stamps whose copies in segments count no more."""
-TENANT_TABLES: Final = ("holdfast_sequences", "holdfast_operations", "holdfast_journal")
+NUMBERS: Final = "holdfast_sequences"
+TENANT_TABLES: Final = (NUMBERS, "holdfast_operations", "holdfast_journal")
 """The engine's own tables that hold what belongs to a tenant, beside those of packed text."""
 
 BY_CHANCE: Final = "hashtextextended(gen_random_uuid()::text, 0)"
@@ -186,17 +188,48 @@ def segment_script(quoted_schema: str) -> str:
     )
 
 
-def row_security(table: str) -> str:
-    """A table shows and takes the rows of one tenant, and shows all only when told so aloud.
+_SET: Final = "nullif(current_setting('holdfast.{}', true), '')"
 
-    The settings stand in sub-selects, so that they are read once a statement and not once a row.
-    The second policy asks for what the planner takes to be nearly always true: it joins the first
-    by OR, and a rare one would make the planner expect far fewer rows than a tenant has.
-    """
-    own = "tenant = (SELECT nullif(current_setting('holdfast.tenant', true), ''))"
+
+def row_security(table: str) -> str:
+    """A table shows and takes the rows of one tenant, and shows all only when told so aloud."""
+    own, taken, every = _policies(table.rpartition(".")[2])
     return f"""
 ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-CREATE POLICY holdfast_tenant ON {table} USING ({own}) WITH CHECK ({own});
-CREATE POLICY holdfast_every_tenant ON {table} FOR SELECT
-    USING ((SELECT nullif(current_setting('holdfast.every_tenant', true), '')) IS NOT NULL);
+CREATE POLICY holdfast_tenant ON {table} USING ({own}) WITH CHECK ({taken});
+CREATE POLICY holdfast_every_tenant ON {table} FOR SELECT USING ({every});
 """
+
+
+def reworded_row_security(quoted_schema: str, schema: str) -> str:
+    """The same for all tables that are there and have it in an earlier wording."""
+    own, taken, every = _policies("")
+    directly, _, _ = _policies(NUMBERS)
+    return f"""
+DO $body$ DECLARE held name; own text; BEGIN
+    FOR held IN SELECT tablename FROM pg_policies
+        WHERE schemaname = {literal(schema)} AND policyname = 'holdfast_tenant' LOOP
+        own := CASE held WHEN '{NUMBERS}' THEN {literal(directly)} ELSE {literal(own)} END;
+        EXECUTE format('ALTER POLICY holdfast_tenant ON {quoted_schema}.%I USING (%s)'
+            ' WITH CHECK (%s)', held, own, {literal(taken)});
+        EXECUTE format('ALTER POLICY holdfast_every_tenant ON {quoted_schema}.%I USING (%s)',
+            held, {literal(every)});
+    END LOOP;
+END $body$;
+"""
+
+
+def _policies(table: str) -> tuple[str, str, str]:
+    """Which rows are the tenant's, which it may write, and whether rows of all are shown.
+
+    Where many rows are met, the setting stands in a sub-select, so that it is read once a
+    statement and not once a row. That has to be got ready for each statement, so it is left out
+    where it does not pay: of what is written, of numbers, which are met one at a time, and of the
+    second policy. That joins the first by OR, so that nobody reads it for a row of the tenant;
+    and it asks for what the planner takes to be nearly always true, because a rare one would make
+    the planner expect far fewer rows than a tenant has.
+    """
+    setting = _SET.format("tenant")
+    taken = f"tenant = {setting}"
+    own = taken if table == NUMBERS else f"tenant = (SELECT {setting})"
+    return own, taken, f"{_SET.format('every_tenant')} IS NOT NULL"
