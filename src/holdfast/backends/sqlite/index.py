@@ -42,9 +42,11 @@ _STATES: Final = 256
 """Of so many sources a connection remembers the state."""
 State = tuple[int, int, int, int, int]
 """Of a source: its cover, up to where that reaches, its edition, the last note and the last row."""
-_CHOSEN_BYTES: Final = 4 * 1024 * 1024
-"""What a picture keeps of what filters chose, and again of the vectors where these are few; the
-least recently used goes first."""
+_CHOSEN_BYTES: Final = 8 * 1024 * 1024
+"""What a picture keeps of what filters chose: a tenth of a million vectors takes 6 MB. The least
+recently used goes first."""
+_MATRIX_BYTES: Final = 4 * 1024 * 1024
+"""What it keeps of the vectors themselves, where these are few."""
 
 
 class Source(NamedTuple):
@@ -105,8 +107,9 @@ class _Choices:
     nothing of a filter's fields.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit_bytes: int) -> None:
         self.used_bytes = 0
+        self._limit_bytes = limit_bytes
         self._held: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -120,7 +123,7 @@ class _Choices:
         with self._lock:
             self._held[key] = made
             self.used_bytes = sum(map(_size, self._held.values()))
-            while self.used_bytes > _CHOSEN_BYTES:
+            while self.used_bytes > self._limit_bytes:
                 self.used_bytes -= _size(self._held.popitem(last=False)[1])
         return made
 
@@ -149,8 +152,8 @@ class Picture:
     _gone: Any = None
     _corpus: Corpus | None = None
     _totals: dict[int, int] = field(default_factory=dict)
-    choices: _Choices = field(default_factory=_Choices)
-    matrices: _Choices = field(default_factory=_Choices)
+    choices: _Choices = field(default_factory=lambda: _Choices(_CHOSEN_BYTES))
+    matrices: _Choices = field(default_factory=lambda: _Choices(_MATRIX_BYTES))
 
     def is_due(self, limits: Limits) -> bool:
         """Whether a merge would do this source good."""
