@@ -110,9 +110,9 @@ def history_sheet(rounds: int, *, quick: bool) -> Sheet:
         together=together,
         contenders=_rows("langgraph.checkpoint.postgres", (*_LATENCIES, *against)),
         notes=f"States are the last {WINDOW} messages of a conversation, of some 600 bytes each; a"
-        " get is of any step, latest is asked again and again by a handle that has not saved. That"
-        " handle holds what it has read of logs, so that most gets read a row and no bytes that"
-        " others share. LangGraph's list gives the states as well." + _POSTGRES,
+        " get is of any step, latest is asked again and again by a handle that has not saved, and"
+        " remembers what it read. Few gets meet bytes that the handle has read before. LangGraph's"
+        " list gives the states as well." + _POSTGRES,
     )
 
 
