@@ -1,4 +1,8 @@
-"""Changes are values: what to write, and what must hold for it."""
+"""Changes are values: what to write, and what must hold for it.
+
+Those of which there is one for each record are left alone by the collector of cycles: nothing in a
+record leads back to them.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +73,7 @@ EDIT_OPERATIONS: Final[tuple[str, ...]] = Edit.__struct_fields__
 """What an edit can do to fields, in the order of `msgspec.structs.astuple`."""
 
 
-class Put(msgspec.Struct, frozen=True, tag_field="change", tag="put"):
+class Put(msgspec.Struct, frozen=True, gc=False, tag_field="change", tag="put"):
     """Write a whole record: created if its key is new, replaced otherwise."""
 
     collection: str
@@ -131,7 +135,7 @@ class Claim(msgspec.Struct, frozen=True, tag_field="change", tag="claim"):
 Change = Put | Patch | Delete | PatchWhere | DeleteWhere | Claim
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What one change did: how many records, and the records as stored.
 
     Put and Patch give the one record, Claim all it took, in order. Deletes and PatchWhere give

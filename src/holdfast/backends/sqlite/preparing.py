@@ -74,7 +74,7 @@ class Writing(msgspec.Struct, frozen=True, eq=False):
     vectors: tuple[Vectors, ...]
 
 
-class Prepared(msgspec.Struct, frozen=True, eq=False):
+class Prepared(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A Put made ready: the tenant and the values as they are bound, and the analysed text."""
 
     put: Put
@@ -83,7 +83,7 @@ class Prepared(msgspec.Struct, frozen=True, eq=False):
     packed: Packed | None
 
 
-class PreparedPatch(msgspec.Struct, frozen=True, eq=False):
+class PreparedPatch(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A Patch that one statement says, as long as nobody follows the store."""
 
     patch: Patch
