@@ -16,6 +16,8 @@ import pytest
 import holdfast
 from holdfast.backends.sqlite import SqliteDriver, connection
 from holdfast.backends.sqlite.maintenance import restore, salvage
+from holdfast.core.change import ABSENT, Edit, Patch, Put
+from holdfast.core.collection import Collection, Field
 from holdfast.core.errors import (
     Busy,
     Conflict,
@@ -397,3 +399,15 @@ def test_a_group_that_loses_its_transaction_fails_whole_and_writes_nothing_after
         beside.kv.set("again", 1)
         assert storage.kv.get("again") == 1
         driver.close()
+
+
+def test_fields_may_have_names_that_are_no_plain_ones(path: str) -> None:
+    names = ("id", "order", "a b", "__mine", "größe", 'q"q')
+    odd = Collection("odd", tuple(Field(name, "text") for name in names))
+    driver = SqliteDriver(path)
+    driver.setup((odd,))
+    record = {name: f"of {name}" for name in names}
+    driver.apply("ada", [Put("odd", record, ABSENT)])
+    driver.apply("ada", [Put("odd", record), Patch("odd", ("of id",), Edit(set={"order": "x"}))])
+    assert driver.get("ada", "odd", ("of id",)) == {**record, "order": "x", "revision": 3}
+    driver.close()
