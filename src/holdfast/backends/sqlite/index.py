@@ -34,9 +34,9 @@ _PARTS: Final = """
 SELECT data FROM holdfast_segment_parts WHERE segment = ? AND name = ? ORDER BY number"""
 _ROW_BYTES: Final = 200
 """What a row of a tail takes in memory besides its data, about."""
-_WITH_CODES_BYTES: Final = 17 * 1024 * 1024
+_WITH_CODES_BYTES: Final = 19 * 1024 * 1024
 """What is kept of one source's vectors, together with their codes, ..."""
-_LEAST_BYTES: Final = 2 * 1024 * 1024
+_LEAST_BYTES: Final = 4 * 1024 * 1024
 """... unless the codes leave less than this."""
 _STATES: Final = 256
 """Of so many sources a connection remembers the state."""
