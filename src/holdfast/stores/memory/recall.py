@@ -50,8 +50,8 @@ SPEAKER_LIMIT: Final = 1_000
 """Known speakers that a query is read with; more are flagged "speakers_cut"."""
 CREDITED: Final = 20
 """Best hits of each leg whose neighbours are looked up, or k if that is more: what a weaker hit
-lends lifts no turn into the results (LoCoMo's and BEAM's public parts, three embedders: R@5, R@10 and
-R@20 are those with all hits)."""
+lends lifts no turn into the results (LoCoMo's and BEAM's public parts, three embedders: R@5, R@10
+and R@20 are those with all hits)."""
 RERANKED: Final = 50
 """How many results a reranker or a late reader reads."""
 WIDEN: Final = 4
