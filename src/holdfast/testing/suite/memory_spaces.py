@@ -185,10 +185,13 @@ class TestMemorySpaces:
             return memory.spaces.reembed(AngleEmbedder("new", 3), batch=7).id
 
         def write(memory: Memories, first: int) -> str:
-            for n in range(first, first + 20):
+            for n in range(first + 1, first + 20):
                 memory.remember(f"written @{n}")
             return ""
 
+        for n, handle in enumerate(handles[2:], 1):
+            # Whoever begins after the move is refused; who trusts what it read before goes on.
+            handle.remember(f"written @{100 * n}")
         work = [partial(move, handle) for handle in handles[:2]]
         work += [partial(write, handle, 100 * n) for n, handle in enumerate(handles[2:], 1)]
         assert together(work)[:2] == ["new@1/3", "new@1/3"]
