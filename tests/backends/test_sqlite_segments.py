@@ -15,8 +15,10 @@ import pytest
 
 from holdfast.backends.segments import codes
 from holdfast.backends.segments.cache import Cache
+from holdfast.backends.segments.included import Included
 from holdfast.backends.sqlite import (
     SqliteDriver,
+    covers,
     index,
     merging,
     schema,
@@ -27,7 +29,7 @@ from holdfast.backends.sqlite.index import Index, Picture, Source
 from holdfast.core.change import Delete
 from holdfast.core.driver import Driver
 from holdfast.core.errors import Conflict, Invalid
-from holdfast.core.filter import eq
+from holdfast.core.filter import Filter, eq
 from holdfast.core.search import Hits, Search, TextLeg, VectorLeg
 from holdfast.core.text import analyze
 from holdfast.core.values import Vector
@@ -339,6 +341,7 @@ def test_limits_of_merges_are_checked(name: str, value: Any, tmp_path: Path) -> 
         "UPDATE holdfast_segment_parts SET data = zeroblob(length(data)) WHERE name = 'signs'",
         "UPDATE holdfast_segment_parts SET data = zeroblob(length(data)) WHERE name = 'lengths'",
         "UPDATE holdfast_segment_parts SET data = zeroblob(length(data)) WHERE name = 'column:day'",
+        "UPDATE holdfast_segment_parts SET data = zeroblob(length(data)) WHERE name = 'coded:day'",
         "DELETE FROM holdfast_segment_parts WHERE name = 'terms'",
         "DELETE FROM holdfast_notes",
         "DELETE FROM holdfast_segments WHERE width > 0",
@@ -564,6 +567,42 @@ def test_the_suite_catches_copies_of_fields_that_stay_as_they_were(
     monkeypatch.setattr(schema, "watch_updates", unwatched)
     case = TestDriverIndex().test_b29_search_equals_a_full_scan_between_writes_and_merges
     with pytest.raises(AssertionError):
+        _play(case, tmp_path)
+
+
+def _included_unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(covers, "included_fields", lambda collection: ())
+
+
+def _never_asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = Included.find
+    monkeypatch.setattr(Included, "find", lambda self, rows, void: find(self, rows, void[:0]))
+
+
+def _passing_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    passing = Included.passing
+
+    def broken(self: Included, where: Filter, at: Any) -> Any:
+        mask = passing(self, where, at)
+        return None if mask is None else numpy.ones_like(mask)
+
+    monkeypatch.setattr(Included, "passing", broken)
+
+
+def _one_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = Included.values
+    monkeypatch.setattr(Included, "values", lambda self, name, at: values(self, name, at[::-1]))
+
+
+@pytest.mark.parametrize(
+    "broken", [_included_unwatched, _never_asked_anew, _passing_all, _one_aside]
+)
+def test_the_suite_catches_included_fields_that_are_not_the_rows_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    broken(monkeypatch)
+    case = TestDriverIndex().test_b29_search_equals_a_full_scan_between_writes_and_merges
+    with pytest.raises((AssertionError, KeyError)):
         _play(case, tmp_path)
 
 

@@ -23,8 +23,9 @@ def test_it_is_the_records_that_it_was_made_of() -> None:
         records[("c",)]
 
 
-def test_what_follows_the_named_values_of_a_row_is_passed_over() -> None:
-    assert RecordSet(("id",), {("a",): ("a", 17)}) == {("a",): {"id": "a"}}
+def test_it_may_be_made_of_columns() -> None:
+    made = RecordSet([("a",), ("b",)], {"id": ["a", "b"], "day": [1, None]})
+    assert made == RECORDS
 
 
 def test_fields_come_in_the_order_of_the_keys() -> None:

@@ -203,6 +203,9 @@ class MemoryDriver(Driver):
             found = {
                 hit.key: _copy(shape, selected[hit.key], False, fields) for hit in (*text, *vector)
             }
+            if search.fields is not None:
+                for record in found.values():
+                    del record[REVISION]
             return Hits(tuple(text), tuple(vector), RecordSet.of(found))
 
     def feed(self, follower: str, *, after: int, limit: int) -> list[FeedEntry]:

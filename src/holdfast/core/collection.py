@@ -108,9 +108,10 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
     ``version`` counts the shape's editions. Later editions may add fields, indexes and unique
     keys; engines bring older stores up to the edition at open and refuse newer ones.
     ``full_text`` names the text fields that keyword search reads, ``vectors`` the vector fields,
-    ``filtered`` fields that searches are often narrowed to a few values of, of which an engine may
-    keep copies beside what it searches, and ``ttl`` the time field after which
-    `maintain("sweep")` may delete the record.
+    ``filtered`` fields that searches are often narrowed to a few values of, ``included`` those by
+    which hits are ordered or that nearly every search asks about, as a covering index includes
+    columns: of both an engine may keep copies beside what it searches. ``ttl`` is the time field
+    after which `maintain("sweep")` may delete the record.
     """
 
     name: str
@@ -123,13 +124,14 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
     full_text: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
     filtered: tuple[str, ...] = ()
+    included: tuple[str, ...] = ()
     ttl: str | None = None
     version: int = 1
 
     def __post_init__(self) -> None:
         assigned = {s.field for s in self.sequences}
         ttl = [self.ttl] if self.ttl else []
-        named = {*self.full_text, *self.filtered, *assigned, *ttl}
+        named = {*self.full_text, *self.filtered, *self.included, *assigned, *ttl}
         for name in self.keyed_fields() | named:
             if name not in self.by_name:
                 raise Invalid(f"{self.name}.{name}", expected="a declared field", got="no such")
@@ -227,7 +229,7 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
     ) -> tuple[str, ...]:
         """The fields that a record of a read holds, as declared: asked for, the key's, the order's.
 
-        All of them when ``fields`` is None. The revision comes besides.
+        All of them when ``fields`` is None. A query's records hold the revision besides.
         """
         if fields is None:
             return tuple(self.by_name)

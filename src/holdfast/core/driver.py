@@ -43,7 +43,7 @@ B38. a group's writes are durable when the group ends, and fail one by one.
 B39. hostile text, JSON, numbers and vectors are refused before anything is written.
 B40. maintain sweeps expired records, and only those.
 B41. setup without create changes nothing, and says Unavailable where something is missing.
-B42. query and search with fields give these, those of key and order, and the revision alone.
+B42. query and search with fields give these and those of key and order alone; query the revision.
 """
 
 from __future__ import annotations

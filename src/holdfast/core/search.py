@@ -37,7 +37,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
     k means k: as long as k records satisfy the filter and the leg, k come back. Ties by key.
     ``minimum`` is an inclusive floor for the vector leg's score. With ``fields``, records hold
-    these, those of the key, and the revision alone: what orders many hits need not read them whole.
+    these and those of the key alone: what orders many hits need not read them whole.
     """
 
     collection: str
@@ -57,47 +57,50 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
 
 
 class RecordSet(Mapping[tuple[Any, ...], Record]):
-    """Records by key, all of the same fields: kept as rows, each made when it is asked for.
+    """Records by key, all of the same fields: kept as columns, each made when it is asked for.
 
     There may be hundreds of which little is wanted, so whole fields can be had at once.
     """
 
-    __slots__ = ("_names", "_rows")
+    __slots__ = ("_columns", "_keys", "_places")
 
     def __init__(
         self,
-        names: Sequence[str] = (),
-        rows: Mapping[tuple[Any, ...], tuple[Any, ...]] | None = None,
+        keys: Sequence[tuple[Any, ...]] = (),
+        columns: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
-        """``rows`` hold by key the values of ``names``; what follows these is passed over."""
-        self._names = tuple(names)
-        self._rows = rows or {}
+        """``columns`` hold by field the values of the records, in the order of their ``keys``."""
+        self._keys = keys
+        self._columns = columns or {}
+        self._places: dict[tuple[Any, ...], int] | None = None
 
     @staticmethod
     def of(records: Mapping[tuple[Any, ...], Record]) -> RecordSet:
         """The set of these records."""
-        names = tuple(next(iter(records.values()), ()))
-        rows = {key: tuple([record[n] for n in names]) for key, record in records.items()}
-        return RecordSet(names, rows)
+        names = next(iter(records.values()), ())
+        held = list(records.values())
+        return RecordSet(list(records), {name: [one[name] for one in held] for name in names})
 
     def __getitem__(self, key: tuple[Any, ...]) -> Record:
-        return dict(zip(self._names, self._rows[key], strict=False))
+        if self._places is None:
+            self._places = {key: place for place, key in enumerate(self._keys)}
+        place = self._places[key]
+        return {name: values[place] for name, values in self._columns.items()}
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return iter(self._rows)
+        return iter(self._keys)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._keys)
 
     def __repr__(self) -> str:
         return f"RecordSet({dict(self)!r})"
 
     def columns(self, *names: str) -> list[Sequence[Any]]:
         """The values of each of these fields, in the order of the keys."""
-        if not self._rows:
+        if not self._keys:
             return [()] * len(names)
-        fields = dict(zip(self._names, zip(*self._rows.values(), strict=True), strict=False))
-        return [fields[name] for name in names]
+        return [self._columns[name] for name in names]
 
 
 class Hits(msgspec.Struct, frozen=True):

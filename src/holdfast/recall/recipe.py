@@ -308,6 +308,8 @@ def _neighbour_credit(
     roles = [candidate.role for candidate in candidates]
     from_next, from_previous = recipe.next_turn, recipe.previous_turn
     for mine in together:
+        if len(mine) == 1:
+            continue
         turns = _turns(candidates, mine)
         for turn, i in turns.items():
             after = turns.get(turn + 1)
@@ -342,6 +344,10 @@ def _session_prior(
     prior = [0.0] * len(scores)
     count = recipe.session_best
     for mine in together:
+        if len(mine) == 1:
+            [i] = mine
+            prior[i] = recipe.session_prior * scores[i] / count
+            continue
         best = sorted([scores[i] for i in mine], reverse=True)[:count]
         gain = recipe.session_prior * sum(best) / count
         for i in mine:

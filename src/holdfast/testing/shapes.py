@@ -121,6 +121,7 @@ NOTES: Final = Collection(
     full_text=("title", "body"),
     vectors=("embedding",),
     filtered=("title",),
+    included=("topic", "day", "expires_at"),
     ttl="expires_at",
 )
 """Keyword search, vector search and expiry."""

@@ -110,7 +110,9 @@ class _Attempt:
         self._planner, self._dialect = of.engine.planner, of.engine.dialect
         self._search, self._opening, self._closing = of.search, of.opening, of.closing
         self._collection = of.engine.planner.collections[of.search.collection]
-        self._columns = of.engine.planner.columns(of.search.collection, of.search.fields)
+        self._columns = of.engine.planner.columns(
+            of.search.collection, of.search.fields, revision=False
+        )
         self._careful = careful
         is_analyzed = self._collection.name in of.engine.analyzed
         self._asks_statistics = bool(of.closing) and not is_analyzed

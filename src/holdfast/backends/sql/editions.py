@@ -48,6 +48,7 @@ def shape_of(collection: Collection) -> dict[str, Any]:
         "vectors": list(collection.vectors),
         # Only where there are some: shapes were kept before collections could name them.
         **({"filtered": list(collection.filtered)} if collection.filtered else {}),
+        **({"included": list(collection.included)} if collection.included else {}),
     }
 
 

@@ -139,7 +139,7 @@ class Planner:
         encoders = [dialect.encoder(f.kind) for f in collection.fields]
         key_encoders = tuple(dialect.encoder(collection.by_name[n].kind) for n in collection.key)
         return Columns(
-            **self._read(collection, tuple(collection.by_name)),
+            **self._read(collection, (REVISION, *collection.by_name)),
             fields_of=_picker([f.name for f in collection.fields]),
             encoders=tuple((at, encode) for at, encode in enumerate(encoders) if encode),
             encoder_of={f.name: dialect.encoder(f.kind) for f in collection.fields},
@@ -175,10 +175,13 @@ class Planner:
         collection: str,
         fields: tuple[str, ...] | None = None,
         order: tuple[Order, ...] = (),
+        *,
+        revision: bool = True,
     ) -> Columns:
         """How a collection's rows are read and written.
 
-        With ``fields`` only these are read, and what `Collection.narrowed` adds to them.
+        With ``fields`` only these are read, and what `Collection.narrowed` adds to them; and the
+        ``revision`` unless it is False.
         """
         if fields is None:
             whole = self._columns.get(collection)
@@ -186,25 +189,33 @@ class Planner:
                 shape = self.collections[collection]
                 whole = self._columns[collection] = self._columns_of(shape)
             return whole
-        asked = (collection, fields, order)
+        asked = (collection, fields, order, revision)
         found = self._narrowed.get(asked)
         if found is None:
             shape = self.collections[collection]
             names = shape.narrowed(fields, tuple(term.field for term in order))
+            if revision:
+                names = (REVISION, *names)
             found = replace(self.columns(collection), **self._read(shape, names))
             self._narrowed[asked] = found
         return found
 
-    def _read(self, collection: Collection, fields: tuple[str, ...]) -> dict[str, Any]:
+    def _read(self, collection: Collection, names: tuple[str, ...]) -> dict[str, Any]:
         """The parts of Columns by which rows are read."""
-        names = (REVISION, *fields)
-        kinds = ((name, collection.by_name[name].kind) for name in fields)
-        decoders = ((at, name, self.dialect.decoder(k)) for at, (name, k) in enumerate(kinds, 1))
+        decoders = (
+            (at, name, self.dialect.decoder(collection.by_name[name].kind))
+            for at, name in enumerate(names)
+            if name != REVISION
+        )
         return {
             "names": names,
             "decoders": tuple((at, name, decode) for at, name, decode in decoders if decode),
             "listed": ",".join(f"t0.{self.dialect.column(name)}" for name in names),
         }
+
+    def decoders(self, collection: Collection) -> dict[str, Codec]:
+        """What reads the values of those fields that are not kept as they are."""
+        return {name: decode for _, name, decode in self.columns(collection.name).decoders}
 
     def text(self, shape: tuple[Any, ...], write: Callable[[], str]) -> str:
         """The statement for a shape, written at its first use."""

@@ -63,23 +63,29 @@ def watch_deletes(connection: apsw.Connection, source: str) -> None:
     )
 
 
-def updates_trigger(table: str) -> str:
-    """The name of the trigger that `watch_updates` makes, quoted."""
-    return quoted(f"{table}__columns_noted")
-
-
 def watch_updates(
-    connection: apsw.Connection, table: str, fields: Sequence[str], sources: Sequence[str]
+    connection: apsw.Connection, collection: Collection, sources: Sequence[str]
 ) -> None:
     """Note changes of the fields of which segments hold copies, whoever makes them."""
-    if not fields or not sources:
-        return
-    trigger = updates_trigger(table)
-    changed = " OR ".join(f"OLD.{quoted(name)} IS NOT NEW.{quoted(name)}" for name in fields)
-    connection.execute(
-        f"CREATE TRIGGER {trigger} AFTER UPDATE OF {', '.join(map(quoted, fields))}"
-        f" ON {quoted(table)} WHEN {changed} BEGIN {_noted('NEW', sources)} END"
-    )
+    table, copied = collection.name, copied_fields(collection)
+    # Copies that only segments of texts hold make nothing else void.
+    texts = [source for source in sources if source.endswith("__terms")]
+    further = tuple(name for name in included_fields(collection) if name not in copied)
+    for kind, fields, noted in (("columns", copied, sources), ("included", further, texts)):
+        trigger = quoted(f"{table}__{kind}_noted")
+        if not fields or not noted:
+            continue
+        changed = " OR ".join(f"OLD.{quoted(name)} IS NOT NEW.{quoted(name)}" for name in fields)
+        connection.execute(
+            f"CREATE TRIGGER {trigger} AFTER UPDATE OF {', '.join(map(quoted, fields))}"
+            f" ON {quoted(table)} WHEN {changed} BEGIN {_noted('NEW', noted)} END"
+        )
+
+
+def unwatch_updates(connection: apsw.Connection, table: str) -> None:
+    """Take back what `watch_updates` did, for a collection of another edition."""
+    for kind in ("columns", "included"):
+        connection.execute(f"DROP TRIGGER IF EXISTS {quoted(f'{table}__{kind}_noted')}")
 
 
 def _noted(row: str, sources: Sequence[str]) -> str:
@@ -115,6 +121,13 @@ def is_copied(collection: Collection, name: str) -> bool:
     if name in collection.filtered:
         return True
     return any(index.where is None and name in index.fields for index in collection.indexes)
+
+
+def included_fields(collection: Collection) -> tuple[str, ...]:
+    """The fields of which segments of texts hold copies that stand for the row's own."""
+    if not collection.included or not collection.full_text:
+        return ()
+    return tuple(dict.fromkeys((*collection.key, *collection.included, *collection.filtered)))
 
 
 class Notes:

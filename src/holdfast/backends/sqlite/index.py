@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
@@ -20,6 +20,7 @@ import numpy
 from holdfast.backends.segments import codes, postings
 from holdfast.backends.segments.bm25 import Corpus, Run, total_length
 from holdfast.backends.segments.cache import Cache
+from holdfast.backends.segments.included import Decode, Included, Part, listed
 from holdfast.backends.segments.originals import Compared, Originals, Read, Vectors
 from holdfast.backends.segments.parts import part
 from holdfast.backends.sql.dialect import quoted
@@ -40,6 +41,8 @@ _LEAST_BYTES: Final = 4 * 1024 * 1024
 """... unless the codes leave less than this."""
 _STATES: Final = 256
 """Of so many sources a connection remembers the state."""
+_INCLUDED_SHARE: Final = 4
+"""Of what may be held, copies of included fields take at most one part in so many."""
 State = tuple[int, int, int, int, int]
 """Of a source: its cover, up to where that reaches, its edition, the last note and the last row."""
 _CHOSEN_BYTES: Final = 8 * 1024 * 1024
@@ -288,6 +291,38 @@ class Index:
 
         return load
 
+    def included(
+        self, source: Source, picture: Picture, decoders: Callable[[], Mapping[str, Decode]]
+    ) -> Included | None:
+        """The copies of included fields, from the second search of a picture on.
+
+        The first reads rows instead, which is less work for one search alone.
+        """
+        key = ("included", source, picture.cover, picture.edition)
+        held = self._cache.get(key)
+        if isinstance(held, Included) or held is _NOT_HELD or not self._keep:
+            return held if isinstance(held, Included) else None
+        if held is None:
+            self._cache.put(key, _ASKED_ONCE, 0)
+            return None
+        parts = [part for segment in picture.segments if (part := self.part(segment)) is not None]
+        made = Included(parts, decoders())
+        if made.nbytes * _INCLUDED_SHARE > self._cache.limit_bytes:
+            self._cache.put(key, _NOT_HELD, 0)
+            return None
+        self._cache.put(key, made, made.nbytes)
+        return made
+
+    def part(self, segment: Segment) -> Part | None:
+        """A segment's copies of included fields; one of an earlier release has none."""
+
+        def load(name: str) -> Any:
+            return self._part(segment.id, name)[0]
+
+        if not fetched(self._connection, _PARTS, (segment.id, "included")):
+            return None
+        return Part(load("rows"), listed(load("included")), load)
+
     def originals(self, source: Source, picture: Picture) -> _Kept:
         """Vectors as they were given, of rows of the segments that the picture lists."""
         key = (source, picture.cover, picture.edition)
@@ -411,3 +446,5 @@ def _asked(connection: apsw.Connection, source: Source) -> State | None:
 
 
 _NO_ROWS: Final = numpy.empty(0, "i8")
+_ASKED_ONCE: Final = object()
+_NOT_HELD: Final = object()

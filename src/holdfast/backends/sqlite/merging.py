@@ -22,7 +22,7 @@ import msgspec
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sqlite.connection import ConnectionPool, fetched
-from holdfast.backends.sqlite.covers import copied_fields
+from holdfast.backends.sqlite.covers import copied_fields, included_fields
 from holdfast.backends.sqlite.writer import Writer
 from holdfast.core.clock import Clock
 from holdfast.core.errors import Invalid
@@ -244,7 +244,7 @@ class Merging:
     def _build(self, source: str, tenant: str, plan: _Plan) -> None:
         from holdfast.backends.sqlite import packing  # which loads numpy
 
-        table = source.rpartition("__")[0]
+        collection = self._planner.collections[source.rpartition("__")[0]]
         reader = packing.Reader(
             self._pool,
             source,
@@ -252,8 +252,9 @@ class Merging:
             plan.low,
             plan.high,
             self._go_on,
-            table=table,
-            fields=copied_fields(self._planner.collections[table]),
+            table=collection.name,
+            fields=copied_fields(collection),
+            included=() if _is_vectors(source) else included_fields(collection),
         )
         for segment in reader.vectors() if _is_vectors(source) else reader.texts():
             self._write(plan, segment)

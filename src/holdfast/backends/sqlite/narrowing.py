@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, Final, NamedTuple
 
 import apsw
 import numpy
 
+from holdfast.backends.segments.included import Included
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sql.rows import decoded_rows
 from holdfast.backends.sqlite.connection import fetched
@@ -16,6 +18,20 @@ from holdfast.backends.sqlite.schema import vector_table
 from holdfast.core.collection import Collection
 from holdfast.core.filter import EVERYTHING, And, Compare, Filter, In, IsNull
 from holdfast.core.search import VectorLeg
+
+Columns = list[Sequence[Any]]
+"""Values by field."""
+
+
+class Copies(NamedTuple):
+    """Copies of included fields, and the rows, rising, whose copies do not count."""
+
+    included: Included
+    void: Any
+
+    def find(self, rows: Any) -> tuple[Any, Any]:
+        """Which of ``rows`` have copies that count, as a mask, and the places of these."""
+        return self.included.find(rows, self.void)
 
 
 class Narrowing:
@@ -31,7 +47,8 @@ class Narrowing:
         fields: tuple[str, ...] | None = None,
     ) -> None:
         self._connection = connection
-        self._read = planner.columns(collection.name, fields)
+        self._where = where
+        self._read = planner.columns(collection.name, fields, revision=False)
         # A few fields are read of every row that is asked whether it passes: it is at hand then.
         self._reads_along = fields is not None
         self._columns = self._read if self._reads_along else planner.columns(collection.name, ())
@@ -50,6 +67,19 @@ class Narrowing:
         """The same, to look up by."""
         self.is_hinted = len(self.hints) == _leaves(where)
         """Whether they say all that the filter does."""
+        self._copies: Copies | None = None
+
+    def use(self, copies: Copies) -> None:
+        """Ask copies before the rows."""
+        self._copies = copies
+
+    @cached_property
+    def is_included(self) -> bool:
+        """Whether copies answer for all fields that the filter and the search ask for."""
+        if self._copies is None or not self._reads_along:
+            return False
+        included = self._copies.included
+        return included.has(self.names) and included.passing(self._where, _NO_ROWS) is not None
 
     def _hinted(self, where: Filter) -> dict[str, list[Any]]:
         if isinstance(where, And):
@@ -83,6 +113,18 @@ class Narrowing:
         """Which of ``rows`` pass, as a mask."""
         if self.all or not rows.size:
             return numpy.ones(rows.size, bool)
+        if self._copies is None or not self.is_included:
+            return self._asked(rows)
+        held, at = self._copies.find(rows)
+        if at.size == rows.size:
+            return self._copies.included.passing(self._where, at)
+        mask = numpy.empty(rows.size, bool)
+        mask[held] = self._copies.included.passing(self._where, at)
+        mask[~held] = self._asked(rows[~held])
+        return mask
+
+    def _asked(self, rows: Any) -> Any:
+        """The same, by a look at the rows."""
         listed, passed = rows.tolist(), self._passed
         new = [row for row in listed if row not in passed] if passed else listed
         if new:
@@ -99,11 +141,28 @@ class Narrowing:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What `values` gives of a row, in this order, before the row's number."""
+        """What `values` gives of a row, in this order."""
         return self._read.names
 
-    def values(self, rows: Iterable[int]) -> dict[int, tuple[Any, ...]]:
-        """What the search asked for of these rows, which were found to pass."""
+    def values(self, rows: Iterable[int]) -> tuple[list[int], Columns]:
+        """What the search asked for of these rows, which were found to pass: by field.
+
+        Before it, the rows that are there still, in the order of the values.
+        """
+        copies, wanted = self._copies, set(rows)
+        if copies is None or not self.is_included or not wanted:
+            return self._looked_up(wanted)
+        listed = numpy.fromiter(wanted, "i8", len(wanted))
+        held, at = copies.find(listed)
+        read: Columns = [copies.included.values(name, at) for name in self.names]
+        if at.size == listed.size:
+            return listed.tolist(), read
+        others, further = self._looked_up(listed[~held].tolist())
+        read = [[*one, *other] for one, other in zip(read, further, strict=True)]
+        return [*listed[held].tolist(), *others], read
+
+    def _looked_up(self, rows: Iterable[int]) -> tuple[list[int], Columns]:
+        """The same, from the rows."""
         held = self._passed if self._reads_along else {}
         read = [row for one in rows if (row := held.get(one)) is not None]
         missing = set(rows) - {row[-1] for row in read}
@@ -115,7 +174,11 @@ class Narrowing:
             )
             wanted = apsw.carray(numpy.array(sorted(missing), "i8"))
             read += fetched(self._connection, text, (wanted, self.tenant))
-        return {row[-1]: row for row in decoded_rows(self.collection, self._read, read)}
+        if not read:
+            return [], [()] * len(self.names)
+        by_field = zip(*decoded_rows(self.collection, self._read, read), strict=True)
+        *columns, numbers = by_field
+        return list(numbers), [*columns]
 
     def vectors(self, leg: VectorLeg) -> tuple[Any, Any]:
         """All rows that pass and have a vector to compare, and these as a matrix."""
@@ -157,3 +220,6 @@ class Narrowing:
 def _leaves(where: Filter) -> int:
     """How many conditions a filter has."""
     return sum(map(_leaves, where.parts)) if isinstance(where, And) else 1
+
+
+_NO_ROWS: Final = numpy.empty(0, "i8")

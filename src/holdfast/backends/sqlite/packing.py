@@ -9,7 +9,7 @@ from typing import Any, Final
 import apsw
 import numpy
 
-from holdfast.backends.segments import codes, columns, postings
+from holdfast.backends.segments import codes, columns, included, postings
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sqlite.connection import ConnectionPool, fetched
 
@@ -30,7 +30,8 @@ class Built:
 class Reader:
     """Packs the rows of a source above ``low``, up to ``high``.
 
-    Beside them the ``fields`` of the rows of ``table``, from which the source is derived.
+    Beside them copies of fields of the rows of ``table``, from which the source is derived:
+    ``fields`` to narrow by, ``included`` to be read.
     """
 
     def __init__(
@@ -44,13 +45,14 @@ class Reader:
         *,
         table: str,
         fields: Sequence[str],
+        included: Sequence[str] = (),
     ) -> None:
         self._pool = pool
         self._source = source
         self._tenant = tenant
         self._low, self._high = low, high
         self._go_on = go_on
-        self._table, self._fields = table, fields
+        self._table, self._fields, self._included = table, fields, included
 
     def texts(self) -> Iterator[Built]:
         """One segment, unless there is no row."""
@@ -58,7 +60,11 @@ class Reader:
         if not held:
             return
         count = sum(len(row[2]) // 8 for row in held)
-        parts = {**postings.made(held), **self._columns([row[4:] for row in held])}
+        parts = {
+            **postings.made(held),
+            **self._columns([row[4:] for row in held]),
+            **self._copies([row[4 + len(self._fields) :] for row in held]),
+        }
         yield Built("", 0, len(held), count, parts)
 
     def vectors(self) -> Iterator[Built]:
@@ -82,7 +88,13 @@ class Reader:
 
     def _columns(self, values: list[tuple[Any, ...]]) -> dict[str, Any]:
         by_field = zip(*values, strict=True) if self._fields else ()
-        return columns.build(dict(zip(self._fields, by_field, strict=True)))
+        return columns.build(dict(zip(self._fields, by_field, strict=False)))
+
+    def _copies(self, values: list[tuple[Any, ...]]) -> dict[str, Any]:
+        if not self._included:
+            return {}
+        by_field = zip(*values, strict=True)
+        return included.build(dict(zip(self._included, by_field, strict=True)))
 
     def _stretches(self, wanted: str) -> Iterator[list[tuple[Any, ...]]]:
         """Rows in the order of their numbers. Each stretch is a read of its own.
@@ -92,7 +104,7 @@ class Reader:
         """
         # As in `merging`: by its number alone a vector would be looked for among all tenants'.
         row = "_row" if self._source.endswith("__terms") else "+_row"
-        fields = "".join(f", t0.{quoted(name)}" for name in self._fields)
+        fields = "".join(f", t0.{quoted(name)}" for name in (*self._fields, *self._included))
         joined = f" LEFT JOIN {quoted(self._table)} AS t0 ON t0._row = d._row" if fields else ""
         listed = (
             f"SELECT _row FROM {quoted(self._source)}"

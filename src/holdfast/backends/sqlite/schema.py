@@ -19,8 +19,7 @@ from holdfast.backends.sql.filters import FilterPlanner
 from holdfast.backends.sqlite.connection import APPLICATION_ID, FORMAT, fetched
 from holdfast.backends.sqlite.covers import (
     SEGMENT_TABLES,
-    copied_fields,
-    updates_trigger,
+    unwatch_updates,
     watch_deletes,
     watch_updates,
 )
@@ -106,7 +105,7 @@ class Schema:
         for collection in self._collections:
             old = stored.get(collection.name)
             if old is not None and older:
-                connection.execute(f"DROP TRIGGER IF EXISTS {updates_trigger(collection.name)}")
+                unwatch_updates(connection, collection.name)
                 self._watch(connection, collection)
             if old is None:
                 self._create(connection, collection)
@@ -156,7 +155,7 @@ class Schema:
         )
         for (name,) in held:
             connection.execute(f"DROP INDEX {quoted(name)}")
-        connection.execute(f"DROP TRIGGER IF EXISTS {updates_trigger(collection.name)}")
+        unwatch_updates(connection, collection.name)
         self._create_indexes(connection, collection)
 
     def _create_indexes(self, connection: apsw.Connection, collection: Collection) -> None:
@@ -172,7 +171,7 @@ class Schema:
         sources = [vector_source(collection, name) for name in collection.vectors]
         if collection.full_text:
             sources.append(terms_source(collection))
-        watch_updates(connection, collection.name, copied_fields(collection), sources)
+        watch_updates(connection, collection, sources)
 
     def _index_texts(self, collection: Collection) -> list[tuple[str, str]]:
         table = quoted(collection.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -9,13 +11,13 @@ import apsw
 
 from holdfast.backends.segments.cache import Cache
 from holdfast.backends.sql.planner import Planner
+from holdfast.backends.sqlite.covers import included_fields
 from holdfast.backends.sqlite.index import Index, Source
 from holdfast.backends.sqlite.merger import Merger
-from holdfast.backends.sqlite.narrowing import Narrowing
+from holdfast.backends.sqlite.narrowing import Copies, Narrowing
 from holdfast.backends.sqlite.schema import terms_source, vector_source
 from holdfast.backends.sqlite.text_search import Scored, TextSearch
 from holdfast.backends.sqlite.vector_search import VectorSearch
-from holdfast.core.collection import Collection
 from holdfast.core.search import Hit, Hits, RecordSet, Search
 
 Key = tuple[Any, ...]
@@ -46,14 +48,29 @@ class RowSearch:
         within = Narrowing(
             self._connection, self._planner, self._tenant, collection, search.filter, search.fields
         )
+        self._use_copies(within)
         text = self._text(search, within)
         vector, exact = self._vector(search, within)
-        read = within.values({row for row, _ in text} | {row for row, _ in vector})
-        keys = _keys(collection, within.names, read)
+        rows, values = within.values({row for row, _ in text} | {row for row, _ in vector})
+        columns = dict(zip(within.names, values, strict=True))
+        keys = dict(zip(rows, zip(*[columns[n] for n in collection.key], strict=True), strict=True))
         text, vector = _best(text, keys, search.k), _best(vector, keys, search.k)
-        found = {keys[row]: read[row] for row, _ in (*text, *vector)}
-        records = RecordSet(within.names, found)
+        records = _records(rows, keys, columns, {row: None for row, _ in (*text, *vector)})
         return Hits(_hits(text, keys), _hits(vector, keys), records, exact)
+
+    def _use_copies(self, within: Narrowing) -> None:
+        """Let copies of fields answer for rows, where the collection has any and they are known."""
+        collection = within.collection
+        if not included_fields(collection):
+            return
+        source = Source(terms_source(collection), self._tenant)
+        picture = self._index.picture(source)
+        if picture is None:
+            return
+        decoders = partial(self._planner.decoders, collection)
+        included = self._index.included(source, picture, decoders)
+        if included is not None:
+            within.use(Copies(included, picture.noted))
 
     def _text(self, search: Search, within: Narrowing) -> Scored:
         leg = search.text
@@ -85,15 +102,18 @@ class RowSearch:
         return [one for one in scored if floor is None or one[1] >= floor], found.exact
 
 
-def _keys(
-    collection: Collection, names: tuple[str, ...], read: dict[int, tuple[Any, ...]]
-) -> dict[int, Key]:
-    """The records' keys by row."""
-    places = [names.index(name) for name in collection.key]
-    if len(places) == 1:
-        [place] = places
-        return {row: (values[place],) for row, values in read.items()}
-    return {row: tuple([values[at] for at in places]) for row, values in read.items()}
+def _records(
+    rows: list[int],
+    keys: dict[int, Key],
+    columns: dict[str, Sequence[Any]],
+    wanted: dict[int, None],
+) -> RecordSet:
+    """The records of those of the rows that are wanted."""
+    if len(wanted) < len(rows):
+        at = [place for place, row in enumerate(rows) if row in wanted]
+        rows = [rows[place] for place in at]
+        columns = {name: [values[p] for p in at] for name, values in columns.items()}
+    return RecordSet([keys[row] for row in rows], columns)
 
 
 def _best(scored: Scored, keys: dict[int, Key], k: int) -> Scored:

@@ -10,6 +10,7 @@ import numpy
 
 from holdfast.backends.segments import codes, columns, postings
 from holdfast.backends.segments.cache import Cache
+from holdfast.backends.segments.included import Included
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sqlite.connection import fetched
 from holdfast.backends.sqlite.index import Index, Picture, Segment, Source
@@ -62,7 +63,8 @@ class _Check:
             return
         for segment in picture.segments:
             agrees = self._vectors_agree if self._source.width else self._texts_agree
-            if not (agrees(picture, segment) and self._columns_agree(picture, segment)):
+            copies = self._columns_agree(picture, segment) and self._copies_agree(picture, segment)
+            if not (agrees(picture, segment) and copies):
                 yield f"{name}: a segment of the search index differs from its rows"
 
     def _alive(self, picture: Picture, segment: Segment) -> Any:
@@ -123,6 +125,25 @@ class _Check:
                 if not numpy.array_equal(allowed & alive, numpy.isin(held, own) & alive):
                     return False
         return True
+
+    def _copies_agree(self, picture: Picture, segment: Segment) -> bool:
+        """Whether the copies of included fields are what the rows hold."""
+        part = self._index.part(segment)
+        if part is None:
+            return True
+        copies, names = Included([part], {}), sorted(part.listed)
+        listed = ", ".join(quoted(name) for name in names)
+        text = (
+            f"SELECT _row, {listed} FROM {quoted(self._source.table.rpartition('__')[0])}"
+            " WHERE tenant = ? AND _row > ? AND _row <= ?"
+        )
+        values = (self._source.tenant, segment.low, segment.high)
+        found = fetched(self._connection, text, values)
+        rows = numpy.fromiter((row[0] for row in found), "i8", len(found))
+        held, at = copies.find(rows, picture.noted)
+        kept = [copies.values(name, at) for name in names]
+        said = [row[1:] for row, is_held in zip(found, held, strict=True) if is_held]
+        return said == list(zip(*kept, strict=True))
 
     def _rows(self, picture: Picture, segment: Segment) -> list[tuple[Any, ...]]:
         """What the table says of the rows whose copies in the segment count."""

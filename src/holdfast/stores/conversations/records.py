@@ -149,6 +149,8 @@ MESSAGES: Final = Collection.of(
     sequences=(Sequence("sequence", ("conversation_id",)),),
     references=(Reference("conversation_id", CONVERSATIONS.name, "cascade"),),
     full_text=("text",),
+    included=("conversation_id", "sequence", "sender_id", "role", "created_at"),
+    version=2,
 )
 
 

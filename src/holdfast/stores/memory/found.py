@@ -93,13 +93,17 @@ class Found:
     def _named(self, fields: Mapping[str, Sequence[Any]]) -> Sequence[str | None]:
         if not self._scope:
             return fields["session"]
-        places = zip(*(fields[name] for name in (*self._scope, "session")), strict=True)
+        columns = [fields[name] for name in self._scope]
+        if all(len(set(column)) == 1 for column in columns):
+            place = "\n".join([*(column[0] for column in columns), ""])
+            return [None if one is None else place + one for one in fields["session"]]
+        places = zip(*columns, fields["session"], strict=True)
         return list(map(self._names.__getitem__, places))
 
     def add_neighbours(self, rows: Iterable[Record], wanted: Mapping[Turn, str]) -> None:
         """Take in those memories that stand at a wanted turn of their own scope's session."""
         place = itemgetter(*self._scope, "session") if self._scope else itemgetter("session")
-        name = self._names.get if self._scope else lambda session: session
+        name = self._names.__getitem__ if self._scope else lambda session: session
         self.add([row for row in rows if (name(place(row)), row["turn"]) in wanted])
 
     def missing_turns(self, count: int) -> dict[Turn, str]:

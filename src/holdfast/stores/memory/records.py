@@ -135,7 +135,11 @@ MEMORIES = Collection.of(
     full_text=("content", "lexical"),
     vectors=SLOTS,
     filtered=("kind", "type", "tier", "source", "role", "speaker", "session"),
-    version=2,
+    included=(
+        *("agent", "user", "namespace", "turn", "said_at", "fingerprint"),
+        *("forgotten_at", "quarantined_at", "expires_at", "pinned", "valid_from", "valid_to"),
+    ),
+    version=3,
 )
 
 

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from holdfast.core.change import Change, Delete, DeleteWhere, Edit, Patch, PatchWhere
 from holdfast.core.driver import Driver
-from holdfast.core.filter import EVERYTHING, Filter, Record, among, eq, ge, lt
+from holdfast.core.filter import (
+    EVERYTHING,
+    Filter,
+    Prefix,
+    Record,
+    among,
+    eq,
+    ge,
+    gt,
+    is_null,
+    lt,
+    not_null,
+)
 from holdfast.core.search import Search, TextLeg, VectorLeg
 from holdfast.core.text import analyze
 from holdfast.testing.shapes import NOTES, SHAPES, note, put, vector
@@ -19,6 +32,8 @@ from holdfast.testing.threads import at_once
 
 WORDS = ("apple", "plum", "pear", "fig", "kiwi", "lime", "melon", "grape")
 NUMBERS = (-2.0, -1.0, 0.0, 0.5, 1.0, 3.0)
+TIMES = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
+FIELDS = (None, ("topic", "day", "title", "expires_at"), ("day",), ("body",), ())
 
 Held = dict[str, Record]
 
@@ -35,6 +50,7 @@ def _any_note(chance: random.Random, id: str) -> Record:
         title=chance.choice((None, "", "pear", "lime plum")),
         topic=chance.choice("abc"),
         day=chance.randrange(5),
+        expires_at=chance.choice((None, None, *TIMES)),
         embedding=embedding if chance.random() < 0.8 else None,
     )
 
@@ -49,7 +65,15 @@ class _Writer:
 
     def changes(self) -> list[Change]:
         """A few changes; `held` is as if they were done."""
-        kinds = (self._put, self._put, self._many, self._patch, self._embed, self._delete)
+        kinds = (
+            self._put,
+            self._put,
+            self._many,
+            self._patch,
+            self._expire,
+            self._embed,
+            self._delete,
+        )
         return self.chance.choice((*kinds, self._delete_some, self._move, self._and_back))()
 
     def _put(self) -> list[Change]:
@@ -73,6 +97,12 @@ class _Writer:
 
     def _patch(self) -> list[Change]:
         return self._patched("body", "title", "day")
+
+    def _expire(self) -> list[Change]:
+        where, expires_at = eq("topic", self.chance.choice("abc")), self.chance.choice(TIMES)
+        for record in self.held.values():
+            record["expires_at"] = expires_at if where.matches(record) else record["expires_at"]
+        return [PatchWhere(NOTES.name, where, Edit(set={"expires_at": expires_at}))]
 
     def _embed(self) -> list[Change]:
         return self._patched("embedding")
@@ -110,6 +140,8 @@ def _filters(chance: random.Random, ids: list[str]) -> Filter:
             EVERYTHING, EVERYTHING, eq("topic", "a"), ge("day", 3), eq("day", 1),
             eq("topic", "none"), eq("title", "pear"), among("title", ["", "pear"]) & eq("day", 1),
             eq("topic", "b") & lt("day", 2), among("id", chance.sample(ids, 3)), ~eq("topic", "c"),
+            is_null("expires_at") | gt("expires_at", TIMES[0]), Prefix("title", "p") | eq("day", 2),
+            not_null("title") & is_null("expires_at"), ~among("id", chance.sample(ids, 30)),
         )
     )  # fmt: skip
 
@@ -127,8 +159,12 @@ def _compare(driver: Driver, chance: random.Random, writer: _Writer) -> None:
         k=chance.choice((1, 3, 10, 200)),
         text=text if driver.capabilities.full_text else None,
         vector=VectorLeg(field="embedding", vector=wanted) if driver.capabilities.vectors else None,
+        fields=chance.choice(FIELDS),
     )
     hits = driver.search("t", search)
+    for (id,), record in hits.records.items():
+        names = writer.held[id].keys() - {"embedding"} if search.fields is None else search.fields
+        assert {name: record[name] for name in names} == {n: writer.held[id][n] for n in names}
     matching = {id for id, record in writer.held.items() if search.filter.matches(record)}
     for leg, found, scores in (
         (search.text, hits.text, _text_scores(writer.held.values(), text)),

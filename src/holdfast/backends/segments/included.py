@@ -1,0 +1,203 @@
+"""Copies of a collection's included fields beside a segment's texts, as a covering index has them.
+
+They answer what filters ask and what hits are ordered by, without a look at any row. A field is
+kept as its values and, two bytes a row, which of them each row has; a text that hardly repeats and
+is of one length, such as a key, as its characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy
+
+from holdfast.core.filter import And, Compare, Filter, In, IsNull, Not, Or, Prefix
+
+Listed = Mapping[str, list[Any] | int]
+"""By field the values that occur, or how many characters each has."""
+Decode = Callable[[Any], Any]
+
+_LONGEST: Final = 128
+"""Characters of a text that is kept as it is."""
+_VALUE_BYTES: Final = 64
+"""What a value takes in memory besides its characters, about."""
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
+
+
+def build(values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """The parts that stand for fields, by name their values in the order of the rows."""
+    parts: dict[str, Any] = {}
+    listed: dict[str, list[Any] | int] = {}
+    for name, column in values.items():
+        places = {value: place for place, value in enumerate(dict.fromkeys(column))}
+        size = _size(column) if 2 * len(places) > len(column) else 0
+        if size:
+            listed[name] = size
+            parts[f"fixed:{name}"] = numpy.frombuffer("".join(column).encode("ascii"), "u1")
+            continue
+        listed[name] = list(places)
+        if len(places) > 1:
+            codes = map(places.__getitem__, column)
+            parts[f"coded:{name}"] = numpy.fromiter(codes, "<u2", len(column))
+    return {"included": numpy.frombuffer(_encode(listed), "u1"), **parts}
+
+
+def _size(column: Sequence[Any]) -> int:
+    """How long all of these texts are; 0 where they are not alike, or not to be kept as such."""
+    size = len(column[0]) if isinstance(column[0], str) else 0
+    alike = all(isinstance(value, str) and len(value) == size for value in column)
+    plain = 0 < size <= _LONGEST and alike and all(map(str.isascii, column))
+    return size if plain and "\0" not in "".join(column) else 0
+
+
+def listed(part: Any) -> Listed:
+    """What a segment's part ``included`` says."""
+    found: Listed = _decode(part.tobytes())
+    return found
+
+
+class Part(NamedTuple):
+    """The copies of one segment."""
+
+    rows: Any
+    listed: Listed
+    load: Callable[[str], Any]
+
+
+class _Coded:
+    """A field of all rows: its values, and which of them each row has; one for all with None."""
+
+    def __init__(self, values: Sequence[Any], codes: Any) -> None:
+        if all(type(value) is int for value in values):
+            self._values = numpy.array(values, "i8")
+        else:
+            self._values = numpy.empty(len(values), object)
+            self._values[:] = values
+        self._codes = codes
+        sizes = (len(value) for value in values if isinstance(value, str | bytes))
+        self.nbytes = sum(sizes) + _VALUE_BYTES * len(values)
+        self.nbytes += 0 if codes is None else codes.nbytes
+
+    def take(self, at: Any) -> list[Any]:
+        """The values at some places."""
+        codes = numpy.zeros(at.size, "i8") if self._codes is None else self._codes.take(at)
+        found: list[Any] = self._values.take(codes).tolist()
+        return found
+
+    def distinct(self, at: Any) -> tuple[list[Any], Any]:
+        """The values that occur at some places, and which of them each has; None: the only one."""
+        if self._codes is None:
+            return self._values.tolist(), None
+        codes, each = numpy.unique(self._codes.take(at), return_inverse=True)
+        return self._values.take(codes).tolist(), each
+
+
+class _Fixed:
+    """A field of texts that are all of one length."""
+
+    def __init__(self, data: Any, size: int) -> None:
+        self._data = data.view(f"S{size}")
+        self._type = f"U{size}"
+        self.nbytes = int(data.nbytes)
+
+    def take(self, at: Any) -> list[Any]:
+        """The values at some places."""
+        found: list[Any] = self._data.take(at).astype(self._type).tolist()
+        return found
+
+    def distinct(self, at: Any) -> tuple[list[Any], Any]:
+        """As of a field that repeats; here it hardly does."""
+        return self.take(at), numpy.arange(at.size)
+
+
+class Included:
+    """The copies of all segments of a source. Immutable."""
+
+    def __init__(self, parts: Sequence[Part], decoders: Mapping[str, Decode]) -> None:
+        """``parts`` are in the order of their rows, ``decoders`` of those fields that need one."""
+        self._rows = numpy.concatenate([_NO_ROWS, *(part.rows for part in parts)])
+        names = set.intersection(*(set(part.listed) for part in parts)) if parts else set()
+        self._fields = {name: _joined(name, parts) for name in names}
+        self._decoders = decoders
+
+    @property
+    def nbytes(self) -> int:
+        """What they take in memory."""
+        return int(self._rows.nbytes) + sum(field.nbytes for field in self._fields.values())
+
+    def has(self, names: Sequence[str]) -> bool:
+        """Whether there are copies of all of these fields."""
+        return self._fields.keys() >= set(names)
+
+    def find(self, rows: Any, void: Any) -> tuple[Any, Any]:
+        """Which of ``rows`` have copies that count, as a mask, and the places of these.
+
+        ``void`` are the rows whose copies do not, rising.
+        """
+        if not self._rows.size:
+            return numpy.zeros(rows.size, bool), _NO_ROWS
+        at = self._rows.searchsorted(rows)
+        held = self._rows.take(at, mode="clip") == rows
+        if void.size:
+            held &= void.take(void.searchsorted(rows), mode="clip") != rows
+        return held, at[held]
+
+    def values(self, name: str, at: Any) -> list[Any]:
+        """A field's values at some places."""
+        return self._decoded(name, self._fields[name].take(at))
+
+    def passing(self, where: Filter, at: Any) -> Any:
+        """Which of the rows at some places pass, as a mask; None if it asks for other fields."""
+        if isinstance(where, And | Or):
+            masks = [self.passing(part, at) for part in where.parts]
+            if any(mask is None for mask in masks):
+                return None
+            is_and = isinstance(where, And)
+            start = numpy.full(at.size, is_and)
+            return reduce(numpy.logical_and if is_and else numpy.logical_or, masks, start)
+        if isinstance(where, Not):
+            mask = self.passing(where.part, at)
+            return None if mask is None else ~mask
+        if not isinstance(where, Compare | In | IsNull | Prefix) or where.field not in self._fields:
+            return None
+        values, each = self._fields[where.field].distinct(at)
+        told = [where.matches({where.field: v}) for v in self._decoded(where.field, values)]
+        return numpy.full(at.size, told[0]) if each is None else numpy.array(told, bool)[each]
+
+    def _decoded(self, name: str, values: list[Any]) -> list[Any]:
+        decode = self._decoders.get(name)
+        if decode is None:
+            return values
+        return [None if value is None else decode(value) for value in values]
+
+
+def _joined(name: str, parts: Sequence[Part]) -> _Coded | _Fixed:
+    """A field through all segments."""
+    kept = [part.listed[name] for part in parts]
+    if isinstance(kept[0], int) and all(one == kept[0] for one in kept):
+        return _Fixed(numpy.concatenate([part.load(f"fixed:{name}") for part in parts]), kept[0])
+    places: dict[Any, int] = {}
+    codes = numpy.empty(sum(part.rows.size for part in parts), "u4")
+    last = 0
+    for part in parts:
+        first, last = last, last + part.rows.size
+        values, own = _apart(name, part)
+        known = [places.setdefault(value, len(places)) for value in values]
+        codes[first:last] = known[0] if own is None else numpy.array(known, "u4")[own]
+    return _Coded(list(places), codes if len(places) > 1 else None)
+
+
+def _apart(name: str, part: Part) -> tuple[list[Any], Any]:
+    """A segment's values of a field, and which of them each row has; None: the only one."""
+    kept = part.listed[name]
+    if isinstance(kept, int):
+        texts = part.load(f"fixed:{name}").view(f"S{kept}").astype(f"U{kept}")
+        return texts.tolist(), numpy.arange(texts.size)
+    return kept, part.load(f"coded:{name}") if len(kept) > 1 else None
+
+
+_NO_ROWS: Final = numpy.empty(0, "i8")
