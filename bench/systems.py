@@ -70,7 +70,8 @@ class Systems:
             notes="Raw SQLite is a row, its vector and its FTS5 entry in one commit at FULL, and"
             " a numpy scan over vectors that are held in memory: no filter, no fusion, no ranking"
             " by text. mem0 is without its language model (infer=False) and optional extras; what"
-            " is there before the measured adds goes straight into its Qdrant.",
+            " is there before the measured adds goes straight into its Qdrant. Vectors are given;"
+            " nobody waits for them in a thread of their own (embed_seconds=None).",
         )
 
     def _raw(self, folder: Path) -> Figures:
@@ -114,7 +115,8 @@ class Systems:
         return figures
 
     def _holdfast(self, folder: Path) -> Figures:
-        with holdfast.open(str(folder / "holdfast.db"), embedder=Given(self._vectors)) as opened:
+        given, path = Given(self._vectors), str(folder / "holdfast.db")
+        with holdfast.open(path, embedder=given, embed_seconds=None) as opened:
             memory = opened.memory
 
             def load(texts: Sequence[str]) -> None:

@@ -41,7 +41,8 @@ class HybridSheet:
             contenders=contenders(STORES, Holdfast, goals),
             together=self._together,
             notes="Medians of calls in turns. Peers fuse by rank; holdfast is memory.recall with"
-            " its recipe, and no embedding is part of any figure. A tenant holds a thousandth of"
+            " its recipe. No embedding is part of any figure, nor is waiting for one in a thread of"
+            " its own (embed_seconds=None), which no peer does. A tenant holds a thousandth of"
             " the rows: for peers it is a filter.",
         )
 

@@ -214,8 +214,8 @@ class Holdfast(HybridStore):
         known |= {" ".join(words): row for words, row in queries}
         path = str(self.folder / "holdfast.db")
         embedder = Given(known)
-        self._all = holdfast.open(path, embedder=embedder)
-        self._own = holdfast.open(path, embedder=embedder, tenant="own")
+        self._all = holdfast.open(path, embedder=embedder, embed_seconds=None)
+        self._own = holdfast.open(path, embedder=embedder, embed_seconds=None, tenant="own")
         rows = [
             NewMemory(content=text, type=f"t{tenth}")
             for text, tenth in zip(texts.documents, texts.tenth, strict=True)

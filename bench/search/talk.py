@@ -46,7 +46,8 @@ class TalkSheet:
             ),
             together=self._together,
             notes="Medians of calls in turns through memory.recall; hybrid is the default, with"
-            " speakers, sessions, neighbours and dates.",
+            " speakers, sessions, neighbours and dates. Vectors are given, and not waited for in a"
+            " thread of their own (embed_seconds=None).",
         )
 
     def _together(self, folder: Path) -> dict[str, Figures]:
@@ -68,7 +69,9 @@ class TalkSheet:
             for n, text in enumerate(texts.documents)
         ]
         known |= dict(zip(questions, vectors.queries, strict=True))
-        with holdfast.open(str(folder / "talk.db"), embedder=Given(known)) as storage:
+        with holdfast.open(
+            str(folder / "talk.db"), embedder=Given(known), embed_seconds=None
+        ) as storage:
             storage.memory.remember_many(turns)
             settle(storage._driver)
             calls: dict[str, Any] = {
