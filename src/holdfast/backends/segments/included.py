@@ -8,7 +8,6 @@ is of one length, such as a key, as its characters.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -101,13 +100,11 @@ class _Fixed:
 
     def __init__(self, data: Any, size: int) -> None:
         self._data = data.view(f"S{size}")
-        self._type = f"U{size}"
         self.nbytes = int(data.nbytes)
 
     def take(self, at: Any) -> list[Any]:
         """The values at some places."""
-        found: list[Any] = self._data.take(at).astype(self._type).tolist()
-        return found
+        return list(map(bytes.decode, self._data.take(at).tolist()))
 
     def distinct(self, at: Any) -> tuple[list[Any], Any]:
         """As of a field that repeats; here it hardly does."""
@@ -152,21 +149,39 @@ class Included:
 
     def passing(self, where: Filter, at: Any) -> Any:
         """Which of the rows at some places pass, as a mask; None if it asks for other fields."""
+        passed = self._passing(where, at)
+        return numpy.full(at.size, passed) if isinstance(passed, bool) else passed
+
+    def _passing(self, where: Filter, at: Any) -> Any:
+        """The same; or a bool, where that holds for all rows."""
         if isinstance(where, And | Or):
-            masks = [self.passing(part, at) for part in where.parts]
-            if any(mask is None for mask in masks):
-                return None
-            is_and = isinstance(where, And)
-            start = numpy.full(at.size, is_and)
-            return reduce(numpy.logical_and if is_and else numpy.logical_or, masks, start)
+            return self._all_or_any(where, at)
         if isinstance(where, Not):
-            mask = self.passing(where.part, at)
-            return None if mask is None else ~mask
+            passed = self._passing(where.part, at)
+            if passed is None:
+                return None
+            return not passed if isinstance(passed, bool) else ~passed
         if not isinstance(where, Compare | In | IsNull | Prefix) or where.field not in self._fields:
             return None
         values, each = self._fields[where.field].distinct(at)
         told = [where.matches({where.field: v}) for v in self._decoded(where.field, values)]
-        return numpy.full(at.size, told[0]) if each is None else numpy.array(told, bool)[each]
+        return told[0] if each is None else numpy.array(told, bool)[each]
+
+    def _all_or_any(self, where: And | Or, at: Any) -> Any:
+        """What all parts of an And say, or any part of an Or."""
+        settles = isinstance(where, Or)
+        whole: Any = not settles
+        for part in where.parts:
+            passed = self._passing(part, at)
+            if passed is None or passed is settles:
+                return passed
+            if isinstance(passed, bool):
+                continue
+            if isinstance(whole, bool):
+                whole = passed
+            else:
+                whole = whole | passed if settles else whole & passed
+        return whole
 
     def _decoded(self, name: str, values: list[Any]) -> list[Any]:
         decode = self._decoders.get(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -144,35 +144,33 @@ class Narrowing:
         """What `values` gives of a row, in this order."""
         return self._read.names
 
-    def values(self, rows: Iterable[int]) -> tuple[list[int], Columns]:
-        """What the search asked for of these rows, which were found to pass: by field.
+    def values(self, rows: Any) -> tuple[list[int], Columns]:
+        """What the search asked for of these rows, which rise and were found to pass: by field.
 
         Before it, the rows that are there still, in the order of the values.
         """
-        copies, wanted = self._copies, set(rows)
-        if copies is None or not self.is_included or not wanted:
-            return self._looked_up(wanted)
-        listed = numpy.fromiter(wanted, "i8", len(wanted))
-        held, at = copies.find(listed)
-        read: Columns = [copies.included.values(name, at) for name in self.names]
-        if at.size == listed.size:
-            return listed.tolist(), read
-        others, further = self._looked_up(listed[~held].tolist())
+        if self._copies is None or not self.is_included:
+            return self._looked_up(rows.tolist())
+        held, at = self._copies.find(rows)
+        read: Columns = [self._copies.included.values(name, at) for name in self.names]
+        if at.size == rows.size:
+            return rows.tolist(), read
+        others, further = self._looked_up(rows[~held].tolist())
         read = [[*one, *other] for one, other in zip(read, further, strict=True)]
-        return [*listed[held].tolist(), *others], read
+        return [*rows[held].tolist(), *others], read
 
-    def _looked_up(self, rows: Iterable[int]) -> tuple[list[int], Columns]:
+    def _looked_up(self, rows: list[int]) -> tuple[list[int], Columns]:
         """The same, from the rows."""
         held = self._passed if self._reads_along else {}
         read = [row for one in rows if (row := held.get(one)) is not None]
-        missing = set(rows) - {row[-1] for row in read}
+        missing = [one for one in rows if held.get(one) is None]
         if missing:
             text = (
                 f"SELECT {self._read.listed}, t0._row FROM carray(?) AS c CROSS JOIN"
                 # The plus keeps the planner from going through all the tenant's rows by an index.
                 f" {self._table} AS t0 ON t0._row = c.value WHERE +t0.tenant = ?"
             )
-            wanted = apsw.carray(numpy.array(sorted(missing), "i8"))
+            wanted = apsw.carray(numpy.array(missing, "i8"))
             read += fetched(self._connection, text, (wanted, self.tenant))
         if not read:
             return [], [()] * len(self.names)

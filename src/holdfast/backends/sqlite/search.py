@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from operator import itemgetter
 from typing import Any
 
 import apsw
+import numpy
 
 from holdfast.backends.segments.cache import Cache
 from holdfast.backends.sql.planner import Planner
@@ -16,7 +15,7 @@ from holdfast.backends.sqlite.index import Index, Source
 from holdfast.backends.sqlite.merger import Merger
 from holdfast.backends.sqlite.narrowing import Copies, Narrowing
 from holdfast.backends.sqlite.schema import terms_source, vector_source
-from holdfast.backends.sqlite.text_search import Scored, TextSearch
+from holdfast.backends.sqlite.text_search import NOTHING, Scored, TextSearch
 from holdfast.backends.sqlite.vector_search import VectorSearch
 from holdfast.core.search import Hit, Hits, RecordSet, Search
 
@@ -49,14 +48,18 @@ class RowSearch:
             self._connection, self._planner, self._tenant, collection, search.filter, search.fields
         )
         self._use_copies(within)
-        text = self._text(search, within)
+        text = self._text(search, within).best(search.k)
         vector, exact = self._vector(search, within)
-        rows, values = within.values({row for row, _ in text} | {row for row, _ in vector})
+        rows, values = within.values(numpy.union1d(text.rows, vector.rows))
         columns = dict(zip(within.names, values, strict=True))
-        keys = dict(zip(rows, zip(*[columns[n] for n in collection.key], strict=True), strict=True))
-        text, vector = _best(text, keys, search.k), _best(vector, keys, search.k)
-        records = _records(rows, keys, columns, {row: None for row, _ in (*text, *vector)})
-        return Hits(_hits(text, keys), _hits(vector, keys), records, exact)
+        keys = list(zip(*[columns[name] for name in collection.key], strict=True))
+        places = {row: place for place, row in enumerate(rows)}
+        by_text, by_vector = (_best(one, places, keys, search.k) for one in (text, vector))
+        found = sorted({place for place, _ in (*by_text, *by_vector)})
+        if len(found) < len(keys):
+            columns = {n: [values[place] for place in found] for n, values in columns.items()}
+        records = RecordSet([keys[place] for place in found], columns)
+        return Hits(_hits(by_text, keys), _hits(by_vector, keys), records, exact)
 
     def _use_copies(self, within: Narrowing) -> None:
         """Let copies of fields answer for rows, where the collection has any and they are known."""
@@ -75,7 +78,7 @@ class RowSearch:
     def _text(self, search: Search, within: Narrowing) -> Scored:
         leg = search.text
         if leg is None or not leg.terms or not search.k:
-            return []
+            return NOTHING
         source = Source(terms_source(within.collection), self._tenant)
         text = TextSearch(self._connection, self._index, source, within)
         found = text.best(leg, search.k)
@@ -86,7 +89,7 @@ class RowSearch:
     def _vector(self, search: Search, within: Narrowing) -> tuple[Scored, bool]:
         leg = search.vector
         if leg is None or not search.k:
-            return [], True
+            return NOTHING, True
         source = Source(
             vector_source(within.collection, leg.field),
             self._tenant,
@@ -97,33 +100,28 @@ class RowSearch:
         found = vector.best(leg, search.k)
         if vector.is_due(self._merger.limits):
             self._merger.ask(source.table, self._tenant)
-        scored = zip(found.rows.tolist(), found.scores.tolist(), strict=True)
-        floor = search.minimum
-        return [one for one in scored if floor is None or one[1] >= floor], found.exact
+        scored = Scored(found.rows, found.scores)
+        if search.minimum is not None:
+            enough = scored.scores >= search.minimum
+            scored = Scored(scored.rows[enough], scored.scores[enough])
+        return scored, found.exact
 
 
-def _records(
-    rows: list[int],
-    keys: dict[int, Key],
-    columns: dict[str, Sequence[Any]],
-    wanted: dict[int, None],
-) -> RecordSet:
-    """The records of those of the rows that are wanted."""
-    if len(wanted) < len(rows):
-        at = [place for place, row in enumerate(rows) if row in wanted]
-        rows = [rows[place] for place in at]
-        columns = {name: [values[p] for p in at] for name, values in columns.items()}
-    return RecordSet([keys[row] for row in rows], columns)
+def _best(
+    scored: Scored, places: dict[int, int], keys: list[Key], k: int
+) -> list[tuple[int, float]]:
+    """Places with scores, the best first, ties by key.
 
-
-def _best(scored: Scored, keys: dict[int, Key], k: int) -> Scored:
-    """The best first, ties by key; a row that went between two statements is left out."""
-    found = [one for one in scored if one[0] in keys]
-    if len({score for _, score in found}) < len(found):
-        found.sort(key=lambda one: keys[one[0]])
-    found.sort(key=itemgetter(1), reverse=True)  # which leaves ties in their order
+    A row that went between two statements is left out.
+    """
+    order = (-scored.scores).argsort(kind="stable")
+    scores = scored.scores[order]
+    every = zip(map(places.get, scored.rows[order].tolist()), scores.tolist(), strict=True)
+    found = [(place, score) for place, score in every if place is not None]
+    if (scores[1:] == scores[:-1]).any():
+        found.sort(key=lambda one: (-one[1], keys[one[0]]))
     return found[:k]
 
 
-def _hits(best: Scored, keys: dict[int, Key]) -> tuple[Hit, ...]:
-    return tuple([Hit(keys[row], score) for row, score in best])
+def _hits(best: list[tuple[int, float]], keys: list[Key]) -> tuple[Hit, ...]:
+    return tuple([Hit(keys[place], score) for place, score in best])

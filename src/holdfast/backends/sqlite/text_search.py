@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import apsw
 import numpy
 
 from holdfast.backends.segments import columns
 from holdfast.backends.segments.bm25 import Run, Scorer, total_length
+from holdfast.backends.segments.originals import greatest
 from holdfast.backends.segments.postings import Loose
 from holdfast.backends.sql.terms import hashed
 from holdfast.backends.sqlite.connection import fetched
@@ -24,7 +25,22 @@ _WIDEN = 4
 _SELECTIVE = 2_000
 """More candidates than this are not looked up one by one; the filter is asked for all its rows."""
 
-Scored = list[tuple[int, float]]
+
+class Scored(NamedTuple):
+    """Rows, by their numbers, with their scores."""
+
+    rows: Any
+    scores: Any
+
+    def best(self, k: int) -> Scored:
+        """The best k and what ties with the last of them."""
+        if self.rows.size <= k:
+            return self
+        kept = self.scores >= greatest(self.scores, k)
+        return Scored(self.rows[kept], self.scores[kept])
+
+
+NOTHING: Final = Scored(numpy.empty(0, "i8"), numpy.empty(0))
 
 
 class TextSearch:
@@ -54,7 +70,7 @@ class TextSearch:
             corpus = self._index.corpus(self._source, picture, runs)
         scorer = Scorer(runs, leg, terms, corpus)
         if self._within.all:
-            return _listed(scorer, *scorer.best(k))
+            return _numbered(scorer, *scorer.best(k))
         # Where the rows were chosen by all of the filter, none of them is refused.
         chosen_by_all = self._within.is_hinted and picture is not None and not picture.tail
         count, hinted = k if chosen_by_all else k + _SPARE, self._hinted()
@@ -63,12 +79,12 @@ class TextSearch:
             rows = scorer.rows(docs)
             passed = self._within.passes(rows)
             if passed.sum() >= k or docs.size < count:
-                return _scored(rows[passed], scores[passed])
+                return Scored(rows[passed], scores[passed])
             count = max(count, docs.size) * _WIDEN
             if count > _SELECTIVE:
                 break
         allowed = scorer.places(self._within.eligible())
-        return _listed(scorer, *scorer.best(k, allowed))
+        return _numbered(scorer, *scorer.best(k, allowed))
 
     def _hinted(self) -> Any:
         """Which rows may pass, as far as the copies in segments tell; None if they do not."""
@@ -94,9 +110,5 @@ class TextSearch:
         return [Run(texts, none, total_length(texts, none))] if rows else []
 
 
-def _listed(scorer: Scorer, docs: Any, scores: Any) -> Scored:
-    return _scored(scorer.rows(docs), scores)
-
-
-def _scored(rows: Any, scores: Any) -> Scored:
-    return list(zip(rows.tolist(), scores.tolist(), strict=True))
+def _numbered(scorer: Scorer, docs: Any, scores: Any) -> Scored:
+    return Scored(scorer.rows(docs), scores)
