@@ -21,7 +21,14 @@ from holdfast.backends.segments import codes, postings
 from holdfast.backends.segments.bm25 import Corpus, Run, total_length
 from holdfast.backends.segments.cache import Cache
 from holdfast.backends.segments.included import Decode, Included, Part, listed
-from holdfast.backends.segments.originals import Compared, Originals, Read, Vectors
+from holdfast.backends.segments.originals import (
+    AllOriginals,
+    Compared,
+    Originals,
+    Read,
+    Vectors,
+    originals,
+)
 from holdfast.backends.segments.parts import part
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sqlite.connection import fetched
@@ -228,7 +235,7 @@ class Picture:
 class _Kept:
     """Vectors in memory, whose size the cache is told when there are more of them."""
 
-    def __init__(self, cache: Cache | None, key: Any, held: Originals) -> None:
+    def __init__(self, cache: Cache | None, key: Any, held: AllOriginals | Originals) -> None:
         self._cache, self._key, self._held = cache, key, held
         self.holds_all = cache is not None and held.holds_all
         """Whether all of them are in memory after a while."""
@@ -330,7 +337,7 @@ class Index:
         if held is None:
             rows = sum(segment.rows for segment in picture.segments)
             room = max(_WITH_CODES_BYTES - rows * codes.size(source.width), _LEAST_BYTES)
-            held = Originals(rows, source.width, min(room, self._cache.limit_bytes // 2))
+            held = originals(rows, source.width, min(room, self._cache.limit_bytes // 2))
         return _Kept(self._cache if self._keep else None, key, held)
 
     def chosen(

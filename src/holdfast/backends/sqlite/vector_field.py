@@ -27,7 +27,9 @@ _SIEVED_PER_FURTHER: Final = 4
 _FEW: Final = 128
 """So many rows are all compared exactly, ..."""
 _FEW_NUMBERS: Final = 768 * 1_024
-"""... and as many as have so many numbers between them where memory holds all of the source."""
+"""... and where memory holds all of the source as many as have so many numbers between them, ..."""
+_FEW_PER_WANTED: Final = 60
+"""... or so many for each that is wanted: of fewer, too many would pass the sieve."""
 _FIRST_WORDS: Final = 4
 """Of so many words the signs are compared first: of 256 dimensions."""
 _TRIED: Final = 3
@@ -60,7 +62,7 @@ class Field:
         for packed in self._packed:
             self._bases.append(self._bases[-1] + packed.rows.size)
         self._gone = picture.gone([packed.rows for packed in self._packed])
-        self._none = Compared(_NO_ROWS, numpy.empty((0, width), "f4"), _NO_ROWS.astype("f4"))
+        self._none = Compared(_NO_ROWS, _NO_ROWS.astype("f4"), numpy.empty((0, width), "f4"))
         self._originals = index.originals(source, picture)
         self._chosen: Chosen | None = None
         """The rows that may pass, where that is not all of them."""
@@ -80,10 +82,16 @@ class Field:
         """How many rows may pass."""
         return int(self.packed + self.loose.rows.size)
 
-    @property
-    def few(self) -> int:
+    def few(self, wanted: int) -> int:
         """How many rows are so few that all of them are compared."""
-        return max(_FEW, _FEW_NUMBERS // self._unit.size if self._originals.holds_all else 0)
+        if not self._originals.holds_all:
+            return _FEW
+        return max(_FEW, self._side_by_side, _FEW_PER_WANTED * wanted)
+
+    @property
+    def _side_by_side(self) -> int:
+        """Of how many rows that a filter chose the vectors are held as a matrix of their own."""
+        return _FEW_NUMBERS // int(self._unit.size)
 
     def choose(self, rows: Any) -> None:
         """Leave out all rows but these, which rise."""
@@ -93,9 +101,9 @@ class Field:
             self.packed = self._chosen.places.size
         self.loose = self.loose.where(numpy.isin(self.loose.rows, rows, assume_unique=True))
 
-    def everything(self) -> Compared:
-        """All rows, compared."""
-        return self._every().and_(self.loose)
+    def everything(self) -> tuple[Compared, Compared]:
+        """All rows, compared: those of segments and those of the tail."""
+        return self._every(), self.loose
 
     def closest(self, count: int, best: int = 0) -> Compared:
         """The rows of segments that come closest, ``count`` of them and what ties.
@@ -239,7 +247,7 @@ class Field:
             return self._none
         if self._chosen is None:
             return self._compared(self._mask([]).nonzero()[0])
-        if not self._hinted:
+        if not self._hinted or self.packed > self._side_by_side:
             return self._compared(self._chosen.places)
         matrix = self._index.matrix(
             self._source, self._picture, self._within.hinted, self._few_vectors

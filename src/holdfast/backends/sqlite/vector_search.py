@@ -56,7 +56,7 @@ class VectorSearch:
             return _ranked(every, query, k, exact=True)
         field = Field(self._index, self._source, self.picture, leg, self._within)
         wanted = _COMPARED + math.ceil(_COMPARED_PER_HIT * k)
-        if field.count <= max(wanted, field.few):
+        if field.count <= max(wanted, field.few(k)):
             return self._outright(field, query, k)
         return self._sieved(field, query, k, wanted)
 
@@ -75,16 +75,17 @@ class VectorSearch:
 
     def _outright(self, field: Field, query: Any, k: int) -> Found:
         """Every row is compared; the filter is asked from the nearest on until k pass."""
-        every = field.everything()
+        packed, loose = field.everything()
         first = k + self._spare(field, k)
         while True:
+            every = _nearest(packed, loose, first)
             passing, _ = self._asked(every, k, first)
-            if passing.rows.size >= k or first >= every.rows.size:
+            if passing.rows.size >= k or first >= field.count:
                 return _ranked(passing, query, k, exact=True)
             first *= _WIDEN
-            if _LISTED < first < every.rows.size:
-                kept = numpy.isin(every.rows, self._within.eligible(), assume_unique=True)
-                return _ranked(every.where(kept), query, k, exact=True)
+            if _LISTED < first < field.count:
+                field.choose(self._within.eligible())
+                return _ranked(_nearest(*field.everything(), k), query, k, exact=True)
 
     def _sieved(self, field: Field, query: Any, k: int, wanted: int) -> Found:
         """Compare candidates from the closest on, until enough of them have passed the filter."""
@@ -113,8 +114,8 @@ class VectorSearch:
     def _selected(self, field: Field, query: Any, k: int, wanted: int) -> Found:
         """Few rows pass the filter: find out which, and look among them alone."""
         field.choose(self._within.eligible())
-        if field.count <= max(_LISTED, field.few):
-            return _ranked(field.everything(), query, k, exact=True)
+        if field.count <= max(_LISTED, field.few(k)):
+            return _ranked(_nearest(*field.everything(), k), query, k, exact=True)
         every = field.closest(wanted, k).and_(field.loose)
         return _ranked(every, query, k, exact=False)
 
@@ -137,6 +138,11 @@ class VectorSearch:
                 more = asked[self._within.passes(every.rows[asked])]
                 passing, count = numpy.concatenate((passing, more)), count + asked.size
         return every.where(passing), count - passing.size
+
+
+def _nearest(packed: Compared, loose: Compared, count: int) -> Compared:
+    """The nearest of both, with all that may be among so many of them."""
+    return packed.best(count, ROUNDING).and_(loose.best(count, ROUNDING))
 
 
 def _ranked(every: Compared, query: Any, k: int, *, exact: bool) -> Found:
