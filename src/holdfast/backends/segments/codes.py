@@ -38,6 +38,8 @@ AT_ONCE: Final = 1 << 16
 """Words of signs that are counted in one go; of more, word by word, so that caches hold a word."""
 _STRETCH: Final = 1 << 15
 """Of so many rows at a time, so that caches hold what is made of a word, too."""
+_TOLD_AT_ONCE: Final = 96 * 1_024
+"""Numbers of which estimates are made in one go, so that a core's own cache holds them."""
 _COUNTED: Final = 3
 """Words whose differing bits, together, fit into a byte."""
 _SAMPLED: Final = 8
@@ -199,6 +201,16 @@ class Query:
 
     def estimates(self, signs: Any, levels: Any, scales: Any) -> Any:
         """What codes say of the cosine; ``signs`` are those of each row together, [rows, words]."""
+        told = numpy.empty(len(levels), "f4")
+        stretch = max(1, _TOLD_AT_ONCE // self._doubled.size)
+        for start in range(0, len(levels), stretch):
+            own = slice(start, start + stretch)
+            self._tell(signs[own], levels[own], told[own])
+        told += self._sum
+        told *= scales
+        return told
+
+    def _tell(self, signs: Any, levels: Any, out: Any) -> None:
         rows, quarter = levels.shape
         # A level l of a positive number stands for 2 l + 1, and of a negative one for -(2 l + 1),
         # which is 2 (~l) + 1; doubling and adding are left for the sums.
@@ -207,10 +219,7 @@ class Query:
         shifted = levels.view("u8").reshape(rows, 1, -1) >> _SHIFTS
         shifted &= _LEVELS
         held ^= shifted.view("i1").reshape(rows, 4 * quarter)
-        sums = numpy.vecdot(held.astype("f4"), self._doubled)
-        sums += self._sum
-        sums *= scales
-        return sums
+        numpy.vecdot(held.astype("f4"), self._doubled, out=out)
 
     def reach(self, cosine: float, words: slice = ALL) -> int:
         """The greatest distance that a row of this cosine has, but for a few in ten thousand."""
