@@ -17,6 +17,6 @@ _TYPES: Final = {
 }  # fmt: skip
 
 
-def part(name: str, data: bytes) -> Any:
+def part(name: str, data: Any) -> Any:
     """The array that a part of this name holds; blocks of postings are bytes."""
     return numpy.frombuffer(data, _TYPES.get(name.partition(":")[0], "u1"))

@@ -39,7 +39,9 @@ _SEGMENTS: Final = """
 SELECT id, low, high, rows FROM holdfast_segments
 WHERE cover = ? AND state = 'live' AND space = ? AND width = ? ORDER BY low"""
 _PARTS: Final = """
-SELECT data FROM holdfast_segment_parts WHERE segment = ? AND name = ? ORDER BY number"""
+SELECT id, length(data) FROM holdfast_segment_parts
+WHERE segment = ? AND name = ? ORDER BY number"""
+_PIECE: Final = ("main", "holdfast_segment_parts", "data")
 _ROW_BYTES: Final = 200
 """What a row of a tail takes in memory besides its data, about."""
 _WITH_CODES_BYTES: Final = 19 * 1024 * 1024
@@ -381,8 +383,16 @@ class Index:
                 "A part of the search index is missing.",
                 hint='`maintain("reindex")` builds it anew from the records.',
             )
-        data = pieces[0][0] if len(pieces) == 1 else b"".join(piece for (piece,) in pieces)
-        return part(name, data), len(data)
+        # Each piece goes where it belongs: as bytes of their own, they would leave memory that is
+        # free and yet not the system's again, half as much as is held.
+        data = numpy.empty(sum(size for _, size in pieces), "u1")
+        into, start = data.data, 0
+        for number, size in pieces:
+            with self._connection.blob_open(*_PIECE, number, False) as piece:
+                piece.read_into(into, start, size)
+            start += size
+        data.flags.writeable = False
+        return part(name, data), data.size
 
     def _state(self, source: Source) -> State | None:
         """The source's state, which is asked for only after somebody has committed something."""
