@@ -59,6 +59,7 @@ from holdfast.stores.conversations.records import (
     Role,
 )
 from holdfast.stores.conversations.search import Mode
+from holdfast.stores.given import PAGE_LIMIT
 from holdfast.stores.knowledge.access import Access
 from holdfast.stores.knowledge.connectors import Connectors as SyncConnectors
 from holdfast.stores.knowledge.fields import DocumentFields
@@ -136,7 +137,7 @@ from holdfast.stores.sessions.canonical import Canonical as SyncCanonical
 from holdfast.stores.sessions.records import Session, SessionStatus
 from holdfast.stores.sessions.sessions import Begun, NewParticipant
 from holdfast.stores.sessions.sessions import Sessions as SyncSessions
-from holdfast.stores.store import PAGE_LIMIT, Page
+from holdfast.stores.store import Page
 from holdfast.stores.tasks.dependencies import Dependencies as SyncDependencies
 from holdfast.stores.tasks.log import TaskLog as SyncTaskLog
 from holdfast.stores.tasks.projects import Progress

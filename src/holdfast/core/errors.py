@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+GOT_LIMIT: Final = 80
+"""Most characters that an error repeats of what it was given."""
+
 UNANSWERED: Final = "unanswered"
 """In the context of an error of the way to a server: it was not reached, or did not answer."""
 
@@ -67,6 +70,8 @@ class Invalid(HoldfastError):
 
     def __init__(self, field: str, *, expected: str, got: object, hint: str = "") -> None:
         kind = got if isinstance(got, str) else type(got).__name__
+        if len(kind) > GOT_LIMIT:
+            kind = f"{kind[:GOT_LIMIT]}…"
         super().__init__(
             f"{field}: expected {expected}, got {kind}.",
             hint=hint,

@@ -21,6 +21,7 @@ from holdfast.core.query import asc
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
 from holdfast.core.values import check_count, check_json, check_text
+from holdfast.stores.given import check_function, check_op_id
 from holdfast.stores.store import Page, Store, builder
 
 UPDATE_TRIES: Final = 1_000
@@ -101,7 +102,9 @@ class KeyValue(Store):
         lasting = None if ttl_seconds is None else _ttl(ttl_seconds)
         if expected_version is not None:
             check_count("expected_version", expected_version, 0, 2**62)
-        value, held = check_json("value", value), self._stored(key)
+        value = check_json("value", value)
+        check_op_id(op_id)
+        held = self._stored(key)
         expires_at = None if lasting is None else self._now() + lasting
         put = self._put(key, value, held, expires_at, expected_version)
         try:
@@ -115,6 +118,7 @@ class KeyValue(Store):
         An expiry stays as it is. ``change`` may run again when another writer came between, so
         it must have no effects.
         """
+        check_function("change", change, needed=True)
         for _ in range(UPDATE_TRIES):
             held = self._stored(key)
             live = held if self._lives(held) else None
@@ -137,6 +141,9 @@ class KeyValue(Store):
         and get its value, and the next of them computes when it raised. Between processes it
         may run once in each; one value is stored, and all get that one.
         """
+        check_function("compute", compute, needed=True)
+        if ttl_seconds is not None:
+            _ttl(ttl_seconds)
         held = self.entry(key)
         if held is not None:
             return held.value
@@ -156,6 +163,7 @@ class KeyValue(Store):
 
         A repeat with the same ``op_id`` gives the first answer.
         """
+        check_op_id(op_id)
         held = self._live(key)
         gone = Delete(ENTRIES.name, self._key(key))
         if op_id is None:

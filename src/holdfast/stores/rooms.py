@@ -15,7 +15,8 @@ from holdfast.core.errors import Conflict, Invalid, NotFound
 from holdfast.core.filter import InSelect, among, eq
 from holdfast.core.marks import grouped
 from holdfast.core.query import asc, desc
-from holdfast.core.values import check_count
+from holdfast.core.values import check_keyed_text
+from holdfast.stores.given import check_page
 from holdfast.stores.owned import Owned, name_of
 from holdfast.stores.store import Page, builder, object_of
 
@@ -116,9 +117,11 @@ class Rooms(Owned):
 
         Blank ids are nobody's; without another one there is no room.
         """
+        if not isinstance(actor_ids, Iterable):
+            raise Invalid("actor_ids", expected="texts", got=actor_ids)
         given = [actor_ids] if isinstance(actor_ids, str) else list(actor_ids)
         known = sorted({actor for actor in given if _not_blank(actor)})
-        check_count("limit", limit, 1, 1_000)
+        check_page(limit, cursor)
         if not known:
             return Page([])
         return self._page(
@@ -166,6 +169,7 @@ class Rooms(Owned):
 
     def actors(self, room_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[Actor]:
         """Who is in the room, by name, then id. NotFound."""
+        check_page(limit, cursor)
         self._require(ROOMS, room_id)
         return self._page(
             ACTORS,
@@ -179,6 +183,8 @@ class Rooms(Owned):
     @grouped
     def leave(self, room_id: str, actor_id: str) -> bool:
         """Let an actor out; whether they were in."""
+        check_keyed_text("room_id", room_id)
+        check_keyed_text("actor_id", actor_id)
         held = self._first(
             ACTORS,
             eq("room_id", room_id),

@@ -16,13 +16,10 @@ from holdfast.core.filter import Filter, Record, both, eq
 from holdfast.core.query import Order, Query
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import SCOPE_FIELDS, Scope
-from holdfast.core.values import check_count
+from holdfast.stores.given import check_page
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
-
-PAGE_LIMIT = 1_000
-"""Most records of one page."""
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,7 +159,7 @@ class Store:
         ``moving`` is a filter by the present instant: it is applied, but a cursor stays good
         although it has moved. ``fields`` are those that ``build`` needs; None reads all.
         """
-        check_count("limit", limit, 1, PAGE_LIMIT)
+        check_page(limit, cursor)
         tenant, where = self._scope.tenant, self._within(collection, *parts)
         query = Query(
             collection=collection.name, filter=where, order=order, limit=limit, fields=fields
@@ -237,8 +234,9 @@ def builder(struct: type[S]) -> Callable[[Record], S]:
 def one_of(field: str, value: object, choices: Any) -> Any:
     """``value`` if it is one of a Literal's members, else Invalid naming them."""
     allowed: tuple[str, ...] = choices.__args__
-    if value not in allowed or not isinstance(value, str):
-        raise Invalid(field, expected=f"one of {', '.join(allowed)}", got=repr(value))
+    if not isinstance(value, str) or value not in allowed:
+        got = repr(value) if isinstance(value, str) else value
+        raise Invalid(field, expected=f"one of {', '.join(allowed)}", got=got)
     return value
 
 

@@ -48,3 +48,11 @@ class Counting(Layer):
     def apply(self, *arguments: object, **options: object) -> object:  # type: ignore[override]
         self.calls.append("apply")
         return self.below.apply(*arguments, **options)  # type: ignore[arg-type]
+
+    def aggregate(self, *arguments: object) -> object:  # type: ignore[override]
+        self.calls.append("aggregate")
+        return self.below.aggregate(*arguments)  # type: ignore[arg-type]
+
+    def search(self, *arguments: object) -> object:  # type: ignore[override]
+        self.calls.append("search")
+        return self.below.search(*arguments)  # type: ignore[arg-type]

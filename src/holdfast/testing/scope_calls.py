@@ -397,7 +397,7 @@ _MEMORY: Final[dict[str, Call]] = {
     "memory.lifecycle.decay": lambda s, i: s.memory.lifecycle.decay(),
     "memory.lifecycle.demote": lambda s, i: s.memory.lifecycle.demote(),
     "memory.lifecycle.promote": lambda s, i: s.memory.lifecycle.promote(),
-    "memory.lifecycle.purge": lambda s, i: s.memory.lifecycle.purge(older_than_seconds=0),
+    "memory.lifecycle.purge": lambda s, i: s.memory.lifecycle.purge(older_than_seconds=1.0),
     "memory.lifecycle.quarantine": lambda s, i: s.memory.lifecycle.quarantine([i["memory"]]),
     "memory.lifecycle.quarantined": lambda s, i: s.memory.lifecycle.quarantined(),
     "memory.lifecycle.release": lambda s, i: s.memory.lifecycle.release([i["memory"]]),
@@ -444,7 +444,7 @@ _TASKS: Final[dict[str, Call]] = {
     "tasks.release": lambda s, i: s.tasks.release(i["task"], i["token"]),
     "tasks.search": lambda s, i: s.tasks.search(i["words"]),
     "tasks.start": lambda s, i: s.tasks.start(i["task"], "worker"),
-    "tasks.upkeep.prune": lambda s, i: s.tasks.upkeep.prune(older_than_seconds=0),
+    "tasks.upkeep.prune": lambda s, i: s.tasks.upkeep.prune(older_than_seconds=1.0),
     "tasks.upkeep.reclaim": lambda s, i: s.tasks.upkeep.reclaim(),
 }
 

@@ -34,6 +34,7 @@ from holdfast.stores.audit.records import (
     entry_hash,
 )
 from holdfast.stores.audit.verify import TRIMMED, Fault, Verification, Walk
+from holdfast.stores.given import check_op_id, list_of
 from holdfast.stores.store import Page, Store, builder
 
 APPEND_TRIES: Final = 1_000
@@ -83,7 +84,8 @@ class Audit(Store):
         Raises Conflict after very many others came between, and Corrupt when an entry that this
         store did not write stands where the next one belongs.
         """
-        check_count("events", len(events), 1, BATCH_LIMIT)
+        list_of("events", events, AuditEvent, 1, BATCH_LIMIT)
+        check_op_id(op_id)
         chain = self._chain(stream)
         contents = [_content(event) for event in events]
         asked = ("audit.append", chain, contents)
@@ -156,13 +158,14 @@ class Audit(Store):
         Raises NotFound for a chain without entries.
         """
         chain = self._chain(stream)
+        secret = None if key is None else _check_key(key)
         head = self._require(HEADS, *chain)
         where = dict(zip(_CHAIN, chain, strict=True))
         tenant, now = self._scope.tenant, self._now()
         anchor = Anchor(tenant=tenant, **where, seq=head["seq"], hash=head["hash"], at=now)
-        if key is None:
+        if secret is None:
             return anchor
-        return msgspec.structs.replace(anchor, signature=anchor_signature(anchor, _check_key(key)))
+        return msgspec.structs.replace(anchor, signature=anchor_signature(anchor, secret))
 
     def trim(self, through_seq: int, stream: str = "main") -> int:
         """Delete the entries up to this one; how many.

@@ -15,7 +15,7 @@ from holdfast.core.collection import REVISION
 from holdfast.core.errors import Corrupt, Invalid, NotFound
 from holdfast.core.filter import Filter, Record
 from holdfast.core.query import Measure, desc
-from holdfast.core.values import check_keyed_text
+from holdfast.core.values import check_json, check_keyed_text
 from holdfast.stores.checkpoints.known import Known, mark_of
 from holdfast.stores.checkpoints.layout import broken
 from holdfast.stores.checkpoints.policy import CheckpointPolicy, Event
@@ -30,6 +30,7 @@ from holdfast.stores.checkpoints.records import (
 )
 from holdfast.stores.checkpoints.removing import TRIES, contended
 from holdfast.stores.checkpoints.saving import Saving, build_checkpoint
+from holdfast.stores.given import check_op_id
 from holdfast.stores.owned import name_of
 from holdfast.stores.store import Page, builder, object_of
 
@@ -105,19 +106,22 @@ class Checkpoints(Saving):
         is there. Corrupt where a log that it needs is not.
         """
         check_keyed_text("session_id", session_id)
+        check_op_id(op_id)
+        name_of("new_id", new_id)
+        shown = check_json("metadata", object_of("metadata", metadata))
         asked = ("checkpoints.fork", checkpoint_id, session_id, new_id, metadata)
         before: tuple[Any, ...] = ()
         for _ in range(TRIES):
             source = self._require(CHECKPOINTS, checkpoint_id)
             fork = {
                 **{name: value for name, value in source.items() if name != "sequence"},
-                "id": name_of("new_id", new_id) or self._new_id(),
+                "id": new_id or self._new_id(),
                 "session_id": session_id,
                 "forked_from": checkpoint_id,
                 "saved_at": self._now(),
             }
             if metadata is not None:
-                fork["metadata"] = object_of("metadata", metadata)
+                fork["metadata"] = shown
             one_more = Edit(increment={"uses": 1})
             used = [
                 Patch(LOGS.name, (log,), one_more, silent=True) for log in sorted(source["logs"])

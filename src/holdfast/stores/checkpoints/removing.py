@@ -12,6 +12,7 @@ from holdfast.core.scope import SCOPE_FIELDS
 from holdfast.core.values import check_count, check_keyed_text
 from holdfast.stores.checkpoints.logs import Logs
 from holdfast.stores.checkpoints.records import CHECKPOINTS
+from holdfast.stores.given import check_op_id
 
 TRIES: Final = 100
 """How often a call repeats when others write the same checkpoints; few ever need a third."""
@@ -55,6 +56,7 @@ class Removing(Logs):
 
         A repeat with the same ``op_id`` gives the first answer.
         """
+        check_op_id(op_id)
         for _ in range(TRIES):
             held = self._get(CHECKPOINTS, checkpoint_id)
             if held is None and op_id is None:

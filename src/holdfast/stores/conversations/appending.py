@@ -16,7 +16,7 @@ from holdfast.core.change import ABSENT, Change, Edit, Patch, Put
 from holdfast.core.errors import Conflict, IdempotencyMismatch, NotFound
 from holdfast.core.filter import Record, among, eq
 from holdfast.core.marks import grouped
-from holdfast.core.values import check_count, check_time
+from holdfast.core.values import check_count, check_text, check_time
 from holdfast.stores.conversations.records import (
     CONVERSATIONS,
     MESSAGES,
@@ -24,6 +24,7 @@ from holdfast.stores.conversations.records import (
     Message,
     Role,
 )
+from holdfast.stores.given import list_of
 from holdfast.stores.owned import Owned, name_of
 from holdfast.stores.store import builder, object_of, one_of
 
@@ -112,11 +113,16 @@ class Appending(Owned):
 
         The result has one message for each draft, stored ones where external ids repeat.
         """
-        check_count("drafts", len(drafts), 0, APPEND_LIMIT)
+        list_of("drafts", drafts, Draft, 0, APPEND_LIMIT)
         if not drafts:
             self._require(CONVERSATIONS, conversation_id)
             return []
         return self._append(conversation_id, drafts, expected_head, op_id)
+
+    def _check_drafts(self, drafts: Sequence[Draft]) -> None:
+        """Invalid for what ``append_many`` would refuse, without reading anything."""
+        for draft in list_of("drafts", drafts, Draft, 0, APPEND_LIMIT):
+            MESSAGES.check_record(self._message("", draft, self._now()))
 
     def _append(
         self,
@@ -191,16 +197,18 @@ class Appending(Owned):
 
     def _message(self, conversation_id: str, draft: Draft, now: datetime) -> Record:
         role = one_of("role", draft.role, Role)
-        direction = draft.direction or ("inbound" if role == "user" else "outbound")
+        direction = draft.direction
+        if direction is None:
+            direction = "inbound" if role == "user" else "outbound"
         return {
-            "id": draft.id or self._new_id(),
+            "id": name_of("message_id", draft.id) or self._new_id(),
             "conversation_id": conversation_id,
             "external_id": name_of("external_id", draft.external_id),
             "role": role,
             "direction": one_of("direction", direction, Direction),
             "sender_id": draft.sender_id,
             "recipient_id": draft.recipient_id,
-            "text": draft.text,
+            "text": check_text("text", draft.text),
             "content": draft.content,
             "metadata": object_of("metadata", draft.metadata),
             "tokens": check_count("tokens", draft.tokens, 0, 2**31),

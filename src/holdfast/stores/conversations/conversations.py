@@ -19,7 +19,7 @@ from holdfast.core.errors import Conflict
 from holdfast.core.filter import InSelect, Record, both, eq, gt
 from holdfast.core.marks import grouped
 from holdfast.core.query import desc
-from holdfast.core.values import check_count, check_time
+from holdfast.core.values import check_bool, check_count, check_keyed_text, check_time
 from holdfast.stores.conversations.appending import Appending
 from holdfast.stores.conversations.embeddings import MessageEmbeddings
 from holdfast.stores.conversations.messages import Messages
@@ -33,6 +33,7 @@ from holdfast.stores.conversations.records import (
     email_key,
 )
 from holdfast.stores.conversations.search import MessageSearch
+from holdfast.stores.given import check_op_id
 from holdfast.stores.owned import changes_of, name_of
 from holdfast.stores.rooms import ROOMS
 from holdfast.stores.store import Page, builder, object_of, one_of
@@ -93,7 +94,7 @@ class Conversations(Appending, MessageSearch):
         """
         given = (key, title, room_id, metadata, conversation_id, created_at)
         record = conversation_record(
-            conversation_id or self._new_id(),
+            name_of("conversation_id", conversation_id) or self._new_id(),
             self._now() if created_at is None else check_time("created_at", created_at),
             self._scope_fields(),
             key=key,
@@ -101,6 +102,8 @@ class Conversations(Appending, MessageSearch):
             room_id=room_id,
             metadata=metadata,
         )
+        CONVERSATIONS.check_record(record)
+        check_op_id(op_id)
         held = self.get_by_key(key)
         if held is not None:
             return held
@@ -122,7 +125,7 @@ class Conversations(Appending, MessageSearch):
 
     def get_by_key(self, key: str | None) -> Conversation | None:
         """The conversation that was created with this key in exactly the bound scope, or None."""
-        if key is None or not key.strip():
+        if key is None or not check_keyed_text("key", key).strip():
             return None
         exact = [eq(part, value) for part, value in self._scope_fields().items()]
         held = self._first(CONVERSATIONS, *exact, eq("key", key))
@@ -177,7 +180,7 @@ class Conversations(Appending, MessageSearch):
         return self._page(
             CONVERSATIONS,
             _overview,
-            None if include_empty else gt("message_count", 0),
+            None if check_bool("include_empty", include_empty) else gt("message_count", 0),
             order=desc("updated_at", "id"),
             limit=limit,
             cursor=cursor,

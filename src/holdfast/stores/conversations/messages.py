@@ -24,6 +24,7 @@ from holdfast.stores.conversations.records import (
     Message,
     Participant,
 )
+from holdfast.stores.given import check_page, list_of
 from holdfast.stores.owned import Owned
 from holdfast.stores.store import Page, builder, one_of
 
@@ -75,7 +76,7 @@ class Messages(Owned):
     ) -> Page[Message]:
         """Messages by sequence: forward from the first, backward from the last. NotFound."""
         one_of("direction", direction, PageDirection)
-        check_count("limit", limit, 1, 1_000)
+        check_page(limit, cursor)
         self._check_reach(conversation_id)
         page = self._page(
             MESSAGES,
@@ -106,13 +107,17 @@ class Messages(Owned):
         cursor: str | None = None,
     ) -> Page[Message]:
         """Messages made from ``start`` to ``end``, both included, by sequence. NotFound."""
+        check_page(limit, cursor)
+        within = (
+            None if start is None else ge("created_at", check_time("start", start)),
+            None if end is None else le("created_at", check_time("end", end)),
+        )
         self._check_reach(conversation_id)
         page = self._page(
             MESSAGES,
             build_message,
             eq("conversation_id", conversation_id),
-            None if start is None else ge("created_at", check_time("start", start)),
-            None if end is None else le("created_at", check_time("end", end)),
+            *within,
             order=asc("sequence"),
             limit=limit,
             cursor=cursor,
@@ -135,6 +140,7 @@ class Messages(Owned):
 
     def named(self, messages: Sequence[Message]) -> list[Spoken]:
         """The messages with the names of their senders and recipients, in one read for all."""
+        list_of("messages", messages, Message, 0, WINDOW_LIMIT)
         wanted = {m.sender_id for m in messages} | {m.recipient_id for m in messages}
         ids = sorted(participant for participant in wanted if participant is not None)
         through = self._through("conversation_id", CONVERSATIONS)

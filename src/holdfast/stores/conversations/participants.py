@@ -11,7 +11,7 @@ from holdfast.core.errors import Conflict, IdempotencyMismatch, NotFound
 from holdfast.core.filter import Record, eq
 from holdfast.core.marks import grouped
 from holdfast.core.query import asc
-from holdfast.core.values import check_text
+from holdfast.core.values import check_keyed_text, check_text
 from holdfast.stores.conversations.records import (
     CONVERSATIONS,
     MESSAGES,
@@ -21,6 +21,7 @@ from holdfast.stores.conversations.records import (
     ParticipantType,
     email_key,
 )
+from holdfast.stores.given import check_op_id, check_page
 from holdfast.stores.owned import Owned, changes_of, name_of
 from holdfast.stores.store import Page, builder, object_of, one_of
 
@@ -53,7 +54,7 @@ class Participants(Owned):
         """
         given = (external_id, type, name, email, metadata, participant_id)
         record = participant_record(
-            participant_id or self._new_id(),
+            name_of("participant_id", participant_id) or self._new_id(),
             conversation_id,
             external_id=external_id,
             type=type,
@@ -61,11 +62,13 @@ class Participants(Owned):
             email=email,
             metadata=metadata,
         )
+        now = self._now()
+        record["created_at"] = record["updated_at"] = now
+        PARTICIPANTS.check_record(record)
+        check_op_id(op_id)
         held = self.resolve(conversation_id, external_id)
         if held is not None:
             return held
-        now = self._now()
-        record["created_at"] = record["updated_at"] = now
         joined = Edit(maximum={"updated_at": now})
         when = self._when(CONVERSATIONS)
         try:
@@ -96,6 +99,7 @@ class Participants(Owned):
         self, conversation_id: str, *, limit: int = 100, cursor: str | None = None
     ) -> Page[Participant]:
         """Participants in order of joining. NotFound for an unknown conversation."""
+        check_page(limit, cursor)
         self._require(CONVERSATIONS, conversation_id)
         return self._page(
             PARTICIPANTS,
@@ -111,6 +115,7 @@ class Participants(Owned):
 
         A blank external id is nobody's.
         """
+        check_keyed_text("conversation_id", conversation_id)
         if external_id is None or not check_text("external_id", external_id).strip():
             return None
         found = self._first(
@@ -149,6 +154,7 @@ class Participants(Owned):
     @grouped
     def mark_read(self, participant_id: str, message_id: str) -> Participant:
         """Keep the last message read. NotFound unless both are of one conversation."""
+        check_keyed_text("message_id", message_id)
         participant = self._part(PARTICIPANTS, participant_id, CONVERSATIONS, _PARENT)
         message = self._require(MESSAGES, message_id)
         if message[_PARENT] != participant[_PARENT]:

@@ -22,6 +22,7 @@ from holdfast.stores.conversations.records import (
     Message,
     Role,
 )
+from holdfast.stores.given import check_ranker
 from holdfast.stores.memory.fusion import PlainRanker, SingleLeg
 from holdfast.stores.owned import Owned
 from holdfast.stores.store import builder, one_of
@@ -81,6 +82,7 @@ class MessageSearch(Owned):
             self._through("conversation_id", CONVERSATIONS),
         )
         one_of("mode", mode, Mode)
+        check_ranker("ranker", ranker)
         if mode != "hybrid":
             ranker = SingleLeg()
         elif ranker is None:

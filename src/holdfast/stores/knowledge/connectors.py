@@ -58,7 +58,7 @@ class Connectors(KnowledgeStore):
             "name": check_name("name", name),
             "kind": check_name("kind", kind),
             "settings": _settings(settings or {}),
-            "secrets": _references(secrets or {}),
+            "secrets": _references({} if secrets is None else secrets),
             "enabled": check_bool("enabled", enabled),
             "created_at": now,
             "updated_at": now,

@@ -157,7 +157,7 @@ def metadata_filters(values: object) -> list[Filter]:
         if value is None:
             parts.append(~JsonExists("metadata", keys))
         elif isinstance(value, str | int | float | bool):
-            parts.append(JsonPath("metadata", keys, "eq", value))
+            parts.append(JsonPath("metadata", keys, "eq", check_json("metadata", value)))
         else:
             raise Invalid("metadata", expected="text, a number, true, false or null", got=value)
     return parts

@@ -17,6 +17,7 @@ from holdfast.core.filter import InSelect, Record, among, both, eq, gt
 from holdfast.core.marks import grouped
 from holdfast.core.query import asc
 from holdfast.core.values import check_text
+from holdfast.stores.given import check_page
 from holdfast.stores.knowledge.access import EVERYBODY, check_principal
 from holdfast.stores.knowledge.base import TRIES, KnowledgeStore
 from holdfast.stores.knowledge.fields import normal_tag
@@ -126,6 +127,7 @@ class Grants(KnowledgeStore):
         self, tag: str, *, by: str, limit: int = 100, cursor: str | None = None
     ) -> Page[Grant]:
         """Who may do what there, by name; for an owner. Errors as `require`. Limit 1 to 1000."""
+        check_page(limit, cursor)
         kept = self.require(tag, check_principal("by", by), "owner")
         mine = eq("collection_id", kept.id)
         return self._page(GRANTS, _grant, mine, order=asc("grantee"), limit=limit, cursor=cursor)

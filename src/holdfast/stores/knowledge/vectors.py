@@ -26,6 +26,7 @@ from holdfast.core.filter import (
 )
 from holdfast.core.query import Aggregate, Query, asc
 from holdfast.core.values import Vector, check_bool, check_count
+from holdfast.stores.given import check_embedder, check_function
 from holdfast.stores.knowledge.base import SETTLED, TRIES, KnowledgeStore
 from holdfast.stores.knowledge.records import CHUNKS, LIBRARY, SLOTS, SPACES, KnowledgeSpace
 from holdfast.stores.models import vectors_or_refusals
@@ -126,6 +127,8 @@ class KnowledgeVectors(KnowledgeStore):
         another space is under way; Unsupported where the engine has no vectors.
         """
         check_count("batch", batch, 1, 1_000)
+        check_function("on_progress", on_progress)
+        check_embedder("embedder", embedder)
         embedder = self._required_embedder(embedder)
         for _ in range(TRIES):
             active = self._active_space()

@@ -41,11 +41,12 @@ class Consolidation(Keeping):
         tags, and they name it as their successor. Runs until nothing is left to merge, so that
         a second run finds nothing. Only memories of one scope and one embedding space meet.
         """
+        check_bool("dry_run", dry_run)
         space = self._active_space()
         if space is None:
-            return Merged(clusters=0, merged=0, dry_run=check_bool("dry_run", dry_run))
+            return Merged(clusters=0, merged=0, dry_run=dry_run)
         clusters = merged = 0
-        for _ in range(1 if check_bool("dry_run", dry_run) else PASSES):
+        for _ in range(1 if dry_run else PASSES):
             found, gone = self._pass(space, dry_run)
             clusters, merged = clusters + found, merged + gone
             if not gone:

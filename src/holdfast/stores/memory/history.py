@@ -37,11 +37,12 @@ class History(Keeping):
         NotFound for either; Conflict when the first is closed already, or the successor is
         itself superseded: so no chain of successors ever comes back to its start.
         """
-        old, new = self._row(memory_id), self._row(successor_id)
-        if old["id"] == new["id"]:
-            raise Invalid("successor_id", expected="another memory", got="the same one")
-        moment = self._closing_time(old, at)
         author = None if by is None else check_name("by", by)
+        since = None if at is None else check_time("at", at)
+        if memory_id == check_name("successor_id", successor_id):
+            raise Invalid("successor_id", expected="another memory", got="the same one")
+        old, new = self._row(memory_id), self._row(successor_id)
+        moment = self._closing_time(old, since)
         closing = self._closing(old, new["id"], "superseded", author, at=moment)
         opened = Edit(default={"valid_from": moment})
         current = When(self._within(MEMORIES, open_row()))
@@ -54,10 +55,10 @@ class History(Keeping):
 
         NotFound; Conflict when it is open, or a live memory holds the same content.
         """
+        author = None if by is None else check_name("by", by)
         row = self._get(MEMORIES, check_name("id", memory_id))
         if row is None:
             raise NotFound("There is no such memory.")
-        author = None if by is None else check_name("by", by)
         edits: Record = {"forgotten_at": None, "superseded_by": None, "contradicted_by": None}
         detail: Record = {"superseded_by": row["superseded_by"]}
         if row["superseded_by"] is not None or row["contradicted_by"] is not None:
@@ -85,9 +86,10 @@ class History(Keeping):
         ``by`` names who or which memory says so; it and the previous confidence are kept.
         NotFound; Conflict when it is closed already.
         """
-        row, author = self._row(memory_id), check_name("by", by)
-        value = check_fraction("confidence", confidence)
-        moment = self._closing_time(row, at)
+        value, author = check_fraction("confidence", confidence), check_name("by", by)
+        since = None if at is None else check_time("at", at)
+        row = self._row(memory_id)
+        moment = self._closing_time(row, since)
         edit = Edit(
             set={"confidence": value, "contradicted_by": author, "updated_at": self._now()},
             minimum={"valid_to": moment},
@@ -104,7 +106,8 @@ class History(Keeping):
         NotFound; Conflict when the memory is closed. NaN is Invalid.
         """
         value = min(1.0, max(0.0, check_float("confidence", confidence)))
-        row, author = self._row(memory_id), None if by is None else check_name("by", by)
+        author = None if by is None else check_name("by", by)
+        row = self._row(memory_id)
         edit = Edit(set={"confidence": value, "updated_at": self._now()})
         patch = Patch(MEMORIES.name, (row["id"],), edit, When(self._within(MEMORIES, open_row())))
         note = self._event(row, "confidence", author, {"confidence": row["confidence"]})

@@ -35,13 +35,14 @@ from holdfast.core.query import Aggregate, Query, asc
 from holdfast.core.scripts import plain_text
 from holdfast.core.search import Search, TextLeg, VectorLeg
 from holdfast.core.text import normalize_content, term_frequencies
-from holdfast.core.values import check_bool, check_count
+from holdfast.core.values import check_bool, check_count, check_texts
+from holdfast.stores.given import PAGE_LIMIT, check_page
 from holdfast.stores.memory.base import MemoryStore
 from holdfast.stores.memory.fields import check_one_of
 from holdfast.stores.memory.filters import present_at
 from holdfast.stores.memory.policy import MemoryPolicy
 from holdfast.stores.memory.records import MEMORIES, Memory, Space
-from holdfast.stores.store import PAGE_LIMIT, Page
+from holdfast.stores.store import Page
 
 Category = Literal["junk", "near_duplicate", "echo", "never_recalled", "conflicting"]
 CATEGORIES: Final = ("junk", "near_duplicate", "echo", "never_recalled", "conflicting")
@@ -104,10 +105,12 @@ class Hygiene(MemoryStore):
 
         Reads every live memory once per category, with a search for each where they are compared.
         """
+        for category in check_texts("categories", categories):
+            check_one_of("categories", category, CATEGORIES)
         live = self._count(present_at(self._now()))
         counts: dict[str, HygieneCount] = {}
         for category in categories:
-            found = list(self._findings(check_one_of("categories", category, CATEGORIES)))
+            found = list(self._findings(category))
             counts[category] = HygieneCount(
                 count=len(found),
                 share=len(found) / live if live else 0.0,
@@ -124,7 +127,7 @@ class Hygiene(MemoryStore):
         a ``next_cursor``.
         """
         check_one_of("category", category, CATEGORIES)
-        check_count("limit", limit, 1, PAGE_LIMIT)
+        check_page(limit, cursor)
         signed = Query(collection=f"{MEMORIES.name} {category}", filter=self._within(MEMORIES))
         tenant, key = self._scope.tenant, self._cursor_key()
         last = "" if cursor is None else str(decode_cursor(key, tenant, signed, cursor)[0])
@@ -147,8 +150,8 @@ class Hygiene(MemoryStore):
         """
         check_one_of("category", category, CATEGORIES)
         check_count("limit", limit, 1, 10_000)
-        count = spared = 0
         trying = check_bool("dry_run", dry_run)
+        count = spared = 0
         for found in self._findings(category):
             if found.memory.pinned:
                 spared += 1

@@ -152,10 +152,11 @@ class Lifecycle(MemoryStore):
         if before is not None:
             cutoff = check_time("before", before)
         check_count("limit", limit, 1, 100_000)
+        check_bool("dry_run", dry_run)
         old = both(lt("created_at", cutoff), ~ge("last_accessed_at", cutoff))
         spared = self._count(both(old, eq("pinned", True)))
         loose = both(old, eq("pinned", False))
-        if check_bool("dry_run", dry_run):
+        if dry_run:
             return Removal(count=min(limit, self._count(loose)), spared=spared, dry_run=True)
         doomed = DeleteWhere(MEMORIES.name, self._within(MEMORIES, loose), limit, asc("created_at"))
         return Removal(count=self._apply(doomed)[0].count, spared=spared, dry_run=False)

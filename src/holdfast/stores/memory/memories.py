@@ -18,6 +18,7 @@ from holdfast.core.marks import grouped
 from holdfast.core.query import Order, asc
 from holdfast.core.ranker import Ranker
 from holdfast.core.values import check_bool, check_text, check_texts
+from holdfast.stores.given import check_op_id, check_ranker
 from holdfast.stores.memory.asked import Mode, ThresholdKind, ask
 from holdfast.stores.memory.facets import Facets
 from holdfast.stores.memory.fields import (
@@ -97,6 +98,7 @@ class Memories(Facets):
         InvalidVector, DimensionMismatch for what cannot be kept. In a unit of work, content that
         is held already makes the commit fail with Conflict.
         """
+        check_op_id(op_id)
         given = check_fields(fields)
         row = self._new_row(check_content(content), given)
         check_one_of("near_duplicate", near_duplicate, NEAR_DUPLICATE)
@@ -178,6 +180,7 @@ class Memories(Facets):
         tenant's vectors are of another space than the embedder's.
         """
         check_bool("reinforce", reinforce)
+        check_ranker("ranker", ranker)
         asked = ask(
             query=query,
             vector=vector,
@@ -189,7 +192,7 @@ class Memories(Facets):
             now=self._now() if as_of is None else as_of,
             include_archived=include_archived,
             rerank=rerank,
-            ranker=ranker or self._runtime.ranker,
+            ranker=self._runtime.ranker if ranker is None else ranker,
             explain=explain,
         )
         from holdfast.stores.memory.recall import Recalling  # which a process that writes need not
@@ -259,13 +262,18 @@ class Memories(Facets):
         if content is None and metadata is None and vector is None:
             raise Invalid("content", expected="content, metadata or a vector", got="nothing")
         expected = None if fingerprint is None else check_name("fingerprint", fingerprint)
-        row, edits = self._row(memory_id), {}
+        edits: dict[str, Any] = {}
         if metadata is not None:
             edits = {"metadata": check_metadata("metadata", metadata), "updated_at": self._now()}
+        if content is not None:
+            check_content(content)
+        if vector is not None:
+            self._given_vector("vector", vector)
+        row = self._row(memory_id)
         before: Changes = []
         after: Changes = []
         if content is not None:
-            edits |= self._rewritten(row, check_content(content))
+            edits |= self._rewritten(row, content)
         if content is not None or vector is not None:
             row = {**row, **edits}
             embedded = self._embedding_of(row, vector)

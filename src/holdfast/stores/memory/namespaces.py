@@ -95,10 +95,11 @@ class Namespaces(MemoryStore):
             raise Invalid("target", expected="another namespace", got="the same one")
         scope, now = self._scope_fields(), self._now()
         key = (scope["agent"], scope["user"], origin, target, check_text("relation", relation, 256))
+        check_text("note", note)
         held = self._driver.get(self._scope.tenant, LINKS.name, key)
         record = {
             **dict(zip(LINKS.key, key, strict=True)),
-            "note": check_text("note", note),
+            "note": note,
             "created_at": now if held is None else held["created_at"],
             "updated_at": now,
         }

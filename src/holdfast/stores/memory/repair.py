@@ -21,6 +21,7 @@ from holdfast.core.filter import (
 )
 from holdfast.core.query import Aggregate, asc
 from holdfast.core.values import check_bool, check_count, check_texts
+from holdfast.stores.given import instance_of
 from holdfast.stores.memory.base import Embedded, MemoryStore
 from holdfast.stores.memory.fields import check_name, check_seconds
 from holdfast.stores.memory.late import token_changes
@@ -81,6 +82,7 @@ class Repair(MemoryStore):
 
     def complete(self, job: RepairJob, vector: Any) -> bool:
         """Write a vector back; False when the content changed or the lease passed to another."""
+        instance_of("job", job, RepairJob)
         return self._write_back(job, Embedded(self._given_vector("vector", vector)))
 
     def fail(self, job: RepairJob, error: str) -> bool:
@@ -88,6 +90,7 @@ class Repair(MemoryStore):
 
         It is due again after a wait that doubles with each attempt; after the last it is parked.
         """
+        instance_of("job", job, RepairJob)
         code, policy = check_name("error", error), self._policy
         wait = min(
             policy.repair_backoff_seconds * 2.0 ** min(job.attempt - 1, 60),

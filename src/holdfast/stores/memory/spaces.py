@@ -26,6 +26,7 @@ from holdfast.core.errors import (
 from holdfast.core.filter import Filter, InSelect, Record, both, eq, gt, ne, not_null
 from holdfast.core.query import Aggregate, Query, asc
 from holdfast.core.values import Vector, check_bool, check_count
+from holdfast.stores.given import check_embedder, check_function
 from holdfast.stores.memory.base import TRIES
 from holdfast.stores.memory.calibration import Calibrating
 from holdfast.stores.memory.records import CHUNKS, MEMORIES, SLOTS, SPACES, Space
@@ -72,10 +73,12 @@ class Spaces(Calibrating):
         and `finish` do; what is built stays built.
         """
         check_count("batch", batch, 1, 1_000)
-        embedder = embedder or self._runtime.embedder
+        check_bool("keep_old", keep_old)
+        check_function("on_progress", on_progress)
+        check_embedder("embedder", embedder)
+        embedder = self._runtime.embedder if embedder is None else embedder
         if embedder is None:
             raise Invalid("embedder", expected="an embedder, given here or at open", got="none")
-        check_bool("keep_old", keep_old)
         tell = on_progress or (lambda _: None)
         target = embedder.space.id
         for _ in range(TRIES):
@@ -123,6 +126,7 @@ class Spaces(Calibrating):
         Conflict when a move to another space is under way; Invalid when it is the active one;
         NotFound when there are no vectors yet, so nothing to move.
         """
+        check_embedder("embedder", embedder, needed=True)
         active, building = self._required(), self._building()
         target = embedder.space.id
         if target == active.id:
@@ -141,6 +145,7 @@ class Spaces(Calibrating):
         what else the embedder raises; DimensionMismatch for one of another space than the move's.
         """
         check_count("limit", limit, 1, 1_000)
+        check_embedder("embedder", embedder, needed=True)
         move = self._moving_to(embedder)
         if move is None:
             raise _no_move()

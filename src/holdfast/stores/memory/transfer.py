@@ -14,7 +14,8 @@ from holdfast.core.collection import Collection
 from holdfast.core.errors import Conflict, DimensionMismatch, Invalid
 from holdfast.core.filter import Record
 from holdfast.core.query import Query, asc
-from holdfast.core.values import Vector, check_count
+from holdfast.core.values import Vector, check_count, check_text
+from holdfast.stores.given import check_function
 from holdfast.stores.memory.base import MemoryStore
 from holdfast.stores.memory.records import (
     ARCHIVE,
@@ -56,6 +57,10 @@ class Transfer(MemoryStore):
 
         Each page is read by itself, so what is written meanwhile may or may not be included.
         """
+        check_function("progress", progress)
+        return self._lines(progress)
+
+    def _lines(self, progress: Progress | None) -> Iterator[str]:
         yield _line({"format": FORMAT, "version": VERSION})
         count = 0
         for collection in CARRIED.values():
@@ -80,6 +85,9 @@ class Transfer(MemoryStore):
         Records before such a line are written.
         """
         check_count("skip", skip, 0, 2**53)
+        check_function("progress", progress)
+        if isinstance(lines, str | bytes) or not isinstance(lines, Iterable):
+            raise Invalid("lines", expected="lines of an export", got=lines)
         tally = _Tally()
         batch: list[tuple[Collection, Record]] = []
         for number, line in enumerate(lines):
@@ -122,7 +130,7 @@ class Transfer(MemoryStore):
     def _parsed(self, number: int, line: str) -> tuple[Collection, Record] | None:
         """The record of a line; None for the header and for empty lines."""
         field = f"line {number + 1}"
-        if not line.strip():
+        if not check_text(field, line).strip():
             return None
         try:
             parsed = msgspec.json.decode(line)

@@ -87,6 +87,7 @@ class Canonical(Owned):
     @grouped
     def append_many(self, drafts: Sequence[Draft]) -> list[Message]:
         """Add messages in order, all or none; as ``conversations.append_many``."""
+        self._conversations._check_drafts(drafts)
         return self._conversations.append_many(self._open()["conversation_id"], drafts)
 
     def window(self, count: int = WINDOW) -> Window:

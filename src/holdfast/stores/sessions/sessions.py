@@ -28,6 +28,7 @@ from holdfast.stores.conversations.records import (
     Participant,
     ParticipantType,
 )
+from holdfast.stores.given import list_of
 from holdfast.stores.owned import Owned, name_of
 from holdfast.stores.sessions.canonical import Canonical
 from holdfast.stores.sessions.records import (
@@ -94,7 +95,7 @@ class Sessions(Owned):
         """
         asked = ("sessions.create", label, parent_id, conversation_id, metadata, session_id)
         record = session_record(
-            session_id or self._new_id(),
+            name_of("session_id", session_id) or self._new_id(),
             self._now(),
             self._scope_fields(),
             label=label,
@@ -125,7 +126,7 @@ class Sessions(Owned):
         Raises Conflict when the conversation's ``key`` is in use or two participants share an
         external id, NotFound for an unknown parent.
         """
-        check_count("participants", len(participants), 0, 1_000)
+        list_of("participants", participants, NewParticipant, 0, 1_000)
         given = (key, title, label, parent_id, metadata, conversation_metadata)
         asked = ("sessions.begin", tuple(participants), *given)
         now, scope, conversation_id = self._now(), self._scope_fields(), self._new_id()

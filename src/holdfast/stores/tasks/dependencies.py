@@ -16,6 +16,7 @@ from holdfast.core.change import When as If
 from holdfast.core.errors import Conflict, Invalid, NotFound, TooLarge
 from holdfast.core.filter import Filter, InSelect, Record, among, both, eq, ne
 from holdfast.core.query import asc
+from holdfast.core.values import check_keyed_text
 from holdfast.stores.store import FACTS, Store, builder
 from holdfast.stores.tasks.records import DEPENDENCIES, TASKS, WAITING, Task
 
@@ -43,7 +44,8 @@ class Dependencies(Store):
         Raises NotFound for either, Conflict when the task has started or finished or when the
         blocker waits for it already, directly or through others, and Invalid for itself.
         """
-        if task_id == blocker_id:
+        check_keyed_text("task_id", task_id)
+        if task_id == check_keyed_text("blocker_id", blocker_id):
             raise Invalid("blocker_id", expected="another task", got="the task itself")
         for _ in range(TRIES):
             graph = self._driver.get(self._scope.tenant, FACTS.name, (_GRAPH,))
@@ -65,6 +67,7 @@ class Dependencies(Store):
 
     def remove(self, task_id: str, blocker_id: str) -> bool:
         """Let a task wait for another no more; whether it did. The last one unblocks it."""
+        check_keyed_text("blocker_id", blocker_id)
         for _ in range(TRIES):
             self._require(TASKS, task_id)
             held = self._get(DEPENDENCIES, task_id, blocker_id)

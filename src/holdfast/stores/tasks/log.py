@@ -9,6 +9,7 @@ from holdfast.core.filter import eq
 from holdfast.core.marks import grouped
 from holdfast.core.query import asc
 from holdfast.core.values import check_json, check_text
+from holdfast.stores.given import check_page
 from holdfast.stores.store import Page, Store, builder
 from holdfast.stores.tasks.records import TASK_LOGS, TASKS, LogLine
 
@@ -38,6 +39,7 @@ class TaskLog(Store):
 
     def list(self, task_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[LogLine]:
         """A task's lines in order; NotFound without the task."""
+        check_page(limit, cursor)
         self._require(TASKS, task_id)
         return self._page(
             TASK_LOGS,

@@ -11,7 +11,8 @@ from holdfast.core.change import ABSENT, Edit, Patch, Put
 from holdfast.core.errors import Invalid
 from holdfast.core.filter import among, eq
 from holdfast.core.query import Aggregate, asc
-from holdfast.core.values import check_count
+from holdfast.core.values import check_bool, check_count
+from holdfast.stores.given import list_of
 from holdfast.stores.store import Page, Store, builder
 from holdfast.stores.tasks.records import PROJECTS, STATES, TASKS, Project, TaskDraft, new_task
 
@@ -54,7 +55,7 @@ class Projects(Store):
             raise Invalid("name", expected="text that is not blank", got=name)
         if metadata is not None and not isinstance(metadata, dict):
             raise Invalid("metadata", expected="a JSON object", got=metadata)
-        check_count("tasks", len(tasks), 0, CHILDREN_LIMIT)
+        list_of("tasks", tasks, TaskDraft, 0, CHILDREN_LIMIT)
         now, scope, project_id = self._now(), self._scope_fields(), self._new_id()
         record = {
             **scope,
@@ -102,6 +103,7 @@ class Projects(Store):
 
     def archive(self, project_id: str, *, archived: bool = True) -> Project:
         """Take the project out of listings, or put it back; its tasks go on. NotFound."""
+        check_bool("archived", archived)
         self._require(PROJECTS, project_id)
         edit = Edit(set={"archived": archived, "updated_at": self._now()})
         return _project(self._apply(Patch(PROJECTS.name, (project_id,), edit))[0].record)

@@ -30,12 +30,14 @@ from holdfast.core.query import Aggregate, asc
 from holdfast.core.search import Search, TextLeg
 from holdfast.core.text import analyze
 from holdfast.core.values import (
+    check_bool,
     check_count,
     check_json,
     check_seconds,
     check_text,
     check_texts,
 )
+from holdfast.stores.given import check_op_id, instance_of
 from holdfast.stores.store import Page, Store, builder
 from holdfast.stores.tasks.dependencies import BLOCKERS_LIMIT, TRIES, Dependencies, released_by
 from holdfast.stores.tasks.log import TaskLog
@@ -111,7 +113,11 @@ class Tasks(Store):
         and nothing is added. ``depends_on`` blocks the task until those are completed. Raises
         NotFound for a parent, project or dependency that is not there.
         """
-        draft = TaskDraft(title=draft) if isinstance(draft, str) else draft
+        draft = (
+            TaskDraft(title=draft)
+            if isinstance(draft, str)
+            else instance_of("draft", draft, TaskDraft)
+        )
         scope, now = self._scope_fields(), self._now()
         blockers = list(dict.fromkeys(check_texts("depends_on", depends_on)))
         check_count("depends_on", len(blockers), 0, BLOCKERS_LIMIT)
@@ -151,7 +157,7 @@ class Tasks(Store):
         check_count("limit", limit, 1, CLAIM_LIMIT)
         now = self._now()
         edit = self._lease(_check_worker(worker), now, lease_seconds)
-        chosen = None if where is None else where.parts()
+        chosen = _chosen(where)
         next_in_line = Claim(
             TASKS.name, self._ready(worker, now, chosen), _CLAIM_ORDER, limit, edit
         )
@@ -227,7 +233,12 @@ class Tasks(Store):
         Conflict when the lease is lost.
         """
         check_text("error", error)
-        asked = ("tasks.fail", task_id, lease_token, error, retry, metadata)
+        check_bool("retry", retry)
+        check_op_id(op_id)
+        asked, merge = (
+            ("tasks.fail", task_id, lease_token, error, retry, metadata),
+            _metadata(metadata),
+        )
         now = self._now()
         if op_id is None:
             record: Record | None = self._require_held(task_id, lease_token)
@@ -239,7 +250,7 @@ class Tasks(Store):
             edit = requeued(now, scheduled_at=again, queued_at=again, error=error)
         else:
             edit = ended("failed", now, error=error)
-        merged = msgspec.structs.replace(edit, merge=_metadata(metadata))
+        merged = msgspec.structs.replace(edit, merge=merge)
         return self._as_holder(task_id, lease_token, merged, op_id=op_id, asked=asked)
 
     @grouped
@@ -285,12 +296,12 @@ class Tasks(Store):
         self, where: TaskFilter | None = None, *, limit: int = 100, cursor: str | None = None
     ) -> Page[Task]:
         """Tasks by rank, then by place in line, then by id. `counts` has their totals."""
-        chosen = None if where is None else where.parts()
+        chosen = _chosen(where)
         return self._page(TASKS, _task, chosen, order=_CLAIM_ORDER, limit=limit, cursor=cursor)
 
     def counts(self, where: TaskFilter | None = None) -> dict[str, int]:
         """How many tasks there are in each state, and in ``total``."""
-        chosen = self._within(TASKS, None if where is None else where.parts())
+        chosen = self._within(TASKS, _chosen(where))
         by_state = Aggregate(collection=TASKS.name, filter=chosen, group_by=("state",))
         rows = self._driver.aggregate(self._scope.tenant, by_state)
         counts = dict.fromkeys(STATES, 0) | {row["state"]: row["count"] for row in rows}
@@ -301,10 +312,10 @@ class Tasks(Store):
     ) -> Sequence[TaskHit]:
         """Tasks whose title or description has words of ``text``, best first, ties by id."""
         check_count("limit", limit, 1, CLAIM_LIMIT)
+        chosen = self._within(TASKS, _chosen(where))
         terms = tuple(dict.fromkeys(analyze(check_text("text", text))))[:SEARCH_TERMS]
         if not terms:
             return []
-        chosen = self._within(TASKS, None if where is None else where.parts())
         leg = TextLeg(terms=terms)
         wanted = Search(collection=TASKS.name, filter=chosen, k=limit, text=leg)
         hits = self._driver.search(self._scope.tenant, wanted)
@@ -388,6 +399,10 @@ class Tasks(Store):
         except (Conflict, NotFound):
             self._require_held(task_id, lease_token)  # which says why
             raise
+
+
+def _chosen(where: TaskFilter | None) -> Filter | None:
+    return None if where is None else instance_of("where", where, TaskFilter).parts()
 
 
 def _refusal(record: Record, reason: str = "") -> Conflict:

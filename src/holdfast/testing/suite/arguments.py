@@ -1,0 +1,141 @@
+"""Every argument of every public method, given what it cannot mean: P5-P7, P16.
+
+The sweep needs no list of arguments: it takes each method's own, and for the others of a call
+those that `holdfast.testing.scope_calls` gives. So a method that is added is in it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import pytest
+
+from holdfast.core.clock import ManualClock
+from holdfast.core.driver import Driver
+from holdfast.core.errors import GOT_LIMIT, Invalid
+from holdfast.core.scope import Scope
+from holdfast.storage import Storage, all_collections
+from holdfast.testing.races import Counting
+from holdfast.testing.scope_calls import CALLS, seed
+from holdfast.testing.stage import runtime
+
+DEEP: Final[list[Any]] = []
+for _ in range(10_000):
+    DEEP[:] = [[*DEEP]]
+
+SENSELESS: Final[dict[str, Any]] = {
+    "of no kind": object(),
+    "NUL": "a\x00",
+    "lone surrogate": "a\ud800",
+    "deeper than any stack": DEEP,
+    "long": "x" * 100_000 + "\x00",
+}
+ANYTHING: Final = {
+    "kv.get default",  # given back as it is and never stored
+    "memory.recall vector",  # F7: one that cannot be compared matches nothing, which is flagged
+}
+SIGNED: Final = "cursor"
+"""Whether somebody forged it is told by the tenant's key, which is read once."""
+ALSO_CALLED: Final = {
+    "tag": "collection",
+    "lines": "line 1",
+    **dict.fromkeys(("origin", "target", "old", "new"), "namespace"),
+    "draft": "title",
+    "entries": "content",
+    "conversation_metadata": "metadata",
+    "key": "anchor",
+}
+"""Arguments that an error may name by what they are."""
+
+
+class _Caught(Exception):
+    """Carries what a call was given."""
+
+
+class TestArguments:
+    @pytest.mark.parametrize("name", SENSELESS)
+    def test_p5_every_argument_is_checked_before_anything_is_read(
+        self, driver: Driver, clock: ManualClock, name: str
+    ) -> None:
+        storage, counting = _counted(driver, clock)
+        ids = seed(storage)
+        faults = []
+        for path, method, given in _calls(storage, ids):
+            for argument in _arguments(method):
+                if f"{path} {argument}" in ANYTHING:
+                    continue
+                counting.calls.clear()
+                told = _refusal(method, {**given, argument: SENSELESS[name]}, argument)
+                if told is None and counting.calls and argument != SIGNED:
+                    told = f"was refused after {counting.calls}"
+                if told is not None:
+                    faults.append(f"{path}({argument}=...): {told}")
+        assert not faults, "\n".join(faults)
+
+
+def _counted(driver: Driver, clock: ManualClock) -> tuple[Storage, Counting]:
+    """A handle whose engine counts what reaches it from below the check."""
+    driver.setup(all_collections())
+    counting = Counting(driver.below)  # type: ignore[attr-defined]
+    driver.below = counting  # type: ignore[attr-defined]
+    scope = Scope(agent="mine", user="mine")
+    return Storage(driver, scope, runtime(clock, "id7")), counting
+
+
+def _calls(
+    storage: Storage, ids: dict[str, Any]
+) -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
+    """Every public method, bound, with the arguments that the sweep of isolation gives it."""
+    for path, call in CALLS.items():
+        *stores, name = path.split(".")
+        store: Any = storage
+        for part in stores:
+            store = getattr(store, part)
+        kind = next(c for c in type(store).__mro__ if name in vars(c))
+        function = vars(kind)[name]
+
+        def caught(*given: Any, **named: Any) -> None:
+            raise _Caught(given, named)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(kind, name, caught)
+            with pytest.raises(_Caught) as found:
+                call(storage, ids)
+        given, named = found.value.args
+        bound = inspect.signature(function).bind(*given, **named).arguments
+        (itself, on), *others = bound.items()
+        assert itself == "self"
+        yield path, getattr(on, name), _spread(function, dict(others))
+
+
+def _spread(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments by name, those of ``**fields`` too, those of ``*ids`` left out."""
+    for name, one in inspect.signature(function).parameters.items():
+        if one.kind is one.VAR_KEYWORD:
+            given.update(given.pop(name, {}))
+        elif one.kind is one.VAR_POSITIONAL:
+            given.pop(name, None)
+    return given
+
+
+def _arguments(method: Callable[..., Any]) -> list[str]:
+    """The names of what the method takes one of."""
+    many = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return [n for n, one in inspect.signature(method).parameters.items() if one.kind not in many]
+
+
+def _refusal(method: Callable[..., Any], given: dict[str, Any], argument: str) -> str | None:
+    """What is wrong with how the method refuses; None when it does so as it should."""
+    try:
+        method(**given)
+    except Invalid as error:
+        if len(str(error)) > GOT_LIMIT + 400:
+            return f"a message of {len(str(error))} characters"
+        field = error.field
+        named = field.startswith((argument, ALSO_CALLED.get(argument, argument)))
+        return None if named or field in argument else f"the error names {field}"
+    except Exception as error:  # noqa: BLE001 - any other is a finding
+        return f"raised {type(error).__name__}: {str(error)[:100]}"
+    return "accepted it"
