@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import holdfast
-from holdfast.core.errors import Closed, Invalid
+from holdfast.core.errors import Closed, Invalid, InvalidText
 from holdfast.core.observe import Operation
 
 
@@ -29,6 +29,13 @@ from holdfast.core.observe import Operation
         ("durability", 1, "full"),
         ("busy_seconds", -1, "seconds from 0"),
         ("busy_seconds", float("nan"), "seconds from 0"),
+        ("busy_seconds", "10", "seconds from 0"),
+        ("busy_seconds", True, "seconds from 0"),
+        ("durability", "", "full"),
+        ("embed_seconds", "5", "number"),
+        ("embed_seconds", 0, "seconds"),
+        ("options", 5, "object"),
+        ("options", [], "object"),
         ("tenant", "", "characters"),
         ("agent", 7, "text"),
     ],
@@ -48,6 +55,31 @@ def test_a8_a_wrong_option_is_named_with_what_is_allowed(
 def test_a8_an_unknown_backend_is_refused_with_what_there_is(url: Any) -> None:
     with pytest.raises(Invalid, match=r"url: expected a path"):
         holdfast.open(url)
+
+
+@pytest.mark.parametrize("url", ["a\x00.db", "\ud800.db"])
+def test_a8_a_path_that_no_system_could_hold_is_refused(url: str) -> None:
+    for opened in (holdfast.open, holdfast.shared):
+        with pytest.raises(InvalidText, match=r"^url: "):
+            opened(url)
+
+
+def test_a8_a_folder_is_no_store(tmp_path: Path) -> None:
+    for url in (str(tmp_path), "sqlite:", "sqlite:///"):
+        with pytest.raises(Invalid, match=r"^url: .*got a directory"):
+            holdfast.open(url)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "notes", object(), str])
+def test_p5_stores_followers_and_units_are_checked_where_they_are_named(wrong: Any) -> None:
+    with holdfast.open("memory:") as storage:
+        with pytest.raises(Invalid, match=r"^kind: "):
+            storage.store(wrong)
+        with pytest.raises(Invalid, match=r"^follower: "):
+            storage.follow(wrong)
+        for op_id in ("a\x00", 5, object()):
+            with pytest.raises(Invalid, match=r"^op_id: "), storage.unit(op_id=op_id):  # type: ignore[arg-type]
+                pytest.fail("the block of the unit ran")
 
 
 def test_a8_an_unknown_option_is_named() -> None:

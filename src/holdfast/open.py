@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,9 +11,10 @@ from holdfast.core.embedding import LateReader
 from holdfast.core.errors import Invalid, Unsupported
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
-from holdfast.core.values import check_bool
+from holdfast.core.values import check_bool, check_seconds, check_text
 from holdfast.layers.check import Checked
 from holdfast.storage import Storage, all_collections
+from holdfast.stores.given import check_verbs
 
 if TYPE_CHECKING:
     from holdfast.core.driver import Driver
@@ -67,7 +69,9 @@ def open(
     Raises Invalid, SchemaNewer, Corrupt, Busy, Unavailable; Unsupported names a missing extra.
     """
     check_bool("setup", setup)
-    _check_verbs(("observe", observe, "operation"))
+    if embed_seconds is not None:
+        check_seconds("embed_seconds", embed_seconds, 1e-9, 86_400.0)
+    check_verbs("observe", observe, "operation")
     runtime = _runtime(clock, ids, embedder, embed_seconds, reranker, ranker)
     scope = Scope(tenant=tenant, agent=agent, user=user, namespace=namespace)
     engine = open_driver(
@@ -95,13 +99,11 @@ def _runtime(
 
     given = None if isinstance(embedder, str) else embedder
     reader = None if reranker == "late" else reranker
-    _check_verbs(
-        ("embedder", given, "embed"),
-        ("reranker", reader, "score" if isinstance(reader, LateReader) else "rerank"),
-        ("ranker", ranker, "rank"),
-        ("clock", clock, "now"),
-        ("ids", ids, "new"),
-    )
+    check_verbs("embedder", given, "embed")
+    check_verbs("reranker", reader, "score" if isinstance(reader, LateReader) else "rerank")
+    check_verbs("ranker", ranker, "rank")
+    check_verbs("clock", clock, "now")
+    check_verbs("ids", ids, "new")
     model = _embedder(embedder)
     late, reranker = _readers(reranker, model)
     return Runtime(
@@ -112,13 +114,6 @@ def _runtime(
         late=late,
         ranker=ranker or Recipe(),
     )
-
-
-def _check_verbs(*parts: tuple[str, object, str]) -> None:
-    """Refuse a part that lacks the verb it is asked for; None is no part."""
-    for name, part, verb in parts:
-        if part is not None and not callable(getattr(part, verb, None)):
-            raise Invalid(name, expected=f"an object with {verb}()", got=part)
 
 
 def open_driver(
@@ -132,6 +127,11 @@ def open_driver(
     """The engine behind a URL, not set up yet. Other packages add schemes by entry point."""
     if not isinstance(url, str) or not url:
         raise Invalid("url", expected="a path or URL", got=url)
+    check_text("url", url)
+    if isinstance(busy_seconds, bool) or not isinstance(busy_seconds, int | float | None):
+        raise Invalid("busy_seconds", expected="seconds from 0", got=busy_seconds)
+    if options is not None and not isinstance(options, Mapping):
+        raise Invalid("options", expected="an object of names and values", got=options)
     scheme, separator, rest = url.partition(":")
     if scheme.partition("+")[0] in ("postgresql", "postgres", "supabase"):
         return _postgres(url, clock, durability, busy_seconds, options)
@@ -139,10 +139,12 @@ def open_driver(
         from holdfast.backends.sqlite import SqliteDriver
 
         path = rest.removeprefix("//").removeprefix("/") if scheme == "sqlite" else url
+        if not path or os.path.isdir(path):
+            raise Invalid("url", expected="the path of a file", got="a directory")
         return SqliteDriver(
             path,
             clock,
-            durability=durability or "full",
+            durability="full" if durability is None else durability,
             busy_seconds=10.0 if busy_seconds is None else busy_seconds,
             **_file_options(options or {}),
         )
@@ -205,7 +207,8 @@ def _postgres(
         raise Unsupported(
             "PostgreSQL needs the extra postgres.", hint="pip install 'holdfast[postgres]'"
         ) from error
-    return PostgresDriver(url, clock, durability=durability or "full", options=options)
+    chosen = "full" if durability is None else durability
+    return PostgresDriver(url, clock, durability=chosen, options=options)
 
 
 def _readers(

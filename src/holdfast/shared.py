@@ -7,6 +7,7 @@ import threading
 from collections.abc import Hashable, Mapping
 from typing import Any, Final
 
+from holdfast.core.values import check_text
 from holdfast.open import open
 from holdfast.storage import Storage
 
@@ -45,6 +46,7 @@ def shared(url: str, **options: Any) -> Storage:
     is an object, such as an embedder, is the same when it is that object. After ``close``, and in a
     forked process, the next call opens anew; an open that fails is not remembered.
     """
+    check_text("url", url)
     named = frozenset((name, _identity(value)) for name, value in options.items())
     with _handles.lock:
         slot = _handles.slots.setdefault((os.getpid(), _place(url), named), _Slot())

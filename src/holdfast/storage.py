@@ -20,6 +20,7 @@ from holdfast.journal.follow import Follower, Following
 from holdfast.layers.check import Checked
 from holdfast.layers.unit import UnitOfWork
 from holdfast.stores import STORES
+from holdfast.stores.given import check_op_id, check_verbs
 from holdfast.stores.store import FACTS, Store
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ class Storage:
 
         The first use of a foreign store sets up its collections.
         """
+        if not isinstance(kind, type) or not issubclass(kind, Store):
+            raise Invalid("kind", expected="a class of stores", got=kind)
         if not STORES.has(kind):
             self._driver.setup(kind.collections)
         return kind(self._driver, self._scope, self._runtime)
@@ -171,6 +174,7 @@ class Storage:
         a Conflict at its end, leaves no trace. After the block the handle says Closed. With
         ``op_id`` a repeat of the unit runs the block but writes nothing a second time.
         """
+        check_op_id(op_id)
         collections = {c.name: c for c in all_collections()}
         work = UnitOfWork(self._driver, collections)
         try:
@@ -189,6 +193,9 @@ class Storage:
         """
         if self._scope.bound():
             raise Forbidden("Following shows the whole tenant; this handle is bound below it.")
+        if not isinstance(getattr(follower, "name", None), str):
+            raise Invalid("follower", expected="an object with a name", got=follower)
+        check_verbs("follower", follower, "position", "take")
         following = Following(self._driver, follower, tenant=self._scope.tenant)
         following.start()
         return following

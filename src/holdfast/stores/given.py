@@ -53,13 +53,11 @@ def check_embedder(field: str, value: Any, *, needed: bool = False) -> None:
         raise Invalid(field, expected="an embedder", got=value)
 
 
-def check_ranker(field: str, value: Any) -> None:
-    """Invalid unless it prepares and ranks; None is no ranker and fine."""
-    if value is None:
-        return
-    verbs = (getattr(value, verb, None) for verb in ("prepare", "rank"))
-    if isinstance(value, type) or not all(map(callable, verbs)):
-        raise Invalid(field, expected="a ranker", got=value)
+def check_verbs(field: str, value: object, *verbs: str) -> None:
+    """Invalid for an object that lacks one of the verbs; None is none and fine."""
+    for verb in verbs:
+        if value is not None and not callable(getattr(value, verb, None)):
+            raise Invalid(field, expected=f"an object with {verb}()", got=value)
 
 
 def check_op_id(op_id: object) -> None:

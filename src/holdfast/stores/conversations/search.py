@@ -22,7 +22,7 @@ from holdfast.stores.conversations.records import (
     Message,
     Role,
 )
-from holdfast.stores.given import check_ranker
+from holdfast.stores.given import check_verbs
 from holdfast.stores.memory.fusion import PlainRanker, SingleLeg
 from holdfast.stores.owned import Owned
 from holdfast.stores.store import builder, one_of
@@ -82,7 +82,7 @@ class MessageSearch(Owned):
             self._through("conversation_id", CONVERSATIONS),
         )
         one_of("mode", mode, Mode)
-        check_ranker("ranker", ranker)
+        check_verbs("ranker", ranker, "prepare", "rank")
         if mode != "hybrid":
             ranker = SingleLeg()
         elif ranker is None:

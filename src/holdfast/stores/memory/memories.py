@@ -18,7 +18,7 @@ from holdfast.core.marks import grouped
 from holdfast.core.query import Order, asc
 from holdfast.core.ranker import Ranker
 from holdfast.core.values import check_bool, check_text, check_texts
-from holdfast.stores.given import check_op_id, check_ranker
+from holdfast.stores.given import check_op_id, check_verbs
 from holdfast.stores.memory.asked import Mode, ThresholdKind, ask
 from holdfast.stores.memory.facets import Facets
 from holdfast.stores.memory.fields import (
@@ -180,7 +180,7 @@ class Memories(Facets):
         tenant's vectors are of another space than the embedder's.
         """
         check_bool("reinforce", reinforce)
-        check_ranker("ranker", ranker)
+        check_verbs("ranker", ranker, "prepare", "rank")
         asked = ask(
             query=query,
             vector=vector,
