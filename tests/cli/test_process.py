@@ -43,6 +43,17 @@ def test_a_line_of_a_pipe_is_one_record_whatever_it_holds(run: Run) -> None:
     assert lines[1].split("\t")[1] == r"\\t"
 
 
+def test_what_the_encoding_lacks_is_escaped_and_stays_json(run: Run) -> None:
+    said = "žluť 漢 👩\u200d💻"
+    assert run("remember", "-", stdin=said).returncode == 0
+    latin = {"PYTHONIOENCODING": "latin-1"}
+    shown = run("memory", "list", "--json", env=latin)
+    assert json.loads(shown.stdout)["items"][0]["content"] == said
+    listed = run("memory", "list", env=latin)
+    assert r"\u6f22 \ud83d\udc69" in listed.stdout
+    assert (shown.returncode, listed.returncode) == (0, 0)
+
+
 def test_the_environment_names_the_store_and_the_scope(run: Run, tmp_path: Path) -> None:
     env = {"HOLDFAST_STORE": "other.db", "HOLDFAST_TENANT": "t", "HOLDFAST_USER": "u"}
     made = run("remember", "x", "--json", env=env)
@@ -52,6 +63,14 @@ def test_the_environment_names_the_store_and_the_scope(run: Run, tmp_path: Path)
     assert len(run("memory", "list", "-q", env={**env, "HOLDFAST_USER": "v"}).stdout) == 0
     both = run("memory", "list", "-q", "--user", "u", env={**env, "HOLDFAST_USER": "v"})
     assert both.stdout.strip() == json.loads(made.stdout)["id"]
+
+
+def test_a_table_is_drawn_on_a_terminal_of_any_encoding(run: Run, tmp_path: Path) -> None:
+    assert run("remember", "žluť 漢").returncode == 0
+    store = str(tmp_path / "agent.db")
+    shown = screen("memory", "list", "--store", store, PYTHONIOENCODING="ascii")
+    assert r"\u017elu\u0165 \u6f22" in shown
+    assert "Traceback" not in shown
 
 
 def test_a_url_names_a_file_too(run: Run, tmp_path: Path) -> None:
@@ -196,9 +215,9 @@ def test_what_destroys_asks_a_person(said: str, left: int, shell: Shell) -> None
     assert len(shell.json("kv", "list")["items"]) == left
 
 
-def screen(*args: str, typed: str = "") -> str:
+def screen(*args: str, typed: str = "", **env: str) -> str:
     """What a person sees on a terminal of 80 columns, without colours."""
-    env = environment(TERM="xterm", NO_COLOR="1")
+    env = environment(TERM="xterm", NO_COLOR="1", **env)
     here, there = pty.openpty()
     with subprocess.Popen(
         [*COMMAND, *args], env=env, stdin=there, stdout=there, stderr=there, close_fds=True

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 import click
 
 from holdfast.cli.errors import PipeClosed, guarded, json_asked
+from holdfast.cli.streams import escape_what_is_lacking
 from holdfast.core.errors import NotFound
 from holdfast.storage import Storage
 
@@ -103,7 +104,8 @@ class Leaf(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the command's own options first, and the shared ones by themselves."""
         hidden = set(self.shared)
-        own = [p.get_help_record(ctx) for p in self.get_params(ctx) if p not in hidden]
+        options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
+        own = [p.get_help_record(ctx) for p in options if p not in hidden]
         shared = [p.get_help_record(ctx) for p in self.shared]
         for title, rows in (("Options", own), ("Options of every command", shared)):
             listed = [row for row in rows if row is not None]
@@ -124,6 +126,7 @@ class Root(Noun):
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Any:
         """Run and exit: 0 ok, 1 error, 2 usage, 3 not found, 4 conflict, 5 unavailable."""
+        escape_what_is_lacking()
         kwargs["standalone_mode"] = False
         kwargs.setdefault("prog_name", "holdfast")
         given = sys.argv[1:] if args is None else list(args)
