@@ -7,9 +7,10 @@ the caller are seen by the call.
 
 There are two lanes. `run` hands a call to a pool of threads. `write` queues it to one writer
 thread, which takes all that wait, runs them one after the other inside one `Driver.group` and
-answers after the group has ended, waking each event loop once for all of its answers. A loop wakes
-the writer once for all that its tasks asked for in one turn: woken by the first of them, the writer
-would commit that one alone while the others queue behind it.
+answers after the group has ended, waking each event loop once for all of its answers. One that
+waits alone takes no group. A loop whose last calls were answered together wakes the writer once for
+all that its tasks asked for in one turn: woken by the first of them, the writer would commit that
+one alone while the others queue behind it. A lone caller need not wait for the turn to end.
 
 Nothing here imports a store, and nothing but `holdfast.aio` imports this: `import holdfast`
 stays free of asyncio.
@@ -65,14 +66,15 @@ _Answer = tuple["Future[Any]", Any, BaseException | None]
 
 
 class _Mailbox:
-    """Answers on their way to one event loop."""
+    """Answers on their way to one event loop. It is `crowded` if its last writes shared a group."""
 
-    __slots__ = ("_answers", "_called", "loop", "relief_due", "writes_due")
+    __slots__ = ("_answers", "_called", "crowded", "loop", "relief_due", "writes_due")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self.loop = loop
         self.relief_due = False
         self.writes_due = False
+        self.crowded = True
         self._answers: deque[_Answer] = deque()
         self._called = False
 
@@ -167,9 +169,12 @@ class Calls:
                     wakes, group = self._wakes, self._group
                     self._writer.append(_start(_write_jobs, self._writes, wakes, group))
                 self._writes.append(job)
-                if not job[1].writes_due:
-                    job[1].writes_due = True
-                    job[1].loop.call_soon(self._wake_writer, job[1])
+                box = job[1]
+                if not box.crowded:
+                    self._wakes.put(True)
+                elif not box.writes_due:
+                    box.writes_due = True
+                    box.loop.call_soon(self._wake_writer, box)
         return job[0]
 
     def _wake_writer(self, box: _Mailbox) -> None:
@@ -340,11 +345,17 @@ def _write_jobs(jobs: deque[_Job], wakes: _Wakes, group: _Group) -> None:
     while going_on:
         going_on = wakes.get()
         while jobs:
-            batch = [jobs.popleft() for _ in range(min(len(jobs), GROUP_LIMIT))]
-            asked = [job for job in batch if not job[0].cancelled()]
-            if asked:
-                _write_together(asked, group)
-            del batch, asked  # What was answered must not live on while this waits.
+            if len(jobs) == 1:
+                _write_alone(jobs.popleft())
+            else:
+                _write_together([jobs.popleft() for _ in range(min(len(jobs), GROUP_LIMIT))], group)
+
+
+def _write_alone(job: _Job) -> None:
+    """Run a job that shares its commit with no other, so that it takes no group."""
+    box = job[1]
+    box.crowded = False
+    box.post(_answers_of(job))
 
 
 def _write_together(batch: list[_Job], group: _Group) -> None:
@@ -369,6 +380,7 @@ def _write_together(batch: list[_Job], group: _Group) -> None:
     for answer in answers:
         posts.setdefault(boxes[id(answer[0])], []).append(answer)
     for box, mine in posts.items():
+        box.crowded = True
         box.post(mine)
 
 

@@ -35,18 +35,20 @@ PATIENCE = 30.0
 
 
 class Watched(Layer):
-    """Counts applies begun and ended and the groups they were in; may stop or fail a group."""
+    """Counts applies begun and ended, by commit; may stop a commit, and fail one of a group."""
 
     def __init__(self, below: Driver) -> None:
         super().__init__(below)
         self.begun = 0
         self.ended = 0
+        self.groups = 0
         self.sizes: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
         self.at_end: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
+        self._local = threading.local()
 
     def apply(
         self,
@@ -56,6 +58,9 @@ class Watched(Layer):
         op_id: str | None = None,
         op_body: bytes | None = None,
     ) -> list[Outcome]:
+        alone = not getattr(self._local, "grouped", False)
+        if alone:
+            self._stand()
         with self._lock:
             self.begun += 1
         try:
@@ -63,19 +68,29 @@ class Watched(Layer):
         finally:
             with self._lock:
                 self.ended += 1
+            if alone:
+                self.sizes.append(1)
 
     def close(self) -> None:
         """Stay readable, so that a test sees what closing left."""
 
     @contextmanager
     def group(self) -> Iterator[None]:
-        self.entered.set()
-        assert self.gate.wait(PATIENCE)
+        self._stand()
         before = self.begun
-        with super().group():
-            yield
+        self.groups += 1
+        self._local.grouped = True
+        try:
+            with super().group():
+                yield
+        finally:
+            self._local.grouped = False
         self.sizes.append(self.begun - before)
         self.at_end()
+
+    def _stand(self) -> None:
+        self.entered.set()
+        assert self.gate.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -91,7 +106,7 @@ def plain(watched: Watched) -> Storage:
 
 @contextmanager
 def held(watched: Watched) -> Iterator[None]:
-    """The writer stands at the start of a group, so that what comes now waits for it."""
+    """The writer stands at the start of a commit, so that what comes now waits for it."""
     watched.gate.clear()
     watched.entered.clear()
     yield
@@ -431,13 +446,25 @@ class TestGroups:
 
         async def through() -> list[Any]:
             calls = Calls(group)
-            first = await asyncio.gather(calls.write(int), return_exceptions=True)
+            first = await asyncio.gather(*(calls.write(int) for _ in "ab"), return_exceptions=True)
             broken.append(False)
-            return [*first, await calls.write(int)]
+            return [*first, *await asyncio.gather(*(calls.write(int) for _ in "ab"))]
 
-        failure, value = asyncio.run(through())
-        assert isinstance(failure, Unavailable)
-        assert value == 0
+        *failures, one, two = asyncio.run(through())
+        assert [type(failure) for failure in failures] == [Unavailable, Unavailable]
+        assert (one, two) == (0, 0)
+
+    def test_what_waits_alone_takes_no_group(self, plain: Storage, watched: Watched) -> None:
+        async def through() -> None:
+            async with aio.Storage(plain) as storage:
+                for number in range(3):
+                    await storage.kv.set("k", number)
+                with pytest.raises(Conflict):
+                    await storage.kv.set("k", 4, expected_version=1)
+                assert watched.groups == 0
+                assert watched.sizes == [1, 1, 1, 1]
+
+        asyncio.run(through())
 
     @staticmethod
     def _together(plain: Storage, watched: Watched) -> list[Any]:
