@@ -128,6 +128,9 @@ class Reader:
 
 def _by_kind(stretch: list[tuple[Any, ...]]) -> dict[tuple[str, int], list[tuple[Any, ...]]]:
     """The rows of each space and width."""
+    kinds = {(row[1], len(row[2]) // 4) for row in stretch}
+    if len(kinds) == 1:  # as nearly always
+        return {kinds.pop(): stretch}
     found: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
     for row in stretch:
         found.setdefault((row[1], len(row[2]) // 4), []).append(row)
