@@ -7,10 +7,12 @@ from typing import Any
 import numpy
 import pytest
 
-from holdfast.backends.segments import codes, postings
+from holdfast.backends.segments import codes, originals, postings
 from holdfast.backends.sqlite import SqliteDriver, index, vector_field
 from holdfast.backends.sqlite.index import Index, Source
+from holdfast.core.change import Delete
 from holdfast.core.filter import EVERYTHING, Filter, eq
+from holdfast.core.ranking import cosine_scores, exact_cosines
 from holdfast.core.search import Search, VectorLeg
 from holdfast.core.values import Vector
 from holdfast.testing.shapes import NOTES, SHAPES, note, put
@@ -79,6 +81,58 @@ def test_rows_that_their_first_signs_leave_out_are_none_of_the_best(
     reach = codes.Query.reach
     monkeypatch.setattr(codes.Query, "reach", lambda *given: reach(*given) * 4 // 5)
     assert recall(driver, rows, EVERYTHING, everything) < 0.99
+
+
+@pytest.mark.parametrize("where", [EVERYTHING, ~eq("title", "0"), eq("title", "1")], ids=str)
+def test_where_many_are_wanted_all_are_compared_as_they_lie(
+    driver: SqliteDriver, rows: Any, monkeypatch: pytest.MonkeyPatch, where: Filter
+) -> None:
+    monkeypatch.setattr(vector_field, "_FEW_NUMBERS", 0)
+    k = ROWS // vector_field._FEW_PER_WANTED + 1
+    live = [n for n in range(ROWS) if n % 3]
+    driver.apply("t", [Delete(NOTES.name, (f"{n:05}",)) for n in range(0, ROWS, 3)])
+    late = note("late", title="1", embedding=Vector("s", rows[STEP].tobytes()))
+    driver.apply("t", [put(NOTES, late)])  # which no segment holds
+
+    def found(n: int) -> tuple[list[str], bool]:
+        leg = VectorLeg(field="embedding", vector=Vector("s", rows[n].tobytes()))
+        hits = driver.search("t", Search(collection=NOTES.name, filter=where, k=k, vector=leg))
+        return [hit.key[0] for hit in hits.vector], hits.exact
+
+    titles = {EVERYTHING: (0, 1, 2, 3), eq("title", "1"): (1,)}.get(where, (1, 2, 3))
+    keys = [f"{n:05}" for n in live if n % 4 in titles]
+    given = numpy.concatenate((rows[[int(key) for key in keys]], rows[[STEP]]))
+    for n in range(0, ROWS, 5 * STEP):
+        order = numpy.argsort(-exact_cosines(given, rows[n]), kind="stable")[:k]
+        assert found(n) == ([[*keys, "late"][at] for at in order], True)
+    # Saboteur: each takes what was said of the one before it.
+    right, near = found(0), originals._near
+    monkeypatch.setattr(originals, "_near", lambda *given: numpy.roll(near(*given), 1))
+    assert found(0) != right
+
+
+@pytest.mark.parametrize("count", [10, ROWS], ids=["gathered", "in a row"])
+def test_vectors_at_their_places_are_compared_as_they_were_given(rows: Any, count: int) -> None:
+    given = rows.copy()
+    given[:4] *= numpy.array([[1e-30], [1e30], [1e-16], [1e16]], "f4")
+    numbers, held = 7 + 2 * numpy.arange(ROWS), originals.originals(ROWS, WIDTH, 1 << 30)
+    lacking = {numbers[5]}  # as if it had gone in between
+    asked = []
+
+    def read(wanted: Any) -> list[tuple[int, bytes]]:
+        asked.append(wanted.size)
+        return [(n, given[(n - 7) // 2].tobytes()) for n in wanted.tolist() if n not in lacking]
+
+    query = rows[1] / numpy.linalg.norm(rows[1])
+    for places in (numpy.arange(0, count, 2), numpy.arange(count)):
+        found = held.compared(places, numbers[places], query, read)
+        there = places[places != 5]
+        assert found.rows.tolist() == numbers[there].tolist()
+        assert found.matrix.tolist() == given[there].tolist()
+        assert numpy.abs(found.near - cosine_scores(given[there], query)).max() < 1e-5
+        best = found.best(3)
+        assert best.matrix.tolist() == given[(best.rows - 7) // 2].tolist()
+    assert asked == [(count + 1) // 2, count - (count + 1) // 2]
 
 
 def _asked_once(self: Index, source: Source) -> index.State | None:
