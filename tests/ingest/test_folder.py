@@ -6,11 +6,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import holdfast
-from holdfast.core.errors import Conflict, DimensionMismatch, NotFound
+from holdfast.core.errors import Conflict, DimensionMismatch, Invalid, NotFound
 from holdfast.ingest import Choice, FileResult, FolderIngest, ingest_folder
 from holdfast.ingest.folder import files_of
 from holdfast.recall.embedders import HashEmbedder
@@ -50,6 +51,22 @@ def take(storage: Storage, folder: Path, **options: object) -> FolderIngest:
 
 def told(report: FolderIngest) -> dict[str, int]:
     return {name: count for name, count in report.counts.items() if count}
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"harbour", "a\x00", "\ud800", ["harbour"]])
+def test_a_folder_that_no_path_names_is_refused(storage: Storage, wrong: Any) -> None:
+    with pytest.raises(Invalid, match=r"^folder: "):
+        ingest_folder(storage.knowledge, wrong)
+
+
+def test_what_is_no_choice_of_files_is_refused(storage: Storage, folder: Path) -> None:
+    for choice in ("*.md", 5, {"include": ["*.md"]}):
+        with pytest.raises(Invalid, match=r"^choice: "):
+            take(storage, folder, choice=choice)
+    with pytest.raises(Invalid, match=r"^include: "):
+        take(storage, folder, choice=Choice(include="*.md"))
+    with pytest.raises(Invalid, match=r"^watch: "):
+        take(storage, folder, watch="loud")
 
 
 def test_a_folder_becomes_documents_that_are_found(storage: Storage, folder: Path) -> None:
@@ -170,6 +187,7 @@ def test_links_out_of_the_folder_are_not_followed(folder: Path, tmp_path: Path) 
     (folder / "gone.md").symlink_to(tmp_path / "nothing.md")
     (folder / "in.md").symlink_to(folder / "readme.md")
     (folder / "loop").symlink_to(folder)
+    (folder / "self.md").symlink_to(folder / "self.md")
     os.mkfifo(folder / "pipe.md")
     assert files_of(folder, Choice(include=["*.md"])) == ["in.md", "readme.md"]
 

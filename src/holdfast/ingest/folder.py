@@ -25,7 +25,9 @@ from holdfast.core.errors import (
     TooLarge,
     Unsupported,
 )
+from holdfast.core.values import check_text, check_texts
 from holdfast.ingest.extract import EXTRACTION_VERSION, KINDS, extract
+from holdfast.stores.given import check_function, instance_of
 from holdfast.stores.knowledge.access import Access
 from holdfast.stores.knowledge.fields import check_name
 from holdfast.stores.knowledge.knowledge import Knowledge
@@ -95,7 +97,7 @@ def files_of(folder: str | os.PathLike[str], choice: Choice | None = None) -> li
     Links that lead out of the folder are not followed, and nothing that is not a plain file is
     read. NotFound when there is no such folder.
     """
-    choice, root = choice or Choice(), _root(folder)
+    choice, root = _checked(choice), _root(folder)
     found: list[str] = []
     for place, names, files in os.walk(root, onerror=_raise):
         if not choice.hidden:
@@ -105,7 +107,8 @@ def files_of(folder: str | os.PathLike[str], choice: Choice | None = None) -> li
             names.clear()
         for name in files:
             path = Path(place, name)
-            inside = path.resolve().is_relative_to(root)
+            # Unlike `Path.resolve` it raises nothing for a link that leads to itself.
+            inside = Path(os.path.realpath(path)).is_relative_to(root)
             item = path.relative_to(root).as_posix()
             if inside and path.is_file() and choice.takes(item):
                 found.append(item)
@@ -134,6 +137,7 @@ def ingest_folder(
     NotFound when there is no such folder; Conflict when the source was taken from another one,
     unless ``moved`` says that it is the same.
     """
+    check_function("watch", watch)
     root = _root(folder)
     name = check_name("source", Path(folder).as_posix() if source is None else source)
     items = files_of(root, choice)
@@ -295,12 +299,21 @@ class _Folder:
         return f"{hashlib.sha256(data).hexdigest()}/{head.hexdigest()[:16]}"
 
 
+def _checked(choice: Choice | None) -> Choice:
+    choice = Choice() if choice is None else instance_of("choice", choice, Choice)
+    for name in ("include", "exclude"):
+        check_texts(name, getattr(choice, name))
+    return choice
+
+
 def _plain(value: Any) -> Any:
     return msgspec.to_builtins(value) if isinstance(value, Access) else value
 
 
 def _root(folder: str | os.PathLike[str]) -> Path:
-    root = Path(folder).resolve()
+    if not isinstance(folder, str | os.PathLike):
+        raise Invalid("folder", expected="a path", got=folder)
+    root = Path(os.path.realpath(check_text("folder", os.fspath(folder))))
     if not root.is_dir():
         raise NotFound(f"There is no folder {os.fspath(folder)}.")
     return root

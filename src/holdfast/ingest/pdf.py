@@ -38,7 +38,7 @@ def pdf_text(data: bytes) -> tuple[str, str, int]:
         raise _unreadable("a whole PDF", f"a broken one ({type(error).__name__})") from error
     text = "\n\n".join(page for page in pages if page)
     if not text:
-        raise _unreadable("a PDF with text", f"{len(pages)} pages without any, such as scans")
+        raise _unreadable("a PDF whose pages have text", f"{len(pages)} without any, such as scans")
     return text, title, len(pages)
 
 
