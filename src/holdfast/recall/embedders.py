@@ -5,7 +5,6 @@ It computes without numpy, whose import would be most of the time to a first mem
 
 from __future__ import annotations
 
-import struct
 import sys
 from array import array
 from collections import defaultdict
@@ -89,10 +88,12 @@ class HashEmbedder:
         length = float(sum(map(mul, summed.values(), summed.values()))) ** 0.5
         if length == 0.0:
             return None
-        row = [0.0] * self._space.width
+        row = array("f", bytes(4 * self._space.width))
         for place, weight in summed.items():
             row[place] = weight / length
-        return struct.pack(f"<{len(row)}f", *row)
+        if sys.byteorder == "big":
+            row.byteswap()
+        return row.tobytes()
 
     def _added_by_numpy(self, features: Sequence[_Features]) -> bytes | None:
         import numpy as np
