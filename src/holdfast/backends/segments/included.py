@@ -1,13 +1,13 @@
 """Copies of a collection's included fields beside a segment's texts, as a covering index has them.
 
 They answer what filters ask and what hits are ordered by, without a look at any row. A field is
-kept as its values and, two bytes a row, which of them each row has; a text that hardly repeats and
-is of one length, such as a key, as its characters.
+kept as its values and, two bytes a row, which of them each row has. What hardly repeats is kept row
+by row: numbers, such as times, and texts that are of one length, such as keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -16,11 +16,13 @@ import numpy
 from holdfast.core.filter import And, Compare, Filter, In, IsNull, Not, Or, Prefix
 
 Listed = Mapping[str, list[Any] | int]
-"""By field the values that occur, or how many characters each has."""
+"""By field the values that occur; of what is kept row by row how many characters, 0 of numbers."""
 Decode = Callable[[Any], Any]
 
 _LONGEST: Final = 128
 """Characters of a text that is kept as it is."""
+_NULL: Final = -(2**63)
+"""Stands for null among numbers; it occurs as none."""
 _VALUE_BYTES: Final = 64
 """What a value takes in memory besides its characters, about."""
 _encode = msgspec.msgpack.Encoder().encode
@@ -33,11 +35,15 @@ def build(values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     listed: dict[str, list[Any] | int] = {}
     for name, column in values.items():
         places = {value: place for place, value in enumerate(dict.fromkeys(column))}
-        size = _size(column) if 2 * len(places) > len(column) else 0
-        if size:
-            listed[name] = size
-            parts[f"fixed:{name}"] = numpy.frombuffer("".join(column).encode("ascii"), "u1")
-            continue
+        if 2 * len(places) > len(column):
+            if size := _size(column):
+                listed[name] = size
+                parts[f"fixed:{name}"] = numpy.frombuffer("".join(column).encode("ascii"), "u1")
+                continue
+            if _are_numbers(places):
+                listed[name] = 0
+                parts[f"number:{name}"] = _numbers(column)
+                continue
         listed[name] = list(places)
         if len(places) > 1:
             codes = map(places.__getitem__, column)
@@ -51,6 +57,15 @@ def _size(column: Sequence[Any]) -> int:
     alike = all(isinstance(value, str) and len(value) == size for value in column)
     plain = 0 < size <= _LONGEST and alike and all(map(str.isascii, column))
     return size if plain and "\0" not in "".join(column) else 0
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    return all(value is None or (type(value) is int and value != _NULL) for value in values)
+
+
+def _numbers(values: Sequence[Any]) -> Any:
+    known = (_NULL if value is None else value for value in values)
+    return numpy.fromiter(known, "<i8", len(values))
 
 
 def listed(part: Any) -> Listed:
@@ -105,6 +120,22 @@ class _Fixed:
     def take(self, at: Any) -> list[Any]:
         """The values at some places."""
         return list(map(bytes.decode, self._data.take(at).tolist()))
+
+    def distinct(self, at: Any) -> tuple[list[Any], Any]:
+        """As of a field that repeats; here it hardly does."""
+        return self.take(at), numpy.arange(at.size)
+
+
+class _Number:
+    """A field of numbers, or of null."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        self.nbytes = int(data.nbytes)
+
+    def take(self, at: Any) -> list[Any]:
+        """The values at some places."""
+        return [None if value == _NULL else value for value in self._data.take(at).tolist()]
 
     def distinct(self, at: Any) -> tuple[list[Any], Any]:
         """As of a field that repeats; here it hardly does."""
@@ -190,11 +221,14 @@ class Included:
         return [None if value is None else decode(value) for value in values]
 
 
-def _joined(name: str, parts: Sequence[Part]) -> _Coded | _Fixed:
+def _joined(name: str, parts: Sequence[Part]) -> _Coded | _Fixed | _Number:
     """A field through all segments."""
     kept = [part.listed[name] for part in parts]
-    if isinstance(kept[0], int) and all(one == kept[0] for one in kept):
-        return _Fixed(numpy.concatenate([part.load(f"fixed:{name}") for part in parts]), kept[0])
+    first = kept[0]
+    if isinstance(first, int) and first and all(one == first for one in kept):
+        return _Fixed(numpy.concatenate([part.load(f"fixed:{name}") for part in parts]), first)
+    if 0 in kept and all(one == 0 or (type(one) is list and _are_numbers(one)) for one in kept):
+        return _Number(numpy.concatenate([_all_numbers(name, part) for part in parts]))
     places: dict[Any, int] = {}
     codes = numpy.empty(sum(part.rows.size for part in parts), "u4")
     last = 0
@@ -206,9 +240,21 @@ def _joined(name: str, parts: Sequence[Part]) -> _Coded | _Fixed:
     return _Coded(list(places), codes if len(places) > 1 else None)
 
 
+def _all_numbers(name: str, part: Part) -> Any:
+    """A segment's values of a field of numbers."""
+    kept = part.listed[name]
+    if not isinstance(kept, list):
+        return part.load(f"number:{name}")
+    values = _numbers(kept)
+    return values.repeat(part.rows.size) if len(kept) == 1 else values[part.load(f"coded:{name}")]
+
+
 def _apart(name: str, part: Part) -> tuple[list[Any], Any]:
     """A segment's values of a field, and which of them each row has; None: the only one."""
     kept = part.listed[name]
+    if kept == 0:
+        found = _Number(part.load(f"number:{name}"))
+        return found.distinct(numpy.arange(part.rows.size))
     if isinstance(kept, int):
         texts = part.load(f"fixed:{name}").view(f"S{kept}").astype(f"U{kept}")
         return texts.tolist(), numpy.arange(texts.size)

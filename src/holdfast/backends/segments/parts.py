@@ -13,7 +13,7 @@ Loader = Callable[[str], Any]
 _TYPES: Final = {
     "rows": "<i8", "lengths": "<u4", "terms": "<u8", "starts": "<u4", "places": "<u4",
     "large": "<u4", "signs": "<u8", "levels": "u1", "scales": "<f4", "column": "<u2",
-    "values": "<u8", "coded": "<u2",
+    "values": "<u8", "coded": "<u2", "number": "<i8",
 }  # fmt: skip
 
 
