@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from operator import mul
 from typing import TYPE_CHECKING, Final
@@ -81,10 +80,11 @@ class HashEmbedder:
         return add(features)
 
     def _added(self, features: Sequence[_Features]) -> bytes | None:
-        summed: defaultdict[int, int] = defaultdict(int)
+        summed: dict[int, int] = {}
+        held = summed.get
         for places, weights in features:
             for place, weight in zip(places, weights, strict=True):
-                summed[place] += weight
+                summed[place] = held(place, 0) + weight
         length = float(sum(map(mul, summed.values(), summed.values()))) ** 0.5
         if length == 0.0:
             return None
