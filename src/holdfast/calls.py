@@ -363,25 +363,24 @@ def _write_together(batch: list[_Job], group: _Group) -> None:
 
     Nor does a Conflict or NotFound stand then: it may rest on a write that did not come to be.
     """
-    answers: list[_Answer] = []
-    failure = None
+    posts: dict[_Mailbox, list[_Answer]] = {job[1]: [] for job in batch}
     try:
         with group():
             for job in batch:
-                answers += _answers_of(job)
-    except BaseException as error:  # noqa: BLE001 - it is raised in every task that waits
-        failure = error
-    if failure is not None:
-        answers = [a for a in answers if a[2] and not isinstance(a[2], Conflict | NotFound)]
-        own = {id(answer[0]) for answer in answers}
-        answers += [(job[0], None, _twin(failure)) for job in batch if id(job[0]) not in own]
-    posts: dict[_Mailbox, list[_Answer]] = {}
-    boxes = {id(job[0]): job[1] for job in batch}
-    for answer in answers:
-        posts.setdefault(boxes[id(answer[0])], []).append(answer)
-    for box, mine in posts.items():
+                posts[job[1]] += _answers_of(job)
+    except BaseException as failure:  # noqa: BLE001 - it is raised in every task that waits
+        stand = {
+            answer[0]: answer
+            for answers in posts.values()
+            for answer in answers
+            if answer[2] and not isinstance(answer[2], Conflict | NotFound)
+        }
+        posts = {box: [] for box in posts}
+        for job in batch:
+            posts[job[1]].append(stand.get(job[0]) or (job[0], None, _twin(failure)))
+    for box, answers in posts.items():
         box.crowded = True
-        box.post(mine)
+        box.post(answers)
 
 
 def _batch(items: Iterator[T]) -> tuple[list[T], Exception | None]:
