@@ -7,17 +7,23 @@ from abc import abstractmethod
 from collections import defaultdict
 from typing import Any, Final
 
-import apsw
-
 import holdfast
 from bench.search.contender import SearchStore
-from bench.search.data import TOP, WANTED, WIDTH, Texts, Vectors
+from bench.search.data import TOP, WANTED, Texts, Vectors
 from bench.search.settled import settle
-from bench.search.vector_peers import BUILD, NEIGHBOURS, SEARCH
+from bench.search.tables import (
+    BATCH,
+    SEARCH,
+    batches,
+    filtered,
+    lance_table,
+    sqlite_with_vec,
+    vec_table,
+    zvec_table,
+)
 from bench.systems import Given
 from holdfast.stores.memory.fields import NewMemory
 
-BATCH: Final = 1_000
 CANDIDATES: Final = 100
 """Of each leg, where the contender lets one choose."""
 RRF: Final = 60
@@ -43,19 +49,15 @@ class SqliteVecFts5(HybridStore):
 
     def load(self, texts: Texts, vectors: Vectors) -> None:
         """Insert in transactions of a batch."""
-        self._connection = connection = apsw.Connection(str(self.folder / "both.db"))
-        connection.enable_load_extension(True)
-        connection.load_extension(importlib.import_module("sqlite_vec").loadable_path())
-        connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL").fetchall()
+        self._connection = connection = sqlite_with_vec(self.folder / "both.db")
+        connection.execute(vec_table("near"))
         connection.execute(
-            "CREATE VIRTUAL TABLE near USING vec0 (id INTEGER PRIMARY KEY,"
-            f" embedding FLOAT[{WIDTH}] DISTANCE_METRIC=cosine, tenth INTEGER, thousandth INTEGER);"
             "CREATE VIRTUAL TABLE docs USING fts5(body, tenth UNINDEXED, thousandth UNINDEXED)"
         )
-        for start in range(0, len(texts.documents), BATCH):
+        for span in batches(len(texts.documents)):
             with connection:
-                for n in range(start, min(start + BATCH, len(texts.documents))):
-                    fields = (int(texts.tenth[n]), int(texts.thousandth[n]))
+                for n in span:
+                    fields = filtered(texts, n).values()
                     connection.execute(
                         "INSERT INTO near (id, embedding, tenth, thousandth) VALUES (?, ?, ?, ?)",
                         (n, vectors.rows[n].tobytes(), *fields),
@@ -100,39 +102,8 @@ class Zvec(HybridStore):
 
     def load(self, texts: Texts, vectors: Vectors) -> None:
         """Insert and optimise."""
-        self._zvec = zvec = importlib.import_module("zvec")
-        kind = zvec.DataType
-        fields = [
-            zvec.FieldSchema("body", kind.STRING, index_param=zvec.FtsIndexParam()),
-            *(
-                zvec.FieldSchema(name, kind.INT64, index_param=zvec.InvertIndexParam())
-                for name in ("tenth", "thousandth")
-            ),
-        ]
-        graph = zvec.HnswIndexParam(
-            metric_type=zvec.MetricType.COSINE, m=NEIGHBOURS, ef_construction=BUILD
-        )
-        schema = zvec.CollectionSchema(
-            "rows", fields, [zvec.VectorSchema("embedding", kind.VECTOR_FP32, WIDTH, graph)]
-        )
-        self._held = zvec.create_and_open(str(self.folder / "zvec"), schema)
-        for start in range(0, len(texts.documents), BATCH):
-            self._held.insert(
-                [
-                    zvec.Doc(
-                        str(n),
-                        vectors={"embedding": vectors.rows[n].tolist()},
-                        fields={
-                            "body": texts.documents[n],
-                            "tenth": int(texts.tenth[n]),
-                            "thousandth": int(texts.thousandth[n]),
-                        },
-                    )
-                    for n in range(start, min(start + BATCH, len(texts.documents)))
-                ]
-            )
-        self._held.optimize()
-        self._held.flush()
+        self._zvec = importlib.import_module("zvec")
+        self._held = zvec_table(self.folder, vectors, texts, {"body": texts.documents})
 
     def search(self, query: tuple[str, ...], vector: Any, where: str) -> list[str]:
         """Both queries at once."""
@@ -168,30 +139,9 @@ class LanceDb(HybridStore):
 
     def load(self, texts: Texts, vectors: Vectors) -> None:
         """Write one table, then make its indexes."""
-        lancedb = importlib.import_module("lancedb")
-        arrow = importlib.import_module("pyarrow")
         self._reranker = importlib.import_module("lancedb.rerankers").RRFReranker(K=RRF)
-        flat = arrow.array(vectors.rows.ravel())
-        table = arrow.table(
-            {
-                "body": arrow.array(texts.documents),
-                "tenth": arrow.array(texts.tenth),
-                "thousandth": arrow.array(texts.thousandth),
-                "vector": arrow.FixedSizeListArray.from_arrays(flat, WIDTH),
-            }
-        )
-        self._table = lancedb.connect(str(self.folder)).create_table("rows", table)
-        if len(texts.documents) >= BATCH:  # below, it refuses to train
-            self._table.create_index(
-                metric="cosine",
-                index_type="IVF_HNSW_SQ",
-                num_partitions=1,
-                m=NEIGHBOURS,
-                ef_construction=BUILD,
-            )
+        self._table = lance_table(self.folder, vectors, texts, {"body": texts.documents})
         self._table.create_fts_index("body", stem=False, remove_stop_words=False)
-        for name in ("tenth", "thousandth"):
-            self._table.create_scalar_index(name)
 
     def search(self, query: tuple[str, ...], vector: Any, where: str) -> list[str]:
         """Its own hybrid query."""

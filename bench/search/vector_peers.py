@@ -6,12 +6,22 @@ import importlib
 from abc import abstractmethod
 from typing import Any, ClassVar, Final
 
-import apsw
 import numpy
 
 from bench.search.contender import SearchStore
 from bench.search.data import TOP, WANTED, WIDTH, Vectors
 from bench.search.settled import settle
+from bench.search.tables import (
+    BUILD,
+    NEIGHBOURS,
+    SEARCH,
+    batches,
+    filtered,
+    lance_table,
+    sqlite_with_vec,
+    vec_table,
+    zvec_table,
+)
 from holdfast.backends.sqlite import SqliteDriver
 from holdfast.core.change import Change, Put
 from holdfast.core.collection import Collection, Field, Index
@@ -20,12 +30,6 @@ from holdfast.core.search import Search, VectorLeg
 from holdfast.core.values import Vector
 from holdfast.layers.check import Checked
 
-NEIGHBOURS: Final = 16
-"""Links of a node in every HNSW graph."""
-BUILD: Final = 200
-SEARCH: Final = 100
-"""Candidates while a graph is built, and while it is searched."""
-BATCH: Final = 1_000
 TENANT: Final = "default"
 
 
@@ -131,36 +135,8 @@ class Zvec(VectorStore):
 
     def load(self, vectors: Vectors) -> None:
         """Insert and optimise."""
-        zvec = importlib.import_module("zvec")
-        kind = zvec.DataType
-        fields = [
-            zvec.FieldSchema(name, kind.INT64, index_param=zvec.InvertIndexParam())
-            for name in ("tenth", "thousandth")
-        ]
-        graph = zvec.HnswIndexParam(
-            metric_type=zvec.MetricType.COSINE, m=NEIGHBOURS, ef_construction=BUILD
-        )
-        schema = zvec.CollectionSchema(
-            "rows", fields, [zvec.VectorSchema("embedding", kind.VECTOR_FP32, WIDTH, graph)]
-        )
-        self._held = zvec.create_and_open(str(self.folder / "zvec"), schema)
-        for start in range(0, len(vectors.rows), BATCH):
-            self._held.insert(
-                [
-                    zvec.Doc(
-                        str(n),
-                        vectors={"embedding": vectors.rows[n].tolist()},
-                        fields={
-                            "tenth": int(vectors.tenth[n]),
-                            "thousandth": int(vectors.thousandth[n]),
-                        },
-                    )
-                    for n in range(start, min(start + BATCH, len(vectors.rows)))
-                ]
-            )
-        self._held.optimize()
-        self._held.flush()
-        self._ready(zvec)
+        self._held = zvec_table(self.folder, vectors, vectors)
+        self._ready(importlib.import_module("zvec"))
 
     def open(self) -> None:
         """Open the folder."""
@@ -191,28 +167,8 @@ class LanceDb(VectorStore):
 
     def load(self, vectors: Vectors) -> None:
         """Write one table, then make its indexes."""
-        lancedb = importlib.import_module("lancedb")
-        arrow = importlib.import_module("pyarrow")
-        flat = arrow.array(vectors.rows.ravel())
-        table = arrow.table(
-            {
-                "id": arrow.array(numpy.arange(len(vectors.rows))),
-                "tenth": arrow.array(vectors.tenth),
-                "thousandth": arrow.array(vectors.thousandth),
-                "vector": arrow.FixedSizeListArray.from_arrays(flat, WIDTH),
-            }
-        )
-        self._table = lancedb.connect(str(self.folder)).create_table("rows", table)
-        if len(vectors.rows) >= BATCH:  # below, it refuses to train
-            self._table.create_index(
-                metric="cosine",
-                index_type="IVF_HNSW_SQ",
-                num_partitions=1,
-                m=NEIGHBOURS,
-                ef_construction=BUILD,
-            )
-        for name in ("tenth", "thousandth"):
-            self._table.create_scalar_index(name)
+        numbers = {"id": numpy.arange(len(vectors.rows))}
+        self._table = lance_table(self.folder, vectors, vectors, numbers)
 
     def open(self) -> None:
         """Open the folder."""
@@ -247,15 +203,11 @@ class Chroma(VectorStore):
                 }
             },
         )
-        for start in range(0, len(vectors.rows), BATCH):
-            span = range(start, min(start + BATCH, len(vectors.rows)))
+        for span in batches(len(vectors.rows)):
             held.add(
                 ids=[str(n) for n in span],
                 embeddings=vectors.rows[span.start : span.stop],
-                metadatas=[
-                    {"tenth": int(vectors.tenth[n]), "thousandth": int(vectors.thousandth[n])}
-                    for n in span
-                ],
+                metadatas=[filtered(vectors, n) for n in span],
             )
         self._held = held
 
@@ -288,31 +240,17 @@ class SqliteVec(VectorStore):
     def load(self, vectors: Vectors) -> None:
         """Insert in transactions of a batch."""
         self.open()
-        self._connection.execute(
-            "CREATE VIRTUAL TABLE rows USING vec0 (id INTEGER PRIMARY KEY,"
-            f" embedding FLOAT[{WIDTH}] DISTANCE_METRIC=cosine, tenth INTEGER, thousandth INTEGER)"
-        )
-        for start in range(0, len(vectors.rows), BATCH):
+        self._connection.execute(vec_table("rows"))
+        for span in batches(len(vectors.rows)):
             with self._connection:
                 self._connection.executemany(
                     "INSERT INTO rows (id, embedding, tenth, thousandth) VALUES (?, ?, ?, ?)",
-                    [
-                        (
-                            n,
-                            vectors.rows[n].tobytes(),
-                            int(vectors.tenth[n]),
-                            int(vectors.thousandth[n]),
-                        )
-                        for n in range(start, min(start + BATCH, len(vectors.rows)))
-                    ],
+                    [(n, vectors.rows[n].tobytes(), *filtered(vectors, n).values()) for n in span],
                 )
 
     def open(self) -> None:
         """Open the file."""
-        self._connection = apsw.Connection(str(self.folder / "vec.db"))
-        self._connection.enable_load_extension(True)
-        self._connection.load_extension(importlib.import_module("sqlite_vec").loadable_path())
-        self._connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL").fetchall()
+        self._connection = sqlite_with_vec(self.folder / "vec.db")
 
     def search(self, query: Any, where: str) -> list[int]:
         """Ask the table for ids."""
@@ -344,18 +282,17 @@ class Holdfast(VectorStore):
     def load(self, vectors: Vectors) -> None:
         """Apply batches, each durable when it returns, and let what is due be merged."""
         self.open()
-        for start in range(0, len(vectors.rows), BATCH):
+        for span in batches(len(vectors.rows)):
             changes: list[Change] = [
                 Put(
                     ROWS.name,
                     {
                         "id": f"{n:08}",
-                        "tenth": int(vectors.tenth[n]),
-                        "thousandth": int(vectors.thousandth[n]),
+                        **filtered(vectors, n),
                         "embedding": _vector(vectors.rows[n]),
                     },
                 )
-                for n in range(start, min(start + BATCH, len(vectors.rows)))
+                for n in span
             ]
             self._driver.apply(TENANT, changes)
         settle(self._driver)
