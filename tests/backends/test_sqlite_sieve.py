@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import numpy
 import pytest
 
 from holdfast.backends.segments import codes, originals, postings
 from holdfast.backends.sqlite import SqliteDriver, index, vector_field
+from holdfast.backends.sqlite.blobs import Blobs
 from holdfast.backends.sqlite.index import Index, Source
 from holdfast.core.change import Delete
 from holdfast.core.filter import EVERYTHING, Filter, eq
@@ -116,12 +118,12 @@ def test_vectors_at_their_places_are_compared_as_they_were_given(rows: Any, coun
     given = rows.copy()
     given[:4] *= numpy.array([[1e-30], [1e30], [1e-16], [1e16]], "f4")
     numbers, held = 7 + 2 * numpy.arange(ROWS), originals.originals(ROWS, WIDTH, 1 << 30)
-    lacking = {numbers[5]}  # as if it had gone in between
     asked = []
 
-    def read(wanted: Any) -> list[tuple[int, bytes]]:
+    def read(wanted: Any, into: Any) -> Any:
         asked.append(wanted.size)
-        return [(n, given[(n - 7) // 2].tobytes()) for n in wanted.tolist() if n not in lacking]
+        into[:] = given[(wanted - 7) // 2]
+        return wanted != numbers[5]  # as if it had gone in between
 
     query = rows[1] / numpy.linalg.norm(rows[1])
     for places in (numpy.arange(0, count, 2), numpy.arange(count)):
@@ -182,3 +184,18 @@ def test_each_term_leads_to_its_rows_and_counts(step: int) -> None:
         assert docs.tolist() == sorted(wanted)
         assert counts.tolist() == [wanted[row] for row in sorted(wanted)]
     assert [docs.size for docs, _ in texts.find([0, first - 1, (1 << 64) - 1])] == [0, 0, 0]
+
+
+def test_data_is_read_where_it_belongs_and_what_is_not_there_is_told() -> None:
+    connection = apsw.Connection(":memory:")
+    connection.execute("CREATE TABLE held (id INTEGER PRIMARY KEY, data BLOB NOT NULL)")
+    held = {1: b"one!", 3: b"three", 4: b"four"}
+    connection.executemany("INSERT INTO held VALUES (?, ?)", held.items())
+    into = bytearray(b"." * 20)
+    with Blobs(connection, "held") as blobs:
+        assert [blobs.read(row, into, 4 * row, 4) for row in (2, 1, 2, 3, 4)] == [
+            False, True, False, False, True,
+        ]  # fmt: skip
+    assert bytes(into) == b"....one!........four"
+    connection.execute("DELETE FROM held")  # which an open one would not let be
+    connection.close()

@@ -9,7 +9,7 @@ room for others.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,8 +26,8 @@ _APART: Final = 4
 _STRETCH_NUMBERS: Final = 96 * 1_024
 """Of rows that lie apart so many numbers are compared at once: a core's own cache holds them."""
 
-Read = Callable[[Any], Sequence[tuple[int, bytes]]]
-"""The vectors of some rows, by their numbers, each with its number and in their order."""
+Read = Callable[[Any, Any], Any]
+"""Reads the vectors of rows, by their numbers, into a matrix; which of them have one, as a mask."""
 
 
 @dataclass(frozen=True)
@@ -215,9 +215,11 @@ def originals(rows: int, width: int, limit_bytes: int) -> AllOriginals | Origina
 
 def _read(rows: Any, width: int, read: Read) -> tuple[Any, Any, Any]:
     """Which of some rows have a vector, these, and their lengths."""
-    new = read(rows)
-    matrix = numpy.frombuffer(b"".join([data for _, data in new]), "<f4").reshape(len(new), width)
-    return rows.searchsorted([row for row, _ in new]), matrix, _lengths(matrix)
+    matrix = numpy.empty((rows.size, width), "<f4")
+    found = read(rows, matrix)
+    if not found.all():
+        matrix = matrix[found]
+    return found.nonzero()[0], matrix, _lengths(matrix)
 
 
 def _lengths(matrix: Any) -> Any:

@@ -31,6 +31,7 @@ from holdfast.backends.segments.originals import (
 )
 from holdfast.backends.segments.parts import part
 from holdfast.backends.sql.dialect import quoted
+from holdfast.backends.sqlite.blobs import Blobs
 from holdfast.backends.sqlite.connection import fetched
 from holdfast.backends.sqlite.merging import Limits
 from holdfast.core.errors import Corrupt
@@ -41,7 +42,6 @@ WHERE cover = ? AND state = 'live' AND space = ? AND width = ? ORDER BY low"""
 _PARTS: Final = """
 SELECT id, length(data) FROM holdfast_segment_parts
 WHERE segment = ? AND name = ? ORDER BY number"""
-_PIECE: Final = ("main", "holdfast_segment_parts", "data")
 _ROW_BYTES: Final = 200
 """What a row of a tail takes in memory besides its data, about."""
 _WITH_CODES_BYTES: Final = 19 * 1024 * 1024
@@ -376,6 +376,13 @@ class Index:
             self._cache.grow(source, picture, picture.size())
         return found
 
+    def vectors(self, source: Source, rows: Any, into: Any) -> Any:
+        """Read the vectors of rows of segments into a matrix; which of them have one, as a mask."""
+        flat, size = into.reshape(-1).view("u1").data, 4 * source.width
+        with Blobs(self._connection, source.table) as blobs:
+            found = [blobs.read(row, flat, at * size, size) for at, row in enumerate(rows.tolist())]
+        return numpy.array(found, bool)
+
     def _part(self, segment: int, name: str) -> tuple[Any, int]:
         pieces = fetched(self._connection, _PARTS, (segment, name))
         if not pieces:
@@ -386,11 +393,11 @@ class Index:
         # Each piece goes where it belongs: as bytes of their own, they would leave memory that is
         # free and yet not the system's again, half as much as is held.
         data = numpy.empty(sum(size for _, size in pieces), "u1")
-        into, start = data.data, 0
-        for number, size in pieces:
-            with self._connection.blob_open(*_PIECE, number, False) as piece:
-                piece.read_into(into, start, size)
-            start += size
+        start = 0
+        with Blobs(self._connection, "holdfast_segment_parts") as blobs:
+            for number, size in pieces:
+                blobs.read(number, data.data, start, size)
+                start += size
         data.flags.writeable = False
         return part(name, data), data.size
 

@@ -54,7 +54,7 @@ class Field:
         self._unit = unit(numpy.frombuffer(leg.vector.data, "<f4"))
         self._void = codes.padded(width) + 1
         """The distance of a row that is no more: greater than that of any."""
-        self._index, self._leg, self._within = index, leg, within
+        self._index, self._within = index, within
         self._source, self._picture = source, picture
         self._segments = [segment.id for segment in picture.segments]
         self._packed = [codes.Packed(index.loader(number), width) for number in self._segments]
@@ -266,8 +266,8 @@ class Field:
         rows = _joined([packed.rows.take(own) for packed, own in self._parts(places)])
         return self._originals.compared(places, rows, self._unit, self._read)
 
-    def _read(self, rows: Any) -> list[tuple[int, bytes]]:
-        return self._within.originals(self._leg, rows)
+    def _read(self, rows: Any, into: Any) -> Any:
+        return self._index.vectors(self._source, rows, into)
 
 
 def _joined(arrays: list[Any], axis: int = 0) -> Any:
