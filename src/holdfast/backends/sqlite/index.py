@@ -385,19 +385,20 @@ class Index:
 
     def _part(self, segment: int, name: str) -> tuple[Any, int]:
         pieces = fetched(self._connection, _PARTS, (segment, name))
-        if not pieces:
-            raise Corrupt(
-                "A part of the search index is missing.",
-                hint='`maintain("reindex")` builds it anew from the records.',
-            )
         # Each piece goes where it belongs: as bytes of their own, they would leave memory that is
         # free and yet not the system's again, half as much as is held.
         data = numpy.empty(sum(size for _, size in pieces), "u1")
         start = 0
+        found = bool(pieces)
         with Blobs(self._connection, "holdfast_segment_parts") as blobs:
             for number, size in pieces:
-                blobs.read(number, data.data, start, size)
+                found = found and blobs.read(number, data.data, start, size)
                 start += size
+        if not found:
+            raise Corrupt(
+                "A part of the search index is missing.",
+                hint='`maintain("reindex")` builds it anew from the records.',
+            )
         data.flags.writeable = False
         return part(name, data), data.size
 

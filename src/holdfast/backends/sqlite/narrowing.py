@@ -195,20 +195,6 @@ class Narrowing:
         numbers = numpy.fromiter((one[0] for one in found), "i8", len(found))
         return numbers, numpy.frombuffer(data, "<f4").reshape(len(found), leg.vector.width)
 
-    def originals(self, leg: VectorLeg, rows: Any) -> list[tuple[int, bytes]]:
-        """The vectors of ``rows``, whether they pass or not, in the order given."""
-        if not rows.size:
-            return []
-        table = vector_table(self.collection, leg.field)
-        text = (
-            f"SELECT v._row, v.data FROM carray(?) AS c CROSS JOIN {table} AS v"
-            " ON v._row = c.value WHERE v.tenant = ? AND v.space = ?"
-        )
-        wanted = apsw.carray(rows.astype("i8"))
-        found = fetched(self._connection, text, [wanted, self.tenant, leg.vector.space])
-        size = len(leg.vector.data)
-        return [(row, data) for row, data in found if len(data) == size]
-
     def _text(self, kind: Any, head: str) -> str:
         """A statement that ends with the filter's condition."""
         shape = ("search", kind, self.collection.name, self._shape)
