@@ -77,6 +77,9 @@ def test_p5_stores_followers_and_units_are_checked_where_they_are_named(wrong: A
             storage.store(wrong)
         with pytest.raises(Invalid, match=r"^follower: "):
             storage.follow(wrong)
+        for target in ("", "a\x00", "\ud800", wrong if wrong != "notes" else 5):
+            with pytest.raises(Invalid, match=r"^target: "):
+                storage.backup(target)
         for op_id in ("a\x00", 5, object()):
             with pytest.raises(Invalid, match=r"^op_id: "), storage.unit(op_id=op_id):  # type: ignore[arg-type]
                 pytest.fail("the block of the unit ran")

@@ -15,7 +15,7 @@ from holdfast.core.driver import Driver, Health, Report
 from holdfast.core.errors import Forbidden, HoldfastError, Invalid
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
-from holdfast.core.values import check_float
+from holdfast.core.values import check_float, check_text
 from holdfast.journal.follow import Follower, Following
 from holdfast.layers.check import Checked
 from holdfast.layers.unit import UnitOfWork
@@ -211,6 +211,8 @@ class Storage:
 
     def backup(self, target: str) -> Report:
         """Write a consistent copy to the path ``target`` while others write."""
+        if not check_text("target", target):
+            raise Invalid("target", expected="a path", got="empty text")
         return self._driver.backup(target)
 
     def connection(self) -> Any:

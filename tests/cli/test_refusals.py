@@ -132,3 +132,24 @@ def test_a_folder_is_no_store(shell: Shell) -> None:
     done = shell.run("kv", "set", "a", "b")
     assert done.exit_code == 2
     assert done.stderr == "error: url: expected the path of a file, got a directory.\n"
+
+
+def test_a_rehearsal_answers_in_json_too(shell: Shell) -> None:
+    shell.ok("remember", "a")
+    shell.ok("kv", "set", "a", "1")
+    shell.ok("knowledge", "add", "d", "text")
+    for words in (
+        ("kv", "delete", "a"),
+        ("knowledge", "delete", "d"),
+        ("memory", "purge"),
+        ("backup", str(shell.folder / "copy.db")),
+    ):
+        assert shell.json(*words, "--dry-run")["would"].startswith(("delete ", "copy "))
+    assert shell.json("kv", "get", "a")["value"] == "1"
+
+
+def test_a_file_that_is_no_anchor_is_refused(shell: Shell) -> None:
+    shell.ok("kv", "set", "a", "1")
+    done = shell.run("audit", "verify", "--anchor", shell.store)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: anchor: expected what `audit anchor` printed")

@@ -112,7 +112,7 @@ def _key(key_file: Path | None) -> bytes | None:
 
 
 def _anchor(name: str) -> Anchor:
-    text = text_of("anchor", "-") if name == "-" else Path(name).read_text(encoding="utf-8")
+    text = text_of("anchor", "-").encode() if name == "-" else Path(name).read_bytes()
     try:
         return msgspec.json.decode(text, type=Anchor)
     except msgspec.MsgspecError:

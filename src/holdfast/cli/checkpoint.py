@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from holdfast.cli import output
-from holdfast.cli.command import Noun, confirm, destroys, opened, paged, settings
+from holdfast.cli.command import Noun, opened, paged, settings
+from holdfast.cli.consent import confirm, destroys
 from holdfast.core.errors import NotFound
 
 COLUMNS = ("id", "session_id", "iteration", "sequence", "size", "saved_at", "?agent")

@@ -169,30 +169,7 @@ def embedder_named(name: str) -> Any:
     return None if name == "none" else name
 
 
-def confirm(what: str, *, yes: bool, dry_run: bool) -> bool:
-    """Whether to go on with what destroys: asked on a terminal, refused elsewhere without --yes."""
-    if dry_run:
-        click.echo(f"Would {what}. Nothing was changed.", err=True)
-        return False
-    if yes:
-        return True
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise click.UsageError(f"This would {what}. Repeat it with --yes, or with --dry-run.")
-    if click.confirm(f"This will {what}. Go on?", err=True):
-        return True
-    click.echo("Nothing was changed.", err=True)
-    return False
-
-
 Command = Callable[..., Any]
-
-
-def destroys(command: Command) -> Command:
-    """Add --dry-run and --yes."""
-    command = click.option("--yes", "-y", is_flag=True, help="Do it without asking.")(command)
-    return click.option("--dry-run", is_flag=True, help="Say what would go, and do nothing.")(
-        command
-    )
 
 
 def paged(command: Command) -> Command:

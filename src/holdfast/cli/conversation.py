@@ -10,7 +10,8 @@ import click
 import msgspec
 
 from holdfast.cli import output
-from holdfast.cli.command import Noun, confirm, destroys, opened, paged
+from holdfast.cli.command import Noun, opened, paged
+from holdfast.cli.consent import confirm, destroys
 from holdfast.cli.values import INSTANT, given, pairs_of, text_of
 from holdfast.core.errors import NotFound
 from holdfast.storage import Storage

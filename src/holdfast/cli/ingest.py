@@ -11,6 +11,7 @@ import click
 
 from holdfast.cli import output
 from holdfast.cli.command import Leaf, opened, settings
+from holdfast.cli.consent import rehearsed
 from holdfast.cli.progress import progress
 from holdfast.cli.values import given
 from holdfast.core.visible import visible
@@ -90,7 +91,7 @@ def ingest(folder: str, dry_run: bool, **fields: Any) -> int:
     )
     if dry_run:
         items = files_of(folder, choice)
-        click.echo(f"Would take in {len(items)} files. Nothing was changed.", err=True)
+        rehearsed(f"take in {len(items)} files")
         output.rows([{"item": item} for item in items], ("item",))
         return 0
     # The reader of PDF files tells its log of every oddity; what matters comes as an error.

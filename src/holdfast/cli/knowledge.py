@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from holdfast.cli import output
-from holdfast.cli.command import Noun, confirm, destroys, opened, paged, settings
+from holdfast.cli.command import Noun, opened, paged, settings
+from holdfast.cli.consent import confirm, destroys
 from holdfast.cli.ingest import access_of, admitting
 from holdfast.cli.progress import progress
 from holdfast.cli.values import given, pairs_of, text_of

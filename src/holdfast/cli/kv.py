@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from holdfast.cli import output
-from holdfast.cli.command import Noun, confirm, destroys, opened, paged, settings
+from holdfast.cli.command import Noun, opened, paged, settings
+from holdfast.cli.consent import confirm, destroys
 from holdfast.cli.values import json_of, text_of
 from holdfast.core.errors import NotFound
 from holdfast.core.visible import visible

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from holdfast.cli import output
-from holdfast.cli.command import Noun, confirm, destroys, opened, paged
+from holdfast.cli.command import Noun, opened, paged
+from holdfast.cli.consent import confirm, destroys
 from holdfast.cli.progress import progress
 from holdfast.cli.recall import COLUMNS, filters_of, narrowing
 from holdfast.cli.values import INSTANT, text_of

@@ -16,7 +16,8 @@ import click
 import msgspec
 
 from holdfast.cli import output
-from holdfast.cli.command import Leaf, confirm, opened
+from holdfast.cli.command import Leaf, opened
+from holdfast.cli.consent import rehearsed
 from holdfast.cli.progress import counted, progress
 from holdfast.core.errors import Conflict, Invalid
 from holdfast.core.values import check_count
@@ -66,7 +67,7 @@ def import_store(file: str, dry_run: bool) -> int:
         if dry_run:
             counts = _counts(lines)
             total = sum(counts.values())
-            confirm(f"read {total} records", yes=False, dry_run=True)
+            rehearsed(f"read {total} records")
             output.one(counts, tuple(counts))
             return 0
         with opened(create=True) as storage, progress("import", None, "lines") as advance:

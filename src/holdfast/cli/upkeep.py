@@ -7,7 +7,8 @@ import os
 import click
 
 from holdfast.cli import output
-from holdfast.cli.command import Leaf, confirm, opened, settings
+from holdfast.cli.command import Leaf, opened, settings
+from holdfast.cli.consent import confirm
 from holdfast.cli.doctor import is_postgres
 from holdfast.cli.progress import watched
 from holdfast.core.errors import Unsupported
