@@ -77,7 +77,8 @@ def test_p5_stores_followers_and_units_are_checked_where_they_are_named(wrong: A
             storage.store(wrong)
         with pytest.raises(Invalid, match=r"^follower: "):
             storage.follow(wrong)
-        for target in ("", "a\x00", "\ud800", wrong if wrong != "notes" else 5):
+        targets: list[Any] = ["", "a\x00", "\ud800", 5, wrong if wrong != "notes" else None]
+        for target in targets:
             with pytest.raises(Invalid, match=r"^target: "):
                 storage.backup(target)
         for op_id in ("a\x00", 5, object()):
