@@ -7,6 +7,7 @@ those that `holdfast.testing.scope_calls` gives. So a method that is added is in
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -36,6 +37,8 @@ ANYTHING: Final = {
     "kv.get default",  # given back as it is and never stored
     "memory.recall vector",  # F7: one that cannot be compared matches nothing, which is flagged
 }
+UNKNOWN: Final = "nobody_knows_this"
+"""A field or filter that no store has."""
 SIGNED: Final = "cursor"
 """Whether somebody forged it is told by the tenant's key, which is read once."""
 ALSO_CALLED: Final = {
@@ -121,9 +124,16 @@ def _spread(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, An
 
 
 def _arguments(method: Callable[..., Any]) -> list[str]:
-    """The names of what the method takes one of."""
-    many = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    return [n for n, one in inspect.signature(method).parameters.items() if one.kind not in many]
+    """The names of what the method takes one of, those of ``**fields`` too, and one unknown."""
+    names: list[str] = []
+    for name, one in inspect.signature(method).parameters.items():
+        if one.kind is one.VAR_KEYWORD:
+            written = str(one.annotation).removeprefix("Unpack[").removesuffix("]")
+            fields = getattr(sys.modules[method.__module__], written)
+            names += [*fields.__annotations__, UNKNOWN]
+        elif one.kind is not one.VAR_POSITIONAL:
+            names.append(name)
+    return names
 
 
 def _refusal(method: Callable[..., Any], given: dict[str, Any], argument: str) -> str | None:
