@@ -84,7 +84,8 @@ def _text_scores(records: Iterable[Record], leg: TextLeg) -> dict[str, Score]:
             rarity = math.log(1 + (len(documents) - containing + 0.5) / (containing + 0.5))
             damping = leg.k1 * (1 - leg.b + leg.b * lengths[id] / mean)
             parts.append(rarity * counts[term] * (leg.k1 + 1) / (counts[term] + damping))
-        scores[id] = (math.fsum(parts), tuple(sorted(parts)))
+        # Sums of the same parts in another order may differ in their last bit, and need not tie.
+        scores[id] = (math.fsum(parts), tuple(parts))
     return scores
 
 
