@@ -18,10 +18,9 @@ import numpy
 from holdfast.backends.segments.parts import Loader
 
 _BITS: Final = 64
-_MATRIX_WIDTH: Final = 448
-"""Wider vectors are turned step by step, which takes less than a product with a matrix."""
-_TURNED_AT_ONCE: Final = 128 * 1_024
-"""So many numbers in one go, so that a core's own cache holds what is made of them."""
+_TURNED_AT_ONCE: Final = 16 * 1_024
+"""So many numbers of vectors are turned in one go: BLAS wakes other threads for larger products,
+which take longer than they save."""
 _STEP: Final = 0.586
 """Of the magnitudes, in standard deviations: the best one for a normal distribution (Max, 1960)."""
 _SHIFTS: Final = numpy.array([[0], [2], [4], [6]], "u8")
@@ -69,17 +68,12 @@ def size(width: int) -> int:
 def turned(matrix: Any) -> Any:
     """Vectors [rows, width] turned, float32 [rows, padded width]."""
     rows, width = matrix.shape
-    if width <= _MATRIX_WIDTH:
-        return matrix @ _rotation(width)
-    stretch = max(1, _TURNED_AT_ONCE // width)
-    starts = range(0, rows, stretch)
-    return numpy.concatenate([_turn(matrix[start : start + stretch]) for start in starts])
-
-
-@lru_cache(4)
-def _rotation(width: int) -> Any:
-    """What `_turn` does, as a matrix: faster for many rows, and for one a matrix to read."""
-    return _turn(numpy.eye(width, dtype="f4"))
+    stretch = max(1, _TURNED_AT_ONCE // padded(width))
+    wide = numpy.empty((rows, padded(width)), "f4")
+    for start in range(0, rows, stretch):
+        own = slice(start, start + stretch)
+        wide[own] = _turn(matrix[own])
+    return wide
 
 
 def _turn(matrix: Any) -> Any:
