@@ -2,13 +2,12 @@
 
 A row of a segment that is not void is what the segment was made of, so its vector may be kept for
 as long as the segment stands. They lie in one matrix, so that many are compared at once: each
-at its row's place where there is room for all of a source; else some that were read before make
+at its row's place where there is room for all of a source; else those that were read first make
 room for others.
 """
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -154,7 +153,7 @@ class AllOriginals:
 
 
 class Originals:
-    """The same where there is no room for all: some of those that were read lately."""
+    """The same where there is no room for all: those that were read last."""
 
     holds_all = False
 
@@ -166,7 +165,7 @@ class Originals:
         # The system gives this memory as it is filled.
         self._matrix = numpy.empty((room, width), "<f4")
         self._lengths = numpy.empty(room, "f4")
-        self._filled = 0
+        self._next = self._filled = 0
         self._lock = threading.Lock()
 
     @property
@@ -197,12 +196,9 @@ class Originals:
             new = (self._slots.take(places) < 0).nonzero()[0][: self._owners.size]
             if new.size < places.size:
                 places, matrix, lengths = places[new], matrix[new], lengths[new]
-            # All in one stretch, where no more fits at random: if they went in turn, none would be
-            # left when queries that together read a little more than there is room for come again.
-            room, first = self._owners.size, self._filled
-            if first + places.size > room:
-                first = random.randrange(room - places.size + 1)
-            last = first + places.size
+            # All in one stretch: what does not fit at the end begins anew.
+            first = self._next if self._next + places.size <= self._owners.size else 0
+            last = self._next = first + places.size
             gone = self._owners[first:last]
             self._slots[gone[gone >= 0]] = -1
             self._owners[first:last] = places
