@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.core.clock import Clock, Ids, SystemClock, Uuid7Ids
 from holdfast.core.embedding import LateReader
-from holdfast.core.errors import Invalid, Unsupported
+from holdfast.core.errors import Invalid, Unsupported, kind_of
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
 from holdfast.core.values import check_bool, check_seconds, check_text
@@ -129,9 +129,9 @@ def open_driver(
         raise Invalid("url", expected="a path or URL", got=url)
     check_text("url", url)
     if isinstance(busy_seconds, bool) or not isinstance(busy_seconds, int | float | None):
-        raise Invalid("busy_seconds", expected="seconds from 0", got=busy_seconds)
+        raise Invalid("busy_seconds", expected="seconds from 0", got=kind_of(busy_seconds))
     if options is not None and not isinstance(options, Mapping):
-        raise Invalid("options", expected="an object of names and values", got=options)
+        raise Invalid("options", expected="an object of names and values", got=kind_of(options))
     scheme, separator, rest = url.partition(":")
     if scheme.partition("+")[0] in ("postgresql", "postgres", "supabase"):
         return _postgres(url, clock, durability, busy_seconds, options)

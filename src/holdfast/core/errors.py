@@ -15,6 +15,11 @@ UNANSWERED: Final = "unanswered"
 """In the context of an error of the way to a server: it was not reached, or did not answer."""
 
 
+def kind_of(value: object) -> str:
+    """What an error says of a value of the wrong kind: never the value itself."""
+    return "text" if isinstance(value, str) else type(value).__name__
+
+
 class HoldfastError(Exception):
     """Base of every error that holdfast raises.
 

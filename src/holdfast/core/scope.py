@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from holdfast.core.errors import Invalid, InvalidText
+from holdfast.core.errors import Invalid, InvalidText, kind_of
 from holdfast.core.values import check_text
 
 
@@ -71,7 +71,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 def check_name(field: str, value: object) -> str:
     """Return ``value`` if it can name a tenant, agent, user or namespace; else raise Invalid."""
     if not isinstance(value, str):
-        raise Invalid(field, expected="text", got=value)
+        raise Invalid(field, expected="text", got=kind_of(value))
     if not value or len(value) > NAME_LIMIT or value.strip() != value:
         raise Invalid(
             field,

@@ -21,6 +21,7 @@ from holdfast.core.errors import (
     InvalidText,
     InvalidVector,
     TooLarge,
+    kind_of,
 )
 
 Kind = Literal["text", "int", "float", "bool", "time", "json", "bytes", "texts"]
@@ -49,7 +50,7 @@ def check_text(field: str, value: object, limit: int = TEXT_LIMIT) -> str:
     """Unicode scalar values without NUL, at most ``limit`` characters."""
     if type(value) is not str:
         if not isinstance(value, str):
-            raise Invalid(field, expected="text", got=value)
+            raise Invalid(field, expected="text", got=kind_of(value))
         value = str.__str__(value)
     if len(value) > limit:
         raise TooLarge(field, expected=f"at most {limit} characters", got=f"{len(value)}")
@@ -76,7 +77,7 @@ def check_keyed_text(field: str, value: object) -> str:
 def check_int(field: str, value: object) -> int:
     """A 64-bit signed integer; bool is not one."""
     if type(value) is not int:
-        raise Invalid(field, expected="an integer", got=value)
+        raise Invalid(field, expected="an integer", got=kind_of(value))
     if not -INT_LIMIT <= value < INT_LIMIT:
         raise Invalid(field, expected="an integer of 64 bits", got="a larger one")
     return value
@@ -86,7 +87,7 @@ def check_float(field: str, value: object) -> float:
     """A finite number; integers are accepted and stored as floats, bool is not."""
     if type(value) is not float:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise Invalid(field, expected="a number", got=value)
+            raise Invalid(field, expected="a number", got=kind_of(value))
         try:
             value = float(value)
         except OverflowError:
@@ -99,14 +100,14 @@ def check_float(field: str, value: object) -> float:
 def check_bool(field: str, value: object) -> bool:
     """True or False, nothing that merely behaves like it."""
     if type(value) is not bool:
-        raise Invalid(field, expected="true or false", got=value)
+        raise Invalid(field, expected="true or false", got=kind_of(value))
     return value
 
 
 def check_time(field: str, value: object) -> datetime:
     """An aware instant, returned in UTC."""
     if not isinstance(value, datetime):
-        raise Invalid(field, expected="a datetime", got=value)
+        raise Invalid(field, expected="a datetime", got=kind_of(value))
     if value.tzinfo is UTC:
         return value
     if value.utcoffset() is None:
@@ -125,7 +126,7 @@ def check_time(field: str, value: object) -> datetime:
 def check_bytes(field: str, value: object) -> bytes:
     """Bytes up to the limit."""
     if not isinstance(value, bytes):
-        raise Invalid(field, expected="bytes", got=value)
+        raise Invalid(field, expected="bytes", got=kind_of(value))
     if len(value) > TEXT_LIMIT:
         raise TooLarge(field, expected=f"at most {TEXT_LIMIT} bytes", got=f"{len(value)}")
     return value
@@ -136,7 +137,7 @@ def check_texts(field: str, value: object) -> list[str]:
     if type(value) is list and not value:
         return []
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        raise Invalid(field, expected="a list of texts", got=value)
+        raise Invalid(field, expected="a list of texts", got=kind_of(value))
     if len(value) > LIST_LIMIT:
         raise TooLarge(field, expected=f"at most {LIST_LIMIT} entries", got=f"{len(value)}")
     return [check_keyed_text(f"{field}[{i}]", entry) for i, entry in enumerate(value)]
@@ -177,7 +178,7 @@ def _json(field: str, value: object, depth: int) -> Any:
         }
     if isinstance(value, list | tuple):
         return [_json(field, held, depth - 1) for held in value]
-    raise InvalidJson(field, expected="JSON", got=value)
+    raise InvalidJson(field, expected="JSON", got=kind_of(value))
 
 
 def _json_number(field: str, check: Callable[[str, object], Any], value: object) -> Any:
@@ -222,7 +223,7 @@ def vector_of(field: str, space: str, values: object) -> Vector:
     import numpy
 
     if isinstance(values, str | bytes) or values is None:
-        raise InvalidVector(field, expected="a list of numbers", got=values)
+        raise InvalidVector(field, expected="a list of numbers", got=kind_of(values))
     if isinstance(values, list | tuple) and any(isinstance(v, bool) for v in values):
         raise InvalidVector(field, expected="numbers", got="bool")
     try:
@@ -232,7 +233,7 @@ def vector_of(field: str, space: str, values: object) -> Vector:
         with numpy.errstate(over="ignore"):
             array = numpy.ascontiguousarray(array, dtype="<f4")
     except (ValueError, TypeError):
-        raise InvalidVector(field, expected="a list of numbers", got=values) from None
+        raise InvalidVector(field, expected="a list of numbers", got=kind_of(values)) from None
     if array.ndim != 1 or not array.size:
         raise InvalidVector(field, expected="one row of numbers", got=f"shape {array.shape}")
     if array.size > VECTOR_WIDTH_LIMIT:
@@ -248,10 +249,10 @@ def vector_of(field: str, space: str, values: object) -> Vector:
 def check_vector(field: str, value: object, width: int | None = None) -> Vector:
     """A Vector that is finite, has a direction and, where given, the wanted width."""
     if not isinstance(value, Vector):
-        raise InvalidVector(field, expected="a Vector", got=value)
+        raise InvalidVector(field, expected="a Vector", got=kind_of(value))
     check_keyed_text(f"{field} space", value.space)
     if not isinstance(value.data, bytes):
-        raise InvalidVector(field, expected="bytes of float32 numbers", got=value.data)
+        raise InvalidVector(field, expected="bytes of float32 numbers", got=kind_of(value.data))
     if width is not None and value.width != width:
         raise DimensionMismatch(field, expected=f"{width} numbers", got=f"{value.width}")
     if len(value.data) % 4 or not value.data:

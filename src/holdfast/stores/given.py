@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from holdfast.core.errors import Invalid, InvalidCursor
+from holdfast.core.errors import Invalid, InvalidCursor, kind_of
 from holdfast.core.scope import NAME_LIMIT
 from holdfast.core.values import check_count, check_text
 
@@ -22,25 +22,25 @@ PAGE_LIMIT = 1_000
 def instance_of(field: str, value: object, kind: type[T]) -> T:
     """``value`` if it is a ``kind``, else Invalid."""
     if not isinstance(value, kind):
-        raise Invalid(field, expected=f"a {kind.__name__}", got=value)
+        raise Invalid(field, expected=f"a {kind.__name__}", got=kind_of(value))
     return value
 
 
 def list_of(field: str, values: object, kind: type[T], low: int, high: int) -> Sequence[T]:
     """``values`` if they are ``low`` to ``high`` of the ``kind``, in a list or the like."""
     if isinstance(values, str | bytes) or not isinstance(values, Sequence):
-        raise Invalid(field, expected=f"a list of {kind.__name__}", got=values)
+        raise Invalid(field, expected=f"a list of {kind.__name__}", got=kind_of(values))
     check_count(field, len(values), low, high)
     for place, value in enumerate(values):
         if not isinstance(value, kind):
-            raise Invalid(f"{field}[{place}]", expected=f"a {kind.__name__}", got=value)
+            raise Invalid(f"{field}[{place}]", expected=f"a {kind.__name__}", got=kind_of(value))
     return values
 
 
 def check_function(field: str, value: object, *, needed: bool = False) -> None:
     """Invalid unless it can be called; None is none, and fine if not ``needed``."""
     if (value is not None or needed) and not callable(value):
-        raise Invalid(field, expected="a function", got=value)
+        raise Invalid(field, expected="a function", got=kind_of(value))
 
 
 def check_embedder(field: str, value: Any, *, needed: bool = False) -> None:
@@ -50,14 +50,14 @@ def check_embedder(field: str, value: Any, *, needed: bool = False) -> None:
     space = getattr(value, "space", None)
     named = isinstance(getattr(space, "id", None), str)
     if not named or not callable(getattr(value, "embed", None)):
-        raise Invalid(field, expected="an embedder", got=value)
+        raise Invalid(field, expected="an embedder", got=kind_of(value))
 
 
 def check_verbs(field: str, value: object, *verbs: str) -> None:
     """Invalid for an object that lacks one of the verbs; None is none and fine."""
     for verb in verbs:
         if value is not None and not callable(getattr(value, verb, None)):
-            raise Invalid(field, expected=f"an object with {verb}()", got=value)
+            raise Invalid(field, expected=f"an object with {verb}()", got=kind_of(value))
 
 
 def check_op_id(op_id: object) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from holdfast.core.change import ABSENT, Condition, Delete, DeleteWhere, Put, Revision, When
 from holdfast.core.collection import REVISION, Collection, Index
 from holdfast.core.driver import Driver
-from holdfast.core.errors import Conflict, Invalid, NotFound
+from holdfast.core.errors import Conflict, Invalid, NotFound, kind_of
 from holdfast.core.filter import Filter, Prefix, Record, both, either, eq, gt, is_null, le, not_null
 from holdfast.core.marks import grouped
 from holdfast.core.query import asc
@@ -198,7 +198,7 @@ class KeyValue(Store):
 
     def _stored(self, key: str) -> Record | None:
         if not isinstance(key, str) or not key:
-            raise Invalid("key", expected="text of at least one character", got=key)
+            raise Invalid("key", expected="text of at least one character", got=kind_of(key))
         return self._get(ENTRIES, *self._key(key))
 
     def _live(self, key: str) -> Record | None:
@@ -247,5 +247,5 @@ class KeyValue(Store):
 
 def _ttl(seconds: float) -> timedelta:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e10:
-        raise Invalid("ttl_seconds", expected="seconds above 0", got=seconds)
+        raise Invalid("ttl_seconds", expected="seconds above 0", got=kind_of(seconds))
     return timedelta(seconds=seconds)

@@ -11,7 +11,7 @@ import msgspec
 
 from holdfast.core.change import ABSENT, Edit, Patch, Put
 from holdfast.core.collection import Collection, Index, Reference, Unique
-from holdfast.core.errors import Conflict, Invalid, NotFound
+from holdfast.core.errors import Conflict, Invalid, NotFound, kind_of
 from holdfast.core.filter import InSelect, among, eq
 from holdfast.core.marks import grouped
 from holdfast.core.query import asc, desc
@@ -118,7 +118,7 @@ class Rooms(Owned):
         Blank ids are nobody's; without another one there is no room.
         """
         if not isinstance(actor_ids, Iterable):
-            raise Invalid("actor_ids", expected="texts", got=actor_ids)
+            raise Invalid("actor_ids", expected="texts", got=kind_of(actor_ids))
         given = [actor_ids] if isinstance(actor_ids, str) else list(actor_ids)
         known = sorted({actor for actor in given if _not_blank(actor)})
         check_page(limit, cursor)
@@ -200,5 +200,5 @@ class Rooms(Owned):
 
 def _not_blank(actor_id: object) -> bool:
     if not isinstance(actor_id, str):
-        raise Invalid("actor_ids", expected="texts", got=actor_id)
+        raise Invalid("actor_ids", expected="texts", got=kind_of(actor_id))
     return bool(actor_id.strip())

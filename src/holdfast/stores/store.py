@@ -11,7 +11,7 @@ import msgspec
 from holdfast.core.change import ABSENT, Change, Outcome, Put
 from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver
-from holdfast.core.errors import Conflict, Corrupt, Invalid, NotFound
+from holdfast.core.errors import Conflict, Corrupt, Invalid, NotFound, kind_of
 from holdfast.core.filter import Filter, Record, both, eq
 from holdfast.core.query import Order, Query
 from holdfast.core.runtime import Runtime
@@ -245,5 +245,5 @@ def object_of(field: str, value: object) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise Invalid(field, expected="an object", got=value)
+        raise Invalid(field, expected="an object", got=kind_of(value))
     return dict(value)

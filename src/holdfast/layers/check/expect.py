@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from holdfast.core.collection import Collection
-from holdfast.core.errors import Invalid
+from holdfast.core.errors import Invalid, kind_of
 
 
 def expect_word(name: str, value: object, words: tuple[str, ...]) -> None:
@@ -18,13 +18,13 @@ def expect_word(name: str, value: object, words: tuple[str, ...]) -> None:
 def expect_list(name: str, value: object) -> None:
     """A list or tuple."""
     if not isinstance(value, list | tuple):
-        raise Invalid(name, expected="a list", got=value)
+        raise Invalid(name, expected="a list", got=kind_of(value))
 
 
 def expect_mapping(name: str, value: object) -> None:
     """A dictionary or another mapping."""
     if type(value) is not dict and not isinstance(value, Mapping):
-        raise Invalid(name, expected="an object", got=value)
+        raise Invalid(name, expected="an object", got=kind_of(value))
 
 
 def expect_kind(collection: Collection, name: str, kinds: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.change import ABSENT, Change, DeleteWhere, Edit, Patch, Put, When
-from holdfast.core.errors import Conflict, Corrupt, IdempotencyMismatch, Invalid
+from holdfast.core.errors import Conflict, Corrupt, IdempotencyMismatch, Invalid, kind_of
 from holdfast.core.filter import Filter, Record, both, eq, gt, le
 from holdfast.core.query import Aggregate, Query, asc, desc
 from holdfast.core.values import check_count, check_json, check_keyed_text, check_text
@@ -289,7 +289,7 @@ class Audit(Store):
 
     def _check_anchor(self, chain: Chain, anchor: Anchor, key: bytes | None) -> None:
         if not isinstance(anchor, Anchor):
-            raise Invalid("anchor", expected="an Anchor", got=anchor)
+            raise Invalid("anchor", expected="an Anchor", got=kind_of(anchor))
         of = (anchor.agent, anchor.user, anchor.namespace, anchor.stream)
         if (anchor.tenant, of) != (self._scope.tenant, chain):
             raise Invalid("anchor", expected="an anchor of this chain", got="another chain's")
@@ -305,7 +305,7 @@ def _of(chain: Chain) -> Filter:
 
 def _content(event: AuditEvent) -> Record:
     if not isinstance(event, AuditEvent):
-        raise Invalid("events", expected="an AuditEvent", got=event)
+        raise Invalid("events", expected="an AuditEvent", got=kind_of(event))
     if not check_text("action", event.action):
         raise Invalid("action", expected="a name", got="empty text")
     return {
@@ -322,5 +322,5 @@ def _planted() -> Corrupt:
 
 def _check_key(key: object) -> bytes:
     if not isinstance(key, bytes) or len(key) < 16:
-        raise Invalid("key", expected="at least 16 bytes", got=key)
+        raise Invalid("key", expected="at least 16 bytes", got=kind_of(key))
     return key

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from holdfast.core.change import ABSENT, Edit, Patch, Put
 from holdfast.core.collection import REVISION
-from holdfast.core.errors import Corrupt, Invalid, NotFound
+from holdfast.core.errors import Corrupt, Invalid, NotFound, kind_of
 from holdfast.core.filter import Filter, Record
 from holdfast.core.query import Measure, desc
 from holdfast.core.values import check_json, check_keyed_text
@@ -49,7 +49,7 @@ class Checkpoints(Saving):
     def configured(self, policy: CheckpointPolicy) -> Checkpoints:
         """This store working by another policy."""
         if not isinstance(policy, CheckpointPolicy):
-            raise Invalid("policy", expected="a CheckpointPolicy", got=policy)
+            raise Invalid("policy", expected="a CheckpointPolicy", got=kind_of(policy))
         return Checkpoints(self._driver, self._scope, self._runtime, policy)
 
     def due(self, event: Event, iteration: int) -> bool:

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from holdfast.core.errors import Invalid
+from holdfast.core.errors import Invalid, kind_of
 from holdfast.core.values import check_bool, check_count
 from holdfast.stores.store import one_of
 
@@ -52,7 +52,7 @@ class CheckpointPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not isinstance(self.strategy, SaveStrategy):
-            raise Invalid("strategy", expected="a SaveStrategy", got=self.strategy)
+            raise Invalid("strategy", expected="a SaveStrategy", got=kind_of(self.strategy))
         if self.keep is not None:
             check_count("keep", self.keep, 1, 1_000_000_000)
         check_bool("compress", self.compress)

@@ -19,6 +19,7 @@ from holdfast.core.errors import (
     Invalid,
     NotFound,
     TooLarge,
+    kind_of,
 )
 from holdfast.core.filter import Record
 from holdfast.core.query import desc
@@ -199,7 +200,7 @@ class Saving(Removing):
 
 def _checked(state: object) -> bytes:
     if not isinstance(state, bytes):
-        raise Invalid("state", expected="bytes", got=state)
+        raise Invalid("state", expected="bytes", got=kind_of(state))
     if len(state) > STATE_LIMIT:
         raise TooLarge("state", expected=f"at most {STATE_LIMIT} bytes", got=f"{len(state)}")
     return state

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast.core.errors import Invalid, InvalidText, TooLarge
+from holdfast.core.errors import Invalid, InvalidText, TooLarge, kind_of
 from holdfast.core.values import LIST_LIMIT, check_text
 
 EVERYBODY: Final = "*"
@@ -47,7 +47,7 @@ def check_principal(field: str, value: object) -> str:
 def words_of_reader(user: object, groups: object) -> tuple[str, ...]:
     """The words of whoever asks; Invalid for names that are none."""
     if isinstance(groups, str | bytes) or not isinstance(groups, Sequence):
-        raise Invalid("groups", expected="a list of names", got=groups)
+        raise Invalid("groups", expected="a list of names", got=kind_of(groups))
     named = [] if user is None else [f"user:{check_principal('user', user)}"]
     member = [f"group:{check_principal(f'groups[{i}]', g)}" for i, g in enumerate(groups)]
     return _limited("groups", [EVERYBODY, *named, *member])
@@ -64,7 +64,7 @@ def words_of_document(access: object) -> tuple[tuple[str, ...], bool]:
     if isinstance(access, Access):
         access = msgspec.structs.asdict(access)
     if not isinstance(access, Mapping):
-        raise Invalid("access", expected="an Access, an object or null", got=access)
+        raise Invalid("access", expected="an Access, an object or null", got=kind_of(access))
     try:
         return _limited("access", _words(access)), False
     except TooLarge:
@@ -87,12 +87,12 @@ def _words(access: Mapping[Any, Any]) -> list[str]:
         raise Invalid("access", expected="public, users and groups", got="another key")
     public = access.get("public", False)
     if type(public) is not bool:
-        raise Invalid("public", expected="true or false", got=public)
+        raise Invalid("public", expected="true or false", got=kind_of(public))
     words = [EVERYBODY] if public else []
     for kind, prefix in (("users", "user"), ("groups", "group")):
         names = access.get(kind, [])
         if not isinstance(names, list | tuple | set | frozenset):
-            raise Invalid(kind, expected="a list of names", got=names)
+            raise Invalid(kind, expected="a list of names", got=kind_of(names))
         checked = {check_principal(kind, name) for name in names}
         words += [f"{prefix}:{name}" for name in sorted(checked)]
     return words

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from holdfast.core.change import ABSENT, Edit, Put
-from holdfast.core.errors import Invalid
+from holdfast.core.errors import Invalid, kind_of
 from holdfast.core.filter import eq
 from holdfast.core.marks import grouped
 from holdfast.core.query import asc
@@ -145,7 +145,7 @@ def _refuse_secrets(path: str, value: Any) -> None:
 
 def _references(value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise Invalid("secrets", expected="an object of references", got=value)
+        raise Invalid("secrets", expected="an object of references", got=kind_of(value))
     return {
         check_name("secrets", name): _reference(str(name), held) for name, held in value.items()
     }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypedDict
 
-from holdfast.core.errors import Invalid, InvalidText
+from holdfast.core.errors import Invalid, InvalidText, kind_of
 from holdfast.core.filter import Contains, Filter, JsonExists, JsonPath, among
 from holdfast.core.values import check_json, check_text, check_texts, check_time
 from holdfast.stores.knowledge.access import Access, words_of_document
@@ -64,7 +64,7 @@ def check_content(field: str, value: object) -> str:
 def check_boost(field: str, value: object) -> float:
     """A factor: what is not finite counts as 1, what is negative as 0."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Invalid(field, expected="a number", got=value)
+        raise Invalid(field, expected="a number", got=kind_of(value))
     try:
         number = float(value)
     except OverflowError:
@@ -75,14 +75,14 @@ def check_boost(field: str, value: object) -> float:
 def check_names(field: str, value: object) -> list[str]:
     """Names without repetition, in order."""
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        raise Invalid(field, expected="a list of names", got=value)
+        raise Invalid(field, expected="a list of names", got=kind_of(value))
     return check_texts(field, list(dict.fromkeys(check_name(field, name) for name in value)))
 
 
 def check_object(field: str, value: object) -> dict[str, Any]:
     """A JSON object."""
     if not isinstance(value, Mapping):
-        raise Invalid(field, expected="an object", got=value)
+        raise Invalid(field, expected="an object", got=kind_of(value))
     checked: dict[str, Any] = check_json(field, value)
     return checked
 
@@ -159,7 +159,9 @@ def metadata_filters(values: object) -> list[Filter]:
         elif isinstance(value, str | int | float | bool):
             parts.append(JsonPath("metadata", keys, "eq", check_json("metadata", value)))
         else:
-            raise Invalid("metadata", expected="text, a number, true, false or null", got=value)
+            raise Invalid(
+                "metadata", expected="text, a number, true, false or null", got=kind_of(value)
+            )
     return parts
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 from holdfast.core.change import DeleteWhere
-from holdfast.core.errors import Invalid
+from holdfast.core.errors import Invalid, kind_of
 from holdfast.core.filter import Filter, eq
 from holdfast.stores.knowledge.access import Access, words_of_reader
 from holdfast.stores.knowledge.facets import Facets
@@ -36,7 +36,7 @@ class Knowledge(Facets, Ingesting, KnowledgeReader):
     def configured(self, policy: KnowledgePolicy) -> Knowledge:
         """This store working by other numbers."""
         if not isinstance(policy, KnowledgePolicy):
-            raise Invalid("policy", expected="a KnowledgePolicy", got=policy)
+            raise Invalid("policy", expected="a KnowledgePolicy", got=kind_of(policy))
         return Knowledge(self._driver, self._scope, self._runtime, policy, self._readers)
 
     def for_access(self, *, user: str | None = None, groups: Sequence[str] = ()) -> KnowledgeReader:

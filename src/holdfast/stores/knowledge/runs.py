@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from holdfast.core.change import ABSENT, Edit, Patch, Put, When
-from holdfast.core.errors import Conflict, Invalid, NotFound
+from holdfast.core.errors import Conflict, Invalid, NotFound, kind_of
 from holdfast.core.filter import eq, not_null
 from holdfast.core.marks import grouped
 from holdfast.core.query import asc, desc
@@ -108,7 +108,7 @@ def _counts(counts: object) -> dict[str, int]:
     if counts is None:
         return {}
     if not isinstance(counts, Mapping):
-        raise Invalid("counts", expected="an object of numbers", got=counts)
+        raise Invalid("counts", expected="an object of numbers", got=kind_of(counts))
     return {
         check_name("counts", name): check_count(f"counts.{name}", number, 0, COUNT_LIMIT)
         for name, number in counts.items()

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final, TypedDict
 
 from holdfast.core.digests import sha256
-from holdfast.core.errors import Invalid, InvalidText
+from holdfast.core.errors import Invalid, InvalidText, kind_of
 from holdfast.core.text import normalize_content
 from holdfast.core.values import (
     check_bool,
@@ -137,7 +137,7 @@ def check_seconds(field: str, value: object) -> float:
 def check_metadata(field: str, value: object) -> dict[str, Any]:
     """A JSON object."""
     if not isinstance(value, Mapping):
-        raise Invalid(field, expected="an object", got=value)
+        raise Invalid(field, expected="an object", got=kind_of(value))
     checked: dict[str, Any] = check_json(field, value)
     return checked
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypedDict
 
-from holdfast.core.errors import Invalid
+from holdfast.core.errors import Invalid, kind_of
 from holdfast.core.filter import (
     Contains,
     Filter,
@@ -119,7 +119,7 @@ def _any_of(field: str) -> Builder:
 
 def _levels(name: str, value: Any) -> Filter:
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        raise Invalid(name, expected="a list of levels", got=value)
+        raise Invalid(name, expected="a list of levels", got=kind_of(value))
     return among("level", [check_count(name, level, 0, 1_000) for level in value])
 
 
@@ -136,7 +136,7 @@ def _excluded(name: str, value: Any) -> Filter | None:
 def _metadata(equal: bool) -> Builder:
     def build(name: str, value: Any) -> Filter | None:
         if not isinstance(value, Mapping):
-            raise Invalid(name, expected="an object of paths and values", got=value)
+            raise Invalid(name, expected="an object of paths and values", got=kind_of(value))
         parts = [_path(name, check_text(name, path), held, equal) for path, held in value.items()]
         return both(*parts) if parts else None
 
@@ -149,7 +149,9 @@ def _path(name: str, path: str, value: Any, equal: bool) -> Filter:
         exists = JsonExists("metadata", keys)
         return ~exists if equal else exists
     if not isinstance(value, str | int | float | bool):
-        raise Invalid(f"{name}.{path}", expected="text, a number, true, false or null", got=value)
+        raise Invalid(
+            f"{name}.{path}", expected="text, a number, true, false or null", got=kind_of(value)
+        )
     return JsonPath("metadata", keys, "eq" if equal else "ne", value)
 
 

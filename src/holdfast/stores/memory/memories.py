@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, Unpack
 
 from holdfast.core.change import Change, DeleteWhere, Edit, Patch, PatchWhere, When
-from holdfast.core.errors import Ambiguous, Conflict, Invalid
+from holdfast.core.errors import Ambiguous, Conflict, Invalid, kind_of
 from holdfast.core.filter import Prefix, Record, among, both, eq, is_null
 from holdfast.core.marks import grouped
 from holdfast.core.query import Order, asc
@@ -77,7 +77,7 @@ class Memories(Facets):
     def configured(self, policy: MemoryPolicy) -> Memories:
         """This store working by other numbers."""
         if not isinstance(policy, MemoryPolicy):
-            raise Invalid("policy", expected="a MemoryPolicy", got=policy)
+            raise Invalid("policy", expected="a MemoryPolicy", got=kind_of(policy))
         return Memories(self._driver, self._scope, self._runtime, policy)
 
     def remember(
@@ -129,7 +129,7 @@ class Memories(Facets):
         if check_bool("imported", imported):
             start = {"confidence": self._policy.confidence_imported}
         if isinstance(entries, str | bytes | Mapping) or not isinstance(entries, Sequence):
-            raise Invalid("entries", expected="a list of texts or objects", got=entries)
+            raise Invalid("entries", expected="a list of texts or objects", got=kind_of(entries))
         rows: list[tuple[Record, Any]] = []
         for entry in entries:
             given: dict[str, Any] = dict(entry) if isinstance(entry, Mapping) else {}

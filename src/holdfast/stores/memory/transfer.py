@@ -11,7 +11,7 @@ import msgspec
 
 from holdfast.core.change import ABSENT, Change, Put
 from holdfast.core.collection import Collection
-from holdfast.core.errors import Conflict, DimensionMismatch, Invalid
+from holdfast.core.errors import Conflict, DimensionMismatch, Invalid, kind_of
 from holdfast.core.filter import Record
 from holdfast.core.query import Query, asc
 from holdfast.core.values import Vector, check_count, check_text
@@ -87,7 +87,7 @@ class Transfer(MemoryStore):
         check_count("skip", skip, 0, 2**53)
         check_function("progress", progress)
         if isinstance(lines, str | bytes) or not isinstance(lines, Iterable):
-            raise Invalid("lines", expected="lines of an export", got=lines)
+            raise Invalid("lines", expected="lines of an export", got=kind_of(lines))
         tally = _Tally()
         batch: list[tuple[Collection, Record]] = []
         for number, line in enumerate(lines):

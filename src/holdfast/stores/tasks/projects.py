@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from holdfast.core.change import ABSENT, Edit, Patch, Put
-from holdfast.core.errors import Invalid
+from holdfast.core.errors import Invalid, kind_of
 from holdfast.core.filter import among, eq
 from holdfast.core.query import Aggregate, asc
 from holdfast.core.values import check_bool, check_count
@@ -52,9 +52,9 @@ class Projects(Store):
     ) -> Project:
         """Add a project together with its first tasks, all or none."""
         if not isinstance(name, str) or not name.strip():
-            raise Invalid("name", expected="text that is not blank", got=name)
+            raise Invalid("name", expected="text that is not blank", got=kind_of(name))
         if metadata is not None and not isinstance(metadata, dict):
-            raise Invalid("metadata", expected="a JSON object", got=metadata)
+            raise Invalid("metadata", expected="a JSON object", got=kind_of(metadata))
         list_of("tasks", tasks, TaskDraft, 0, CHILDREN_LIMIT)
         now, scope, project_id = self._now(), self._scope_fields(), self._new_id()
         record = {

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from holdfast.core.collection import Collection, Index, Reference, Sequence, Unique
-from holdfast.core.errors import Invalid
+from holdfast.core.errors import Invalid, kind_of
 from holdfast.core.filter import Contains, Filter, among, both, eq, ge, lt
 from holdfast.core.values import check_count, check_seconds, check_texts, check_time
 
@@ -249,11 +249,11 @@ def new_task(
 ) -> dict[str, Any]:
     """The checked record of a task that nobody has touched. ``placed`` overrides its fields."""
     if not isinstance(draft, TaskDraft):
-        raise Invalid("tasks", expected="a TaskDraft", got=draft)
+        raise Invalid("tasks", expected="a TaskDraft", got=kind_of(draft))
     if not isinstance(draft.metadata, dict):
-        raise Invalid("metadata", expected="a JSON object", got=draft.metadata)
+        raise Invalid("metadata", expected="a JSON object", got=kind_of(draft.metadata))
     if not isinstance(draft.title, str) or not draft.title.strip():
-        raise Invalid("title", expected="text that is not blank", got=draft.title)
+        raise Invalid("title", expected="text that is not blank", got=kind_of(draft.title))
     record = {
         **msgspec.structs.asdict(draft),
         **dict.fromkeys(("parent_id", "project_id", "idempotency_key", "result")),

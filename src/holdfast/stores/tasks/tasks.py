@@ -16,7 +16,14 @@ import msgspec
 
 from holdfast.core.change import ABSENT, Change, Claim, Edit, Patch, Put
 from holdfast.core.change import When as If
-from holdfast.core.errors import Ambiguous, Conflict, IdempotencyMismatch, Invalid, NotFound
+from holdfast.core.errors import (
+    Ambiguous,
+    Conflict,
+    IdempotencyMismatch,
+    Invalid,
+    NotFound,
+    kind_of,
+)
 from holdfast.core.filter import (
     Filter,
     Prefix,
@@ -413,7 +420,7 @@ def _metadata(metadata: object) -> dict[str, Any]:
     if metadata is None:
         return {}
     if not isinstance(metadata, dict):
-        raise Invalid("metadata", expected="a JSON object", got=metadata)
+        raise Invalid("metadata", expected="a JSON object", got=kind_of(metadata))
     return {"metadata": check_json("metadata", metadata)}
 
 

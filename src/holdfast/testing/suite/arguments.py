@@ -77,6 +77,33 @@ class TestArguments:
                     faults.append(f"{path}({argument}=...): {told}")
         assert not faults, "\n".join(faults)
 
+    def test_a20_no_error_repeats_a_text_where_another_kind_was_meant(
+        self, storage: Storage
+    ) -> None:
+        secret: Any = "hunter2-hunter2-hunter2"
+        calls: list[Callable[[], object]] = [
+            lambda: storage.audit.export_anchor(key=secret),
+            lambda: storage.audit.verify(anchor=secret, key=secret),
+            lambda: storage.kv.list(limit=secret),
+            lambda: storage.kv.set("k", 1, ttl_seconds=secret),
+            lambda: storage.memory.remember("content", vector=secret),
+            lambda: storage.memory.remember("content", metadata=secret),
+            lambda: storage.memory.recall("query", threshold=secret),
+            lambda: storage.memory.recall("query", explain=secret),
+            lambda: storage.memory.list(created_from=secret),
+            lambda: storage.tasks.list(secret),
+            lambda: storage.tasks.post("title", depends_on=secret),
+            lambda: storage.knowledge.put("d", "content", access=secret),
+            lambda: storage.knowledge.connectors.create("wiki", "web", secrets={"token": secret}),
+            lambda: storage.knowledge.connectors.create("wiki", "web", secrets=secret),
+            lambda: storage.conversations.create(metadata=secret),
+            lambda: storage.checkpoints.save(secret, iteration=1),
+        ]
+        for call in calls:
+            with pytest.raises(Invalid) as refused:
+                call()
+            assert "hunter2" not in f"{refused.value} {refused.value.context!r}"
+
 
 def _counted(driver: Driver, clock: ManualClock) -> tuple[Storage, Counting]:
     """A handle whose engine counts what reaches it from below the check."""
