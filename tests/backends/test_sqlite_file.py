@@ -136,6 +136,18 @@ def test_damaged_pages_are_corrupt_never_empty_and_salvage_counts(path: str) -> 
         storage.kv.list(limit=1000)
 
 
+def test_a_file_that_was_cut_off_is_corrupt_and_salvage_counts_what_is_left(path: str) -> None:
+    with holdfast.open(path) as storage:
+        for n in range(400):
+            storage.kv.set(f"k{n}", "v" * 200)
+    os.truncate(path, os.path.getsize(path) // 4096 * 9 // 10 * 4096)
+    with pytest.raises(Corrupt), holdfast.open(path) as storage:
+        storage.kv.list(limit=1000)
+    found = salvage(path)
+    assert not found.ok
+    assert 0 < found.counts["entries"] < 400
+
+
 def test_the_file_is_readable_by_its_owner_alone(path: str) -> None:
     previous = os.umask(0)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from holdfast.core.errors import HoldfastError
+from holdfast.core.errors import HoldfastError, StorageFull
 
 INTERRUPTED: Final = 130
 """What a shell reports for a command that Ctrl-C ended."""
@@ -50,6 +51,9 @@ def guarded(run: Callable[[], Any], *, as_json: bool = False) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            show(StorageFull("The disk is full.", hint="Free some space."), as_json=as_json)
+            return StorageFull.exit_status
         click.echo(f"error: {_told(error)}", err=True)
         return FAILED
 

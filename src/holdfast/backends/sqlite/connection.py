@@ -290,7 +290,8 @@ def _check_magic(path: str) -> None:
         if not file.read(len(_MAGIC)).startswith(_MAGIC):
             raise Corrupt(
                 "The file is not a SQLite database, or its first page is damaged.",
-                hint="Choose another path; nothing was written.",
+                hint="If it was a store, restore a backup: `holdfast restore`. If not, choose"
+                " another path. Nothing was written.",
             )
 
 

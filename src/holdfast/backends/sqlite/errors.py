@@ -55,7 +55,11 @@ def mapped(error: Exception) -> HoldfastError:
             "The file is damaged.", hint="`holdfast doctor` says what can be saved from it."
         )
     if isinstance(error, apsw.CantOpenError):
-        return Unavailable("The file cannot be opened.", hint="Check the path and permissions.")
+        return Unavailable(
+            "The file cannot be opened.",
+            hint="Check the path and permissions: a store's log lies beside it, so that its folder"
+            " must be writable, also to read.",
+        )
     if isinstance(error, apsw.IOError):
         return Unavailable("The disk refused the work.", hint="Nothing was acknowledged.")
     if isinstance(error, MemoryError | apsw.NoMemError):

@@ -235,6 +235,8 @@ def backup(connection: apsw.Connection, target: str) -> Report:
     try:
         connection.execute("VACUUM INTO ?", (partial,))
     except apsw.Error as error:
+        if os.path.exists(partial):
+            os.unlink(partial)
         raise mapped(error) from error
     finally:
         connection.execute("PRAGMA query_only=ON")
@@ -271,6 +273,8 @@ def salvage(path: str) -> Report:
     findings: list[str] = []
     try:
         connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+        # Nothing is written: it has SQLite read on where the schema names pages that are cut off.
+        connection.execute("PRAGMA writable_schema=ON")
         names = fetched(
             connection,
             "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
