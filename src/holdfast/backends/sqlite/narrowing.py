@@ -76,7 +76,7 @@ class Narrowing:
     @cached_property
     def is_included(self) -> bool:
         """Whether copies answer for all fields that the filter and the search ask for."""
-        if self._copies is None or not self._reads_along:
+        if self._copies is None:
             return False
         included = self._copies.included
         return included.has(self.names) and included.passing(self._where, _NO_ROWS) is not None

@@ -47,7 +47,8 @@ class RowSearch:
         within = Narrowing(
             self._connection, self._planner, self._tenant, collection, search.filter, search.fields
         )
-        self._use_copies(within)
+        if search.fields is not None:
+            self._use_copies(within)
         text = self._text(search, within).best(search.k)
         vector, exact = self._vector(search, within)
         rows, values = within.values(numpy.union1d(text.rows, vector.rows))
