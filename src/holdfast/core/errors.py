@@ -17,7 +17,9 @@ UNANSWERED: Final = "unanswered"
 
 def kind_of(value: object) -> str:
     """What an error says of a value of the wrong kind: never the value itself."""
-    return "text" if isinstance(value, str) else type(value).__name__
+    if isinstance(value, str):
+        return "text" if value else "an empty text"
+    return type(value).__name__
 
 
 class HoldfastError(Exception):
