@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import random
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -121,7 +122,9 @@ def machine() -> dict[str, Any]:
 
 def save(result: Result, into: Path = RESULTS) -> Path:
     """Write the result beside the others, with the command that makes it again."""
-    result.command = " ".join(["python -m soak.run", *sys.argv[1:]])
+    asked = " ".join(["python -m soak.run", *sys.argv[1:]])
+    # Where the result goes says nothing of how it came to be.
+    result.command = re.sub(r" --results[ =]\S+", "", asked)
     result.day = datetime.now(UTC).date().isoformat()
     result.machine = machine()
     into.mkdir(parents=True, exist_ok=True)
