@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import numpy
 import pytest
 
@@ -29,7 +31,7 @@ from holdfast.backends.sqlite.index import Index, Picture, Source
 from holdfast.core.change import Delete
 from holdfast.core.driver import Driver
 from holdfast.core.errors import Conflict, Corrupt, Invalid
-from holdfast.core.filter import Filter, eq
+from holdfast.core.filter import Filter, eq, gt, is_null
 from holdfast.core.search import Hits, Search, TextLeg, VectorLeg
 from holdfast.core.text import analyze
 from holdfast.core.values import Vector
@@ -605,6 +607,24 @@ def test_the_suite_catches_included_fields_that_are_not_the_rows_own(
     case = TestDriverIndex().test_b29_search_equals_a_full_scan_between_writes_and_merges
     with pytest.raises((AssertionError, KeyError)):
         _play(case, tmp_path)
+
+
+def test_copies_that_cannot_be_decoded_leave_the_answer_to_the_rows(
+    opened: Callable[..., SqliteDriver], tmp_path: Path
+) -> None:
+    driver = opened()
+    fill(driver, 40)
+    connection = apsw.Connection(str(tmp_path / "agent.db"))
+    connection.execute(f"UPDATE {NOTES.name} SET expires_at = {10**18 * 9} WHERE id = '0003'")
+    connection.close()
+    merge(driver)
+    leg = TextLeg(terms=tuple(analyze("common")))
+    for _ in range(3):
+        where = is_null("expires_at") | gt("expires_at", datetime(2026, 1, 1, tzinfo=UTC))
+        asked = Search(collection=NOTES.name, k=60, text=leg, filter=where, fields=())
+        assert len(driver.search("t", asked).text) == 40
+        with pytest.raises(Corrupt, match="0003"):
+            driver.search("t", msgspec.structs.replace(asked, fields=("expires_at",)))
 
 
 def test_a_merge_that_drops_what_was_written_meanwhile_is_caught(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from holdfast.backends.sql.planner import Columns
 from holdfast.core.collection import REVISION, Collection
 from holdfast.core.errors import Corrupt
 from holdfast.core.filter import Record
+
+UNREADABLE: Final = (ValueError, OverflowError, TypeError)
+"""What decoding a value can raise that was never written by us."""
 
 
 def decoded_all(
@@ -17,7 +20,7 @@ def decoded_all(
     """The records in rows, as `decoded` gives them."""
     try:
         return columns.decode_all(rows)
-    except (ValueError, OverflowError, TypeError):
+    except UNREADABLE:
         # One by one, which names it.
         return [decoded(collection, columns.decode, row, columns.names) for row in rows]
 
@@ -32,7 +35,7 @@ def decoded_rows(
     try:
         for at, _, decode in columns.decoders:
             fields[at] = [None if value is None else decode(value) for value in fields[at]]
-    except (ValueError, OverflowError, TypeError):
+    except UNREADABLE:
         for row in rows:
             decoded(collection, columns.decode, row, columns.names)
         raise
@@ -48,7 +51,7 @@ def decoded(
     """The record in a row of all columns, or of ``names``; Corrupt where one cannot be read."""
     try:
         record: Record = decode(row)
-    except (ValueError, OverflowError, TypeError) as error:
+    except UNREADABLE as error:
         names = names or [REVISION, *collection.by_name]
         key = tuple(row[names.index(name)] for name in collection.key)
         raise Corrupt(

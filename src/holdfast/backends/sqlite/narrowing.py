@@ -11,7 +11,7 @@ import numpy
 
 from holdfast.backends.segments.included import Included
 from holdfast.backends.sql.planner import Planner
-from holdfast.backends.sql.rows import decoded_rows
+from holdfast.backends.sql.rows import UNREADABLE, decoded_rows
 from holdfast.backends.sqlite.connection import fetched
 from holdfast.backends.sqlite.covers import is_copied
 from holdfast.backends.sqlite.schema import vector_table
@@ -79,7 +79,10 @@ class Narrowing:
         if self._copies is None:
             return False
         included = self._copies.included
-        return included.has(self.names) and included.passing(self._where, _NO_ROWS) is not None
+        try:
+            return included.has(self.names) and included.passing(self._where, _NO_ROWS) is not None
+        except UNREADABLE:
+            return False
 
     def _hinted(self, where: Filter) -> dict[str, list[Any]]:
         if isinstance(where, And):
@@ -116,11 +119,14 @@ class Narrowing:
         if self._copies is None or not self.is_included:
             return self._asked(rows)
         held, at = self._copies.find(rows)
+        try:
+            told = self._copies.included.passing(self._where, at)
+        except UNREADABLE:  # in SQL such a value is compared as it lies
+            return self._asked(rows)
         if at.size == rows.size:
-            return self._copies.included.passing(self._where, at)
+            return told
         mask = numpy.empty(rows.size, bool)
-        mask[held] = self._copies.included.passing(self._where, at)
-        mask[~held] = self._asked(rows[~held])
+        mask[held], mask[~held] = told, self._asked(rows[~held])
         return mask
 
     def _asked(self, rows: Any) -> Any:
@@ -152,7 +158,10 @@ class Narrowing:
         if self._copies is None or not self.is_included:
             return self._looked_up(rows.tolist())
         held, at = self._copies.find(rows)
-        read: Columns = [self._copies.included.values(name, at) for name in self.names]
+        try:
+            read: Columns = [self._copies.included.values(name, at) for name in self.names]
+        except UNREADABLE:  # which of the rows it is, they will tell
+            return self._looked_up(rows.tolist())
         if at.size == rows.size:
             return rows.tolist(), read
         others, further = self._looked_up(rows[~held].tolist())
