@@ -344,10 +344,6 @@ def _session_prior(
     prior = [0.0] * len(scores)
     count = recipe.session_best
     for mine in together:
-        if len(mine) == 1:
-            [i] = mine
-            prior[i] = recipe.session_prior * scores[i] / count
-            continue
         best = sorted([scores[i] for i in mine], reverse=True)[:count]
         gain = recipe.session_prior * sum(best) / count
         for i in mine:

@@ -86,11 +86,8 @@ class _Coded:
     """A field of all rows: its values, and which of them each row has; one for all with None."""
 
     def __init__(self, values: Sequence[Any], codes: Any) -> None:
-        if all(type(value) is int for value in values):
-            self._values = numpy.array(values, "i8")
-        else:
-            self._values = numpy.empty(len(values), object)
-            self._values[:] = values
+        self._values = numpy.empty(len(values), object)
+        self._values[:] = values
         self._codes = codes
         sizes = (len(value) for value in values if isinstance(value, str | bytes))
         self.nbytes = sum(sizes) + _VALUE_BYTES * len(values)
@@ -110,24 +107,8 @@ class _Coded:
         return self._values.take(codes).tolist(), each
 
 
-class _Fixed:
-    """A field of texts that are all of one length."""
-
-    def __init__(self, data: Any, size: int) -> None:
-        self._data = data.view(f"S{size}")
-        self.nbytes = int(data.nbytes)
-
-    def take(self, at: Any) -> list[Any]:
-        """The values at some places."""
-        return list(map(bytes.decode, self._data.take(at).tolist()))
-
-    def distinct(self, at: Any) -> tuple[list[Any], Any]:
-        """As of a field that repeats; here it hardly does."""
-        return self.take(at), numpy.arange(at.size)
-
-
-class _Number:
-    """A field of numbers, or of null."""
+class _ByRow:
+    """A field that hardly repeats: characters of texts of one length, or numbers with null."""
 
     def __init__(self, data: Any) -> None:
         self._data = data
@@ -135,10 +116,13 @@ class _Number:
 
     def take(self, at: Any) -> list[Any]:
         """The values at some places."""
-        return [None if value == _NULL else value for value in self._data.take(at).tolist()]
+        found = self._data.take(at).tolist()
+        if self._data.dtype.kind == "S":
+            return list(map(bytes.decode, found))
+        return [None if value == _NULL else value for value in found]
 
     def distinct(self, at: Any) -> tuple[list[Any], Any]:
-        """As of a field that repeats; here it hardly does."""
+        """As of a field that repeats."""
         return self.take(at), numpy.arange(at.size)
 
 
@@ -221,14 +205,14 @@ class Included:
         return [None if value is None else decode(value) for value in values]
 
 
-def _joined(name: str, parts: Sequence[Part]) -> _Coded | _Fixed | _Number:
+def _joined(name: str, parts: Sequence[Part]) -> _Coded | _ByRow:
     """A field through all segments."""
     kept = [part.listed[name] for part in parts]
     first = kept[0]
     if isinstance(first, int) and first and all(one == first for one in kept):
-        return _Fixed(numpy.concatenate([part.load(f"fixed:{name}") for part in parts]), first)
+        return _ByRow(numpy.concatenate([_data(name, part) for part in parts]))
     if 0 in kept and all(one == 0 or (type(one) is list and _are_numbers(one)) for one in kept):
-        return _Number(numpy.concatenate([_all_numbers(name, part) for part in parts]))
+        return _ByRow(numpy.concatenate([_all_numbers(name, part) for part in parts]))
     places: dict[Any, int] = {}
     codes = numpy.empty(sum(part.rows.size for part in parts), "u4")
     last = 0
@@ -240,11 +224,17 @@ def _joined(name: str, parts: Sequence[Part]) -> _Coded | _Fixed | _Number:
     return _Coded(list(places), codes if len(places) > 1 else None)
 
 
+def _data(name: str, part: Part) -> Any:
+    """A segment's values of a field that is kept row by row."""
+    size = part.listed[name]
+    return part.load(f"fixed:{name}").view(f"S{size}") if size else part.load(f"number:{name}")
+
+
 def _all_numbers(name: str, part: Part) -> Any:
     """A segment's values of a field of numbers."""
     kept = part.listed[name]
     if not isinstance(kept, list):
-        return part.load(f"number:{name}")
+        return _data(name, part)
     values = _numbers(kept)
     return values.repeat(part.rows.size) if len(kept) == 1 else values[part.load(f"coded:{name}")]
 
@@ -252,12 +242,8 @@ def _all_numbers(name: str, part: Part) -> Any:
 def _apart(name: str, part: Part) -> tuple[list[Any], Any]:
     """A segment's values of a field, and which of them each row has; None: the only one."""
     kept = part.listed[name]
-    if kept == 0:
-        found = _Number(part.load(f"number:{name}"))
-        return found.distinct(numpy.arange(part.rows.size))
-    if isinstance(kept, int):
-        texts = part.load(f"fixed:{name}").view(f"S{kept}").astype(f"U{kept}")
-        return texts.tolist(), numpy.arange(texts.size)
+    if not isinstance(kept, list):
+        return _ByRow(_data(name, part)).distinct(numpy.arange(part.rows.size))
     return kept, part.load(f"coded:{name}") if len(kept) > 1 else None
 
 

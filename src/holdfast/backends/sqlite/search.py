@@ -49,7 +49,7 @@ class RowSearch:
         )
         if search.fields is not None:
             self._use_copies(within)
-        text = self._text(search, within).best(search.k)
+        text = self._text(search, within)
         vector, exact = self._vector(search, within)
         rows, values = within.values(numpy.union1d(text.rows, vector.rows))
         columns = dict(zip(within.names, values, strict=True))

@@ -79,7 +79,7 @@ class TextSearch:
             rows = scorer.rows(docs)
             passed = self._within.passes(rows)
             if passed.sum() >= k or docs.size < count:
-                return Scored(rows[passed], scores[passed])
+                return Scored(rows[passed], scores[passed]).best(k)
             count = max(count, docs.size) * _WIDEN
             if count > _SELECTIVE:
                 break
