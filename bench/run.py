@@ -39,7 +39,10 @@ SHEETS: Final[dict[str, Make]] = {
     "single-normal": lambda quick: Single("normal", quick=quick).sheet(1 if quick else 3),
     "writes-full": lambda quick: Writes("full", quick=quick).sheet(1 if quick else 5),
     "writes-normal": lambda quick: Writes("normal", quick=quick).sheet(1 if quick else 3),
-    "writes-slow-disk": lambda quick: SlowWrites(quick=quick).sheet(1 if quick else 3),
+    "writes-reference-disk": lambda quick: SlowWrites("reference", quick=quick).sheet(
+        1 if quick else 5
+    ),
+    "writes-slow-disk": lambda quick: SlowWrites("slow", quick=quick).sheet(1 if quick else 3),
     "point-get": lambda quick: Reads(quick=quick).points(1 if quick else 5),
     "page": lambda quick: Reads(quick=quick).pages(1 if quick else 5),
     "postgres-shapes": lambda quick: postgres.sheet(1 if quick else 7, quick=quick),
