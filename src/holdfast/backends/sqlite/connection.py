@@ -157,8 +157,8 @@ class ConnectionPool:
         return connection
 
     def give(self, connection: Connection) -> None:
-        """Return what `take` gave."""
-        if self._closed or len(self._idle) >= POOL_SIZE:
+        """Return what `take` gave; not one that an interrupt left in a read, and so in the past."""
+        if self._closed or len(self._idle) >= POOL_SIZE or connection.in_transaction:
             connection.close()
         else:
             self._idle.append(connection)

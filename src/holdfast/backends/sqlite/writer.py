@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Generic, TypeVar, cast
 
@@ -17,7 +17,7 @@ import apsw
 from holdfast.backends.sqlite.connection import Connection, ConnectionPool
 from holdfast.backends.sqlite.errors import mapped
 from holdfast.backends.sqlite.known import Known
-from holdfast.core.errors import Closed, UnknownOutcome
+from holdfast.core.errors import Closed, HoldfastError, UnknownOutcome
 
 T = TypeVar("T")
 
@@ -30,14 +30,15 @@ BATCH_LIMIT: Final = 256
 class _Turn(Generic[T]):
     """One caller's unit: what to run, and what came of it."""
 
-    __slots__ = ("_woken", "error", "leads", "repeatable", "result", "work")
+    __slots__ = ("_woken", "error", "followers", "repeatable", "result", "work")
 
     def __init__(self, work: Work[T], repeatable: bool) -> None:
         self.work = work
         self.repeatable = repeatable
         self.result: T | None = None
         self.error: BaseException | None = None
-        self.leads = False
+        self.followers: Iterable[_Turn[Any]] = ()
+        """Those whose units this one runs, and who wait for it."""
         self._woken: threading.Lock | None = None
 
     def queue(self) -> None:
@@ -51,9 +52,9 @@ class _Turn(Generic[T]):
         self._woken.acquire()
 
     def wake(self) -> None:
-        """End the wait."""
-        assert self._woken is not None
-        self._woken.release()
+        """End the wait; may be repeated."""
+        if self._woken is not None and self._woken.locked():
+            self._woken.release()
 
 
 class _Local(threading.local):
@@ -71,7 +72,7 @@ class Writer:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._state = threading.Lock()
-        self._busy = False
+        self._leader: _Turn[Any] | None = None
         self._closed = False
         self._waiting: deque[_Turn[Any]] = deque()
         self._local = _Local()
@@ -86,12 +87,15 @@ class Writer:
         own = _Turn(work, repeatable)
         if self._local.grouped:
             return self._run_grouped(own)
-        turn = self._enter(own)
-        if turn is not None:
-            turn.wait()
-            if not turn.leads:
-                return _answer(turn)
-        self._lead(own)
+        try:
+            if self._take_turn(own):
+                self._lead(own)
+        except Exception as error:  # noqa: BLE001
+            self._abandon(own)
+            own.error = error
+        except BaseException:
+            self._abandon(own)
+            raise
         return _answer(own)
 
     @contextmanager
@@ -116,68 +120,81 @@ class Writer:
 
     def close(self) -> None:
         """Wait for the writes under way; those that come later say Closed."""
+        own = _Turn(_nothing, True)
         try:
-            self._take_lead()
+            self._take_lead(own)
+            with self._state:
+                self._closed = True
+                own.followers, self._waiting = self._waiting, deque()
+            for turn in own.followers:
+                turn.error = Closed("The store is closed.", hint="Open it again.")
+                turn.wake()
         except Closed:
             return
-        with self._state:
-            self._closed = True
-            late, self._waiting = self._waiting, deque()
-        for turn in late:
-            turn.error = Closed("The store is closed.", hint="Open it again.")
-            turn.wake()
+        except BaseException:
+            self._abandon(own)
+            raise
 
     # --- turns
 
-    def _enter(self, turn: _Turn[T]) -> _Turn[T] | None:
-        """Take the lead (None), or queue up (the turn to wait on)."""
+    def _take_turn(self, turn: _Turn[T]) -> bool:
+        """Whether this thread leads from now on; otherwise another has run the unit by now."""
         with self._state:
             if self._closed:
                 raise Closed("The store is closed.", hint="Open it again.")
-            if not self._busy:
-                self._busy = True
-                return None
+            if self._leader is None:
+                self._leader = turn
+                return True
             turn.queue()
             self._waiting.append(turn)
-            return turn
+        turn.wait()
+        return self._leader is turn
 
-    def _take_lead(self) -> None:
+    def _take_lead(self, turn: _Turn[None]) -> None:
         """Wait until this thread leads, with nothing of its own to run yet."""
-        turn = self._enter(_Turn(_nothing, True))
-        if turn is not None:
-            turn.wait()
-            if not turn.leads:
-                self._take_lead()
+        while not self._take_turn(turn):
+            pass
+
+    def _abandon(self, own: _Turn[Any]) -> None:
+        """Give up a turn that an interrupt ended, so that nobody waits for a thread that has gone.
+
+        What it ran for others must not look like success to them.
+        """
+        with self._state:
+            for turn in (own, *own.followers):
+                if turn in self._waiting:
+                    self._waiting.remove(turn)
+        for turn in own.followers:
+            turn.error = turn.error or UnknownOutcome(
+                "The write was interrupted; it may have happened.",
+                hint="Look, or repeat it with the same operation id.",
+            )
+        self._finish(own)
+
+    def _finish(self, own: _Turn[Any]) -> None:
+        """Wake those whose units this thread has run, and let the next one lead."""
+        for turn in own.followers:
+            turn.wake()
+        if self._leader is own:
+            self._hand_over()
 
     def _hand_over(self) -> None:
         with self._state:
-            if not self._waiting:
-                self._busy = False
-                return
-            successor = self._waiting.popleft()
-        successor.leads = True
-        successor.wake()
+            successor = self._waiting.popleft() if self._waiting else None
+            self._leader = successor
+        if successor is not None:
+            successor.wake()
 
     def _lead(self, own: _Turn[Any]) -> None:
-        turns = [own]
         if self._waiting:
+            followers: list[_Turn[Any]] = []
+            own.followers = followers
             with self._state:
-                while self._waiting and len(turns) < BATCH_LIMIT:
-                    turns.append(self._waiting.popleft())
-        try:
-            self._commit_together(turns)
-        except BaseException as error:  # noqa: BLE001
-            # An interrupt of the leader must not look like success to those who follow it.
-            for turn in turns:
-                turn.error = turn.error or UnknownOutcome(
-                    "The write was interrupted; it may have happened.",
-                    hint="Look, or repeat it with the same operation id.",
-                )
-            own.error = error
-        finally:
-            for turn in turns[1:]:
-                turn.wake()
-            self._hand_over()
+                while self._waiting and len(followers) < BATCH_LIMIT - 1:
+                    followers.append(self._waiting[0])
+                    self._waiting.popleft()
+        self._commit_together([own, *own.followers])
+        self._finish(own)
 
     def _commit_together(self, turns: list[_Turn[Any]]) -> None:
         connection = self._pool.writer
@@ -235,15 +252,23 @@ class Writer:
         return _answer(turn)
 
     def _begin_group(self) -> None:
-        self._take_lead()
+        own = _Turn(_nothing, True)
         try:
+            self._take_lead(own)
             self._begin(self._pool.writer)
-        except apsw.Error as error:
-            self._hand_over()
-            raise mapped(error) from error
-        self._local.lost = None
-        self._local.units = _Units(self._pool.writer, self.known)
-        self._local.begun = True
+            self._local.lost = None
+            self._local.units = _Units(self._pool.writer, self.known)
+            self._local.begun = True
+        except BaseException as error:
+            self._local.begun = False
+            try:
+                if self._leader is own:
+                    self._roll_back(error)
+            finally:
+                self._abandon(own)
+            if isinstance(error, Exception):
+                raise mapped(error) from error
+            raise
 
     def _end_group(self, *, commit: bool) -> None:
         local = self._local
@@ -332,9 +357,8 @@ class _Units:
 
 
 def _answer(turn: _Turn[T]) -> T:
-    if turn.error is not None:
-        if isinstance(turn.error, Exception):
-            failure = mapped(turn.error)
-            raise failure from (None if failure is turn.error else turn.error)
+    if turn.error is None:
+        return cast("T", turn.result)
+    if isinstance(turn.error, HoldfastError) or not isinstance(turn.error, Exception):
         raise turn.error
-    return cast("T", turn.result)
+    raise mapped(turn.error) from turn.error
