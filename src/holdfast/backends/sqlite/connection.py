@@ -16,7 +16,7 @@ from holdfast.backends.sqlite.checkpointer import Checkpointer
 from holdfast.backends.sqlite.dialect import append_json, merge_json
 from holdfast.backends.sqlite.errors import mapped
 from holdfast.core.clock import monotonic
-from holdfast.core.errors import Busy, Closed, Corrupt, Invalid, SchemaNewer
+from holdfast.core.errors import Busy, Closed, Corrupt, Invalid, SchemaNewer, Unavailable
 
 Durability = Literal["full", "normal"]
 
@@ -31,8 +31,9 @@ WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """What the write-ahead log shrinks back to after a checkpoint."""
 POOL_SIZE: Final = 16
 """Idle read connections that are kept."""
-SHARED: Final = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-"""Of a connection that several threads may use at once: those that are given away."""
+SHARED: Final = apsw.SQLITE_OPEN_READWRITE
+"""Of a connection that several threads may use at once: those that are given away. None makes the
+file: where it was deleted, an empty one in its place would be taken for the store."""
 _OWN: Final = SHARED | apsw.SQLITE_OPEN_NOMUTEX
 _STATEMENT_CACHE: Final = 512
 _CREATE_MODE: Final = 0o600
@@ -78,17 +79,20 @@ class ConnectionPool:
         if not 0 <= busy_seconds <= BUSY_SECONDS_LIMIT:
             expected = f"seconds from 0 to {BUSY_SECONDS_LIMIT}"
             raise Invalid("busy_seconds", expected=expected, got=repr(busy_seconds))
-        self.path = os.path.abspath(path)
         self.durability = durability
         self.busy_seconds = busy_seconds
         self._vfs = vfs
         self._idle: list[Connection] = []
         self._closed = False
-        with _OPENING:
-            check_header(self.path, vfs)
-            if not os.path.exists(self.path):
-                _create(self.path)
-            self._mark = guard.hold(self.path)
+        try:
+            with _OPENING:
+                self.path = os.path.abspath(path)
+                check_header(self.path, vfs)
+                if not os.path.exists(self.path):
+                    _create(self.path)
+                self._mark = guard.hold(self.path)
+        except OSError as error:
+            raise mapped(error) from error
         self.checkpointer = Checkpointer(self.connect, int(busy_seconds * 1000))
         try:
             self.writer = self._connect_writer()
@@ -102,6 +106,7 @@ class ConnectionPool:
         SQLite's lock on a connection would be taken for every value that is read. Ours need none:
         a reader is lent to one thread, and whoever leads has the writer.
         """
+        self.check_place()
         try:
             connection = Connection(
                 self.path, flags, statementcachesize=_STATEMENT_CACHE, vfs=self._vfs
@@ -134,6 +139,14 @@ class ConnectionPool:
         functions = (("holdfast_append", append_json), ("holdfast_merge", merge_json))
         for name, function in functions:
             connection.create_scalar_function(name, function, 2, deterministic=True)
+
+    def check_place(self) -> None:
+        """Unavailable when the file has gone from its place: what is written would be lost."""
+        if not os.path.exists(self.path):
+            raise Unavailable(
+                "The file was moved or deleted while it was open.",
+                hint="Nothing was written. Close this handle, and open the file where it is.",
+            )
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -211,7 +224,7 @@ def check_header(path: str, vfs: str | None = None) -> None:
             hint="Upgrade holdfast. Nothing was written.",
             format=version,
         )
-    if application != APPLICATION_ID and tables:
+    if application != APPLICATION_ID and (tables or application or version):
         raise Corrupt(
             "The file is a SQLite database of another program.",
             hint="Choose another path; nothing was written.",
@@ -272,8 +285,6 @@ def _create(path: str) -> None:
         os.close(os.open(path, flags, _CREATE_MODE))
     except FileExistsError:
         pass
-    except OSError as error:
-        raise mapped(apsw.CantOpenError(str(error))) from error
 
 
 def _enter_wal(connection: apsw.Connection, busy_seconds: float) -> None:

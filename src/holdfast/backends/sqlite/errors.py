@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import Final
 
@@ -29,7 +30,7 @@ _BEYOND: Final = (
 
 DAMAGE: Final = (UnicodeDecodeError, msgspec.DecodeError)
 """Text that is no UTF-8 and JSON that is none were never written by us: the pages are damaged."""
-ENGINE_ERRORS: Final = (apsw.Error, *DAMAGE)
+ENGINE_ERRORS: Final = (apsw.Error, OSError, *DAMAGE)
 """What reading a file can raise, for `mapped`."""
 
 
@@ -60,11 +61,28 @@ def mapped(error: Exception) -> HoldfastError:
             hint="Check the path and permissions: a store's log lies beside it, so that its folder"
             " must be writable, also to read.",
         )
+    if isinstance(error, OSError):
+        return _of_the_system(error)
     if isinstance(error, apsw.IOError):
         return Unavailable("The disk refused the work.", hint="Nothing was acknowledged.")
     if isinstance(error, MemoryError | apsw.NoMemError):
         return Unavailable("There is not enough memory for this.")
     return Unavailable(f"SQLite failed: {type(error).__name__}.")
+
+
+def _of_the_system(error: OSError) -> HoldfastError:
+    """What Python's own calls on files say."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull("The disk is full.", hint="Nothing was written; free some space.")
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return Unavailable(
+            "The file, or the folder it should lie in, is not there.", hint="Check the path."
+        )
+    if isinstance(error, PermissionError):
+        return Unavailable(
+            "This user may not open the file or write in its folder.", hint="Check the permissions."
+        )
+    return Unavailable("The disk refused the work.", hint="Nothing was acknowledged.")
 
 
 def constraint_conflict(error: apsw.ConstraintError, collection: Collection) -> HoldfastError:

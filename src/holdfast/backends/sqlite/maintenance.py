@@ -310,6 +310,7 @@ def health(pool: ConnectionPool, name: str) -> Health:
     }
     try:
         with pool.reading() as connection:
+            pool.check_place()
             facts["pages"] = connection.pragma("page_count")
             if connection.pragma("user_version") == FORMAT:
                 facts.update(upkeep.facts(connection))

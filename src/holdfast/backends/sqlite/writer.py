@@ -219,6 +219,7 @@ class Writer:
                 turn.error = turn.error or failure
 
     def _begin(self, connection: Connection) -> None:
+        self._pool.check_place()
         connection.kept.execute("BEGIN IMMEDIATE")
         self.known.begin(connection)
 
