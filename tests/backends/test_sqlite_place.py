@@ -87,17 +87,40 @@ def test_a_file_that_went_away_takes_no_writes_and_none_comes_in_its_place(path:
             storage.connection,
         ]
         for call in calls:
-            with pytest.raises(Unavailable, match="moved or deleted"):
+            with pytest.raises(Unavailable, match="moved, deleted or replaced"):
                 call()
         health = storage.health()
         assert not health.ok
-        assert "moved or deleted" in health.reason
+        assert "moved, deleted or replaced" in health.reason
         assert not os.path.exists(path)
         for name in names:
             os.rename(Path(path).parent / "elsewhere" / name, Path(path).parent / name)
         storage.kv.set("back", 1)
     with holdfast.open(path) as storage:
         assert [storage.kv.get(key) for key in ("kept", "lost", "back")] == [1, None, 1]
+
+
+def test_a_file_in_whose_place_another_came_takes_no_writes(path: str) -> None:
+    other = str(Path(path).parent / "other.db")
+    with holdfast.open(other) as storage:
+        storage.kv.set("other", 1)
+    with holdfast.open(path) as storage:
+        storage.kv.set("kept", 1)
+        move_away(path)
+        os.rename(other, path)
+        with pytest.raises(Unavailable, match="replaced"):
+            storage.kv.set("lost", 1)
+        with pytest.raises(Unavailable, match="replaced"):
+            storage.connection()
+        newer = holdfast.open(path)
+        newer.kv.set("newer", 1)
+    # What lies at the path now is not the handle's that was closed, nor is the log beside it.
+    assert os.path.exists(f"{path}-wal")
+    newer.kv.set("newest", 1)
+    newer.close()
+    with holdfast.open(path) as storage:
+        held = [storage.kv.get(key) for key in ("other", "newer", "newest", "kept", "lost")]
+        assert held == [1, 1, 1, None, None]
 
 
 def test_saboteur_of_the_place_is_caught(path: str, monkeypatch: pytest.MonkeyPatch) -> None:

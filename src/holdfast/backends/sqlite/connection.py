@@ -141,10 +141,10 @@ class ConnectionPool:
             connection.create_scalar_function(name, function, 2, deterministic=True)
 
     def check_place(self) -> None:
-        """Unavailable when the file has gone from its place: what is written would be lost."""
-        if not os.path.exists(self.path):
+        """Unavailable when another file, or none, is at the path: what is written would be lost."""
+        if not guard.is_at(self._mark, self.path):
             raise Unavailable(
-                "The file was moved or deleted while it was open.",
+                "The file was moved, deleted or replaced while it was open.",
                 hint="Nothing was written. Close this handle, and open the file where it is.",
             )
 

@@ -47,6 +47,14 @@ def is_held(path: str) -> bool:
         return False
 
 
+def is_at(mark: tuple[int, int], path: str) -> bool:
+    """Whether the file that was held under this mark is still the one at the path."""
+    try:
+        return _identity(path) == mark
+    except OSError:
+        return False
+
+
 @cache
 def _install_hook() -> None:
     """An audit hook cannot be taken back, so there is one for the life of the process."""
