@@ -7,10 +7,12 @@ the caller are seen by the call.
 
 There are two lanes. `run` hands a call to a pool of threads. `write` queues it to one writer
 thread, which takes all that wait, runs them one after the other inside one `Driver.group` and
-answers after the group has ended, waking each event loop once for all of its answers. One that
-waits alone takes no group. A loop whose last calls were answered together wakes the writer once for
-all that its tasks asked for in one turn: woken by the first of them, the writer would commit that
-one alone while the others queue behind it. A lone caller need not wait for the turn to end.
+answers after the group has ended, waking each event loop once for all of its answers. Of verbs in
+halves (`core.halves`) it runs all first halves, one apply for all of them, then all second halves.
+One that waits alone takes no group. A loop whose last calls were answered together wakes the writer
+once for all that its tasks asked for in one turn: woken by the first of them, the writer would
+commit that one alone while the others queue behind it. A lone caller need not wait for the turn to
+end.
 
 Nothing here imports a store, and nothing but `holdfast.aio` imports this: `import holdfast`
 stays free of asyncio.
@@ -34,6 +36,8 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from holdfast.core.driver import Driver
 from holdfast.core.errors import Conflict, NotFound, Unsupported
+from holdfast.core.halves import Write, applied, begin
+from holdfast.core.marks import is_halved
 from holdfast.core.values import check_count
 
 P = ParamSpec("P")
@@ -366,8 +370,11 @@ def _write_together(batch: list[_Job], group: _Group) -> None:
     posts: dict[_Mailbox, list[_Answer]] = {job[1]: [] for job in batch}
     try:
         with group():
-            for job in batch:
-                posts[job[1]] += _answers_of(job)
+            halves = (
+                group is not nullcontext
+            )  # Without a group, what was refused may have happened.
+            for job, answer in _answers_together(batch, halves):
+                posts[job[1]].append(answer)
     except BaseException as failure:  # noqa: BLE001 - it is raised in every task that waits
         stand = {
             answer[0]: answer
@@ -381,6 +388,29 @@ def _write_together(batch: list[_Job], group: _Group) -> None:
     for box, answers in posts.items():
         box.crowded = True
         box.post(answers)
+
+
+def _answers_together(batch: list[_Job], halves: bool) -> Iterator[tuple[_Job, _Answer]]:
+    """Run the writes that have halves up to their changes and the others whole, then the rest.
+
+    What was cancelled in time is not begun.
+    """
+    begun: list[tuple[_Job, Write[Any]]] = []
+    for job in batch:
+        future, _, context, call, args, kwargs = job
+        if future.cancelled():
+            continue
+        if halves and is_halved(call):
+            value, error = _outcome(context, begin, (call, *args), kwargs)
+            if type(value) is Write:
+                begun.append((job, value))
+                continue
+        else:
+            value, error = _outcome(context, call, args, kwargs)
+        yield job, (future, value, error)
+    outcomes = applied([write for _, write in begun])
+    for (job, write), made in zip(begun, outcomes, strict=True):
+        yield job, (job[0], *_outcome(job[2], write.finish, (made,), {}))
 
 
 def _batch(items: Iterator[T]) -> tuple[list[T], Exception | None]:

@@ -8,6 +8,7 @@ from typing import TypeVar
 Method = TypeVar("Method", bound=Callable[..., object])
 
 GROUPED = "__grouped__"
+HALVED = "__halved__"
 
 
 def grouped(method: Method) -> Method:
@@ -18,6 +19,20 @@ def grouped(method: Method) -> Method:
     """
     setattr(method, GROUPED, True)
     return method
+
+
+def halved(method: Method) -> Method:
+    """Mark a grouped write whose last act is to return what `Store._perform` gives, or its answer.
+
+    Of many such calls that share a commit, the changes are made by one apply: `core.halves`.
+    """
+    setattr(method, HALVED, True)
+    return grouped(method)
+
+
+def is_halved(method: object) -> bool:
+    """Whether `halved` marked this method."""
+    return getattr(method, HALVED, False) is True
 
 
 def is_grouped(method: object) -> bool:

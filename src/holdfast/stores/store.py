@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
 
@@ -13,6 +13,7 @@ from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver
 from holdfast.core.errors import Conflict, Corrupt, Invalid, NotFound, kind_of
 from holdfast.core.filter import Filter, Record, both, eq
+from holdfast.core.halves import Write, is_left
 from holdfast.core.query import Order, Query
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import SCOPE_FIELDS, Scope
@@ -91,6 +92,16 @@ class Store:
             return self._driver.apply(tenant, changes)
         kept_id = self._scope.operation(op_id)
         return self._driver.apply(tenant, changes, op_id=kept_id, op_body=_body(asked))
+
+    def _perform(
+        self,
+        changes: list[Change],
+        answer: Callable[[list[Outcome]], T],
+        refused: Callable[[Conflict | NotFound], None],
+    ) -> T:
+        """Apply the changes and answer; the last act of a verb that is marked as halved."""
+        write = Write(self._driver, self._scope.tenant, changes, answer, refused)
+        return cast("T", write) if is_left() else write.finish()
 
     def _get(self, collection: Collection, *key: Any, vectors: bool = False) -> Record | None:
         """The record, or None when it is missing or outside the bound scope."""

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast.core.change import ABSENT, Change, Edit, Patch, Put
+from holdfast.core.change import ABSENT, Change, Edit, Outcome, Patch, Put
 from holdfast.core.errors import Conflict, IdempotencyMismatch, NotFound
 from holdfast.core.filter import Record, among, eq
-from holdfast.core.marks import grouped
+from holdfast.core.marks import halved
 from holdfast.core.values import check_count, check_text, check_time
 from holdfast.stores.conversations.records import (
     CONVERSATIONS,
@@ -61,7 +61,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 class Appending(Owned):
     """Writes messages at the end of conversations."""
 
-    @grouped
+    @halved
     def append(
         self,
         conversation_id: str,
@@ -99,7 +99,16 @@ class Appending(Owned):
             created_at=created_at,
             id=message_id,
         )
-        return self._append(conversation_id, (draft,), expected_head, op_id)[0]
+        if external_id is not None or op_id is not None:
+            return self._append(conversation_id, (draft,), expected_head, op_id)[0]
+        now = self._now()
+        record = self._message(conversation_id, draft, now)
+        changes = self._changes(conversation_id, [record], now, expected_head)
+
+        def refused(error: Conflict | NotFound) -> None:
+            self._explain(conversation_id, expected_head, error)
+
+        return self._perform(changes, _appended, refused)
 
     def append_many(
         self,
@@ -224,6 +233,11 @@ class Appending(Owned):
         if held:
             self._require(CONVERSATIONS, conversation_id)
         return {record["external_id"]: record for record in held}
+
+
+def _appended(outcomes: list[Outcome]) -> Message:
+    """The message that was put, after its conversation was patched."""
+    return _build(outcomes[1].record)
 
 
 def _in_order(

@@ -1,0 +1,308 @@
+"""Writes of many tasks as one apply: every caller sees what a call of its own would have given."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast import aio
+from holdfast.backends.memory import MemoryDriver
+from holdfast.backends.sqlite.driver import SqliteDriver
+from holdfast.calls import Calls, run_alone
+from holdfast.core.change import ABSENT, Change, Outcome, Put
+from holdfast.core.driver import Driver
+from holdfast.core.errors import Conflict, Invalid, NotFound, Unavailable
+from holdfast.core.halves import Write, begin
+from holdfast.core.marks import halved, is_halved
+from holdfast.core.runtime import Runtime
+from holdfast.core.scope import Scope
+from holdfast.layers.check import Checked
+from holdfast.layers.layer import Layer
+from holdfast.storage import Storage, all_collections
+from holdfast.stores import STORES
+from holdfast.stores.conversations.appending import Draft
+from holdfast.stores.conversations.records import MESSAGES
+
+PATIENCE = 30.0
+
+
+class Counted(Layer):
+    """Remembers how many changes each apply had, and may fail the end of a group."""
+
+    def __init__(self, below: Driver) -> None:
+        super().__init__(below)
+        self.sizes: list[int] = []
+        self.fails = False
+
+    def apply(
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
+    ) -> list[Outcome]:
+        self.sizes.append(len(changes))
+        return super().apply(tenant, changes, op_id=op_id, op_body=op_body)
+
+    @contextmanager
+    def group(self) -> Iterator[None]:
+        with super().group():
+            yield
+            if self.fails:
+                raise Unavailable("The disk went away.")
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def counted(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Counted]:
+    below: Driver = MemoryDriver()
+    if request.param == "sqlite":
+        below = SqliteDriver(str(tmp_path / "a.db"))
+    driver = Counted(Checked(below))
+    driver.setup(all_collections())
+    yield driver
+    driver.close()
+
+
+@pytest.fixture
+def plain(counted: Counted) -> Storage:
+    return Storage(counted, Scope(), Runtime())
+
+
+def together(plain: Storage, make: Callable[[aio.Storage], list[Awaitable[Any]]]) -> list[Any]:
+    """The answers of calls that all wait while the writer is busy with another."""
+
+    async def through() -> list[Any]:
+        storage, entered, gate = aio.Storage(plain), threading.Event(), threading.Event()
+
+        def stand() -> None:
+            entered.set()
+            assert gate.wait(PATIENCE)
+
+        first = storage._calls.write(stand)
+        await run_alone(entered.wait, PATIENCE)
+        calls = [asyncio.ensure_future(call) for call in make(storage)]
+        await asyncio.sleep(0)
+        gate.set()
+        await first
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        storage._calls.stop()
+        return answers
+
+    return asyncio.run(through())
+
+
+def conversations(plain: Storage, count: int) -> list[str]:
+    return [plain.conversations.create().id for _ in range(count)]
+
+
+def texts(plain: Storage, conversation: str) -> list[tuple[int, str]]:
+    listed = plain.conversations.messages.page(conversation, limit=100).items
+    return sorted((message.sequence, message.text) for message in listed)
+
+
+class TestAnswers:
+    def test_appends_of_many_tasks_are_one_apply_and_answer_as_each_alone(
+        self, plain: Storage, counted: Counted
+    ) -> None:
+        held = conversations(plain, 4)
+        counted.sizes.clear()
+        answers = together(
+            plain,
+            lambda storage: [
+                storage.conversations.append(held[n % 4], f"text {n}", metadata={"n": n})
+                for n in range(20)
+            ],
+        )
+        assert counted.sizes == [40]
+        for n, message in enumerate(answers):
+            assert (message.text, message.metadata) == (f"text {n}", {"n": n})
+            assert (message.conversation_id, message.sequence) == (held[n % 4], n // 4 + 1)
+            assert plain.conversations.messages.get(message.id) == message
+        for conversation in held:
+            stored = plain.conversations.get(conversation)
+            assert stored is not None
+            assert (stored.head, stored.message_count) == (5, 5)
+
+    def test_who_is_refused_is_refused_alone(self, plain: Storage, counted: Counted) -> None:
+        mine, other = conversations(plain, 2)
+        used = plain.conversations.append(other, "before").id
+        strange = plain.scoped(agent="b").conversations.create().id
+        bound = plain.scoped(agent="a")
+        answers = together(
+            plain,
+            lambda storage: [
+                storage.conversations.append(mine, "first"),
+                storage.conversations.append("nobody", "lost"),
+                storage.conversations.append(mine, "second"),
+                storage.conversations.append(mine, "again", message_id=used),
+                storage.conversations.append(mine, "never", role="nobody"),  # type: ignore[arg-type]
+                aio.Storage(bound, storage._calls).conversations.append(strange, "foreign"),
+                storage.conversations.append(other, "third"),
+            ],
+        )
+        kinds = [type(answer) for answer in answers]
+        message = kinds[0]
+        assert kinds == [message, NotFound, message, Conflict, Invalid, NotFound, message]
+        assert texts(plain, mine) == [(1, "first"), (2, "second")]
+        assert texts(plain, other) == [(1, "before"), (2, "third")]
+        assert texts(plain, strange) == []
+        assert answers[3].context["unique"] == "key"
+
+    def test_each_tenant_has_an_apply_of_its_own(self, plain: Storage, counted: Counted) -> None:
+        tenants = [Storage(counted, Scope(tenant=name), Runtime()) for name in "ab"]
+        held = [conversations(tenant, 1)[0] for tenant in tenants]
+        counted.sizes.clear()
+        together(
+            plain,
+            lambda storage: [
+                aio.Storage(tenants[n % 2], storage._calls).conversations.append(
+                    held[n % 2], f"{n}"
+                )
+                for n in range(6)
+            ],
+        )
+        assert counted.sizes == [6, 6]
+        assert texts(tenants[1], held[1]) == [(1, "1"), (2, "3"), (3, "5")]
+        assert plain.conversations.get(held[0]) is None
+
+    def test_what_may_have_happened_before_is_asked_call_by_call(self, plain: Storage) -> None:
+        [held] = conversations(plain, 1)
+        answers = together(
+            plain,
+            lambda storage: [
+                storage.conversations.append(held, "one", external_id="e"),
+                storage.conversations.append(held, "two", external_id="e"),
+                storage.conversations.append(held, "three", op_id="o"),
+                storage.conversations.append(held, "three", op_id="o"),
+                storage.conversations.append(held, "four", expected_head=2),
+                storage.conversations.append(held, "five", expected_head=2),
+            ],
+        )
+        assert answers[0] == answers[1]
+        assert answers[2] == answers[3]
+        assert isinstance(answers[5], Conflict)
+        assert texts(plain, held) == [(1, "one"), (2, "three"), (3, "four")]
+
+    def test_a_group_that_fails_fails_all_of_it(self, plain: Storage, counted: Counted) -> None:
+        [held] = conversations(plain, 1)
+        counted.fails = True
+        answers = together(
+            plain,
+            lambda storage: [storage.conversations.append(held, f"{n}") for n in range(3)],
+        )
+        assert [type(answer) for answer in answers] == [Unavailable] * 3
+
+    def test_a_cancelled_call_is_not_begun(self, plain: Storage, counted: Counted) -> None:
+        [held] = conversations(plain, 1)
+
+        def make(storage: aio.Storage) -> list[Awaitable[Any]]:
+            calls = [
+                asyncio.ensure_future(storage.conversations.append(held, f"{n}")) for n in range(3)
+            ]
+            asyncio.get_running_loop().call_soon(calls[1].cancel)
+            return [*calls]
+
+        answers = together(plain, make)
+        assert isinstance(answers[1], asyncio.CancelledError)
+        assert texts(plain, held) == [(1, "0"), (2, "2")]
+
+
+class Verbs:
+    """Halved verbs that say where they run."""
+
+    who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
+
+    def __init__(self, storage: Storage) -> None:
+        self._messages = storage.conversations
+
+    @halved
+    def say(self, conversation: str, *, fails: bool = False) -> str:
+        began = self.who.get()
+        if fails:
+            raise KeyError(began)
+        record = self._messages._message(conversation, Draft(text=began), self._messages._now())
+
+        def answer(outcomes: list[Outcome]) -> str:
+            return f"{began} {self.who.get()} {outcomes[0].record['text']}"
+
+        put: list[Change] = [Put(MESSAGES.name, record, ABSENT)]
+        return self._messages._perform(put, answer, lambda _: None)
+
+
+class TestHalves:
+    def test_both_see_the_context_of_their_task(self, plain: Storage, counted: Counted) -> None:
+        [held] = conversations(plain, 1)
+        verbs = Verbs(plain)
+
+        async def say(storage: aio.Storage, name: str) -> str:
+            Verbs.who.set(name)
+            return await storage._calls.write(verbs.say, held)
+
+        counted.sizes.clear()
+        answers = together(plain, lambda storage: [say(storage, name) for name in "ab"])
+        assert answers == ["a a a", "b b b"]
+        assert counted.sizes == [2]
+
+    def test_a_thread_that_began_one_does_the_next_whole(self, plain: Storage) -> None:
+        [held] = conversations(plain, 1)
+        append = plain.conversations.append
+        left = begin(append, held, "left")
+        assert isinstance(left, Write)
+        assert texts(plain, held) == []
+        assert append(held, "whole").sequence == 1
+        with pytest.raises(Invalid):
+            begin(append, held, 7)  # type: ignore[arg-type]
+        assert append(held, "whole too").sequence == 2
+        assert begin(append, held, "named", external_id="e").sequence == 3  # type: ignore[union-attr]
+        assert append(held, "whole again").sequence == 4
+        assert left.finish().sequence == 5
+
+    def test_another_thread_is_not_meant(self, plain: Storage) -> None:
+        [held] = conversations(plain, 1)
+        append, seen = plain.conversations.append, []
+
+        @halved
+        def verb() -> object:
+            run = threading.Thread(target=lambda: seen.append(append(held, "elsewhere").sequence))
+            run.start()
+            run.join()
+            return append(held, "here")
+
+        assert isinstance(begin(verb), Write)
+        assert seen == [1]
+
+    def test_where_no_commit_is_shared_each_call_is_done_whole(
+        self, plain: Storage, counted: Counted
+    ) -> None:
+        [held] = conversations(plain, 1)
+        counted.sizes.clear()
+
+        async def through() -> None:
+            calls = Calls(nullcontext)
+            append = plain.conversations.append
+            await asyncio.gather(*(calls.write(append, held, f"{n}") for n in range(4)))
+            calls.stop()
+
+        asyncio.run(through())
+        assert counted.sizes == [2] * 4
+
+    def test_every_verb_that_says_so_leaves_its_write(self, plain: Storage) -> None:
+        [held] = conversations(plain, 1)
+        given: dict[str, tuple[Any, ...]] = {"Conversations.append": (held, "text")}
+        marked = {
+            f"{store.__name__}.{name}": getattr(plain.store(store), name)
+            for store in STORES.values()
+            for name in dir(store)
+            if is_halved(getattr(store, name))
+        }
+        assert marked.keys() == given.keys()
+        for name, verb in marked.items():
+            assert isinstance(begin(verb, *given[name]), Write), name
