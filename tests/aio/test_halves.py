@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 
 from holdfast import aio
-from holdfast.backends.memory import MemoryDriver
-from holdfast.backends.sqlite.driver import SqliteDriver
 from holdfast.calls import Calls, run_alone
 from holdfast.core.change import ABSENT, Change, Outcome, Put
 from holdfast.core.driver import Driver
@@ -23,12 +21,15 @@ from holdfast.core.halves import Write, begin
 from holdfast.core.marks import halved, is_halved
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
-from holdfast.layers.check import Checked
 from holdfast.layers.layer import Layer
 from holdfast.storage import Storage, all_collections
 from holdfast.stores import STORES
 from holdfast.stores.conversations.appending import Draft
 from holdfast.stores.conversations.records import MESSAGES
+from holdfast.testing import Harness
+from holdfast.testing.memory import MemoryHarness
+from holdfast.testing.postgres import PostgresHarness
+from holdfast.testing.sqlite import SqliteHarness
 
 PATIENCE = 30.0
 
@@ -60,15 +61,18 @@ class Counted(Layer):
                 raise Unavailable("The disk went away.")
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def counted(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Counted]:
-    below: Driver = MemoryDriver()
-    if request.param == "sqlite":
-        below = SqliteDriver(str(tmp_path / "a.db"))
-    driver = Counted(Checked(below))
-    driver.setup(all_collections())
-    yield driver
-    driver.close()
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Harness:
+    if request.param == "postgres":
+        return PostgresHarness(new=False)
+    return MemoryHarness() if request.param == "memory" else SqliteHarness(tmp_path)
+
+
+@pytest.fixture
+def counted(driver: Driver) -> Counted:
+    counted = Counted(driver)
+    counted.setup(all_collections())
+    return counted
 
 
 @pytest.fixture
