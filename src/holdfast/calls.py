@@ -368,11 +368,10 @@ def _write_together(batch: list[_Job], group: _Group) -> None:
     Nor does a Conflict or NotFound stand then: it may rest on a write that did not come to be.
     """
     posts: dict[_Mailbox, list[_Answer]] = {job[1]: [] for job in batch}
+    # An apply that commits by itself may have happened although it says it failed.
+    halves = group is not nullcontext
     try:
         with group():
-            halves = (
-                group is not nullcontext
-            )  # Without a group, what was refused may have happened.
             for job, answer in _answers_together(batch, halves):
                 posts[job[1]].append(answer)
     except BaseException as failure:  # noqa: BLE001 - it is raised in every task that waits
@@ -391,7 +390,7 @@ def _write_together(batch: list[_Job], group: _Group) -> None:
 
 
 def _answers_together(batch: list[_Job], halves: bool) -> Iterator[tuple[_Job, _Answer]]:
-    """Run the writes that have halves up to their changes and the others whole, then the rest.
+    """Run all jobs in their order; writes in halves that follow each other share an apply.
 
     What was cancelled in time is not begun.
     """
@@ -400,14 +399,20 @@ def _answers_together(batch: list[_Job], halves: bool) -> Iterator[tuple[_Job, _
         future, _, context, call, args, kwargs = job
         if future.cancelled():
             continue
-        if halves and is_halved(call):
+        if halves and is_halved(call, kwargs):
             value, error = _outcome(context, begin, (call, *args), kwargs)
             if type(value) is Write:
                 begun.append((job, value))
                 continue
         else:
+            yield from _finished(begun)
+            begun.clear()
             value, error = _outcome(context, call, args, kwargs)
         yield job, (future, value, error)
+    yield from _finished(begun)
+
+
+def _finished(begun: list[tuple[_Job, Write[Any]]]) -> Iterator[tuple[_Job, _Answer]]:
     outcomes = applied([write for _, write in begun])
     for (job, write), made in zip(begun, outcomes, strict=True):
         yield job, (job[0], *_outcome(job[2], write.finish, (made,), {}))

@@ -35,7 +35,7 @@ PATIENCE = 30.0
 
 
 class Watched(Layer):
-    """Counts applies begun and ended, by commit; may stop a commit, and fail one of a group."""
+    """Counts changes begun and ended, by commit; may stop a commit, and fail one of a group."""
 
     def __init__(self, below: Driver) -> None:
         super().__init__(below)
@@ -62,12 +62,12 @@ class Watched(Layer):
         if alone:
             self._stand()
         with self._lock:
-            self.begun += 1
+            self.begun += len(changes)
         try:
             return super().apply(tenant, changes, op_id=op_id, op_body=op_body)
         finally:
             with self._lock:
-                self.ended += 1
+                self.ended += len(changes)
             if alone:
                 self.sizes.append(1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import random
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,7 +17,7 @@ from holdfast import aio
 from holdfast.calls import Calls, run_alone
 from holdfast.core.change import ABSENT, Change, Outcome, Put
 from holdfast.core.driver import Driver
-from holdfast.core.errors import Conflict, Invalid, NotFound, Unavailable
+from holdfast.core.errors import Conflict, HoldfastError, Invalid, NotFound, Unavailable
 from holdfast.core.halves import Write, begin
 from holdfast.core.marks import halved, is_halved
 from holdfast.core.runtime import Runtime
@@ -182,18 +183,21 @@ class TestAnswers:
         answers = together(
             plain,
             lambda storage: [
+                storage.conversations.append(held, "zero"),
                 storage.conversations.append(held, "one", external_id="e"),
                 storage.conversations.append(held, "two", external_id="e"),
                 storage.conversations.append(held, "three", op_id="o"),
                 storage.conversations.append(held, "three", op_id="o"),
-                storage.conversations.append(held, "four", expected_head=2),
-                storage.conversations.append(held, "five", expected_head=2),
+                storage.conversations.append(held, "four", expected_head=3),
+                storage.conversations.append(held, "five", expected_head=3),
+                storage.conversations.append(held, "six"),
             ],
         )
-        assert answers[0] == answers[1]
-        assert answers[2] == answers[3]
-        assert isinstance(answers[5], Conflict)
-        assert texts(plain, held) == [(1, "one"), (2, "three"), (3, "four")]
+        assert answers[1] == answers[2]
+        assert answers[3] == answers[4]
+        assert isinstance(answers[6], Conflict)
+        names = [(1, "zero"), (2, "one"), (3, "three"), (4, "four"), (5, "six")]
+        assert texts(plain, held) == names
 
     def test_a_group_that_fails_fails_all_of_it(self, plain: Storage, counted: Counted) -> None:
         [held] = conversations(plain, 1)
@@ -219,6 +223,114 @@ class TestAnswers:
         assert texts(plain, held) == [(1, "0"), (2, "2")]
 
 
+class TestStores:
+    def test_values_are_set_by_one_apply(self, plain: Storage, counted: Counted) -> None:
+        plain.kv.set("key 0", "before")
+        counted.sizes.clear()
+        answers = together(
+            plain,
+            lambda storage: [
+                *(storage.kv.set(f"key {n % 3}", n) for n in range(6)),
+                storage.kv.set("key 1", 7, expected_version=2),
+                storage.kv.set("key 1", 8, expected_version=2),
+                storage.kv.set("key 1", 9, op_id="o"),
+                *(storage.kv.set("key 2", n) for n in range(2)),
+                storage.kv.set("key 2", 2, expected_version=0),
+            ],
+        )
+        assert counted.sizes == [6, 1, 1, 1, 2, 1]
+        assert [entry.version for entry in answers[:6]] == [2, 1, 1, 3, 2, 2]
+        assert [entry.value for entry in answers[:6]] == [0, 1, 2, 3, 4, 5]
+        assert [type(answers[n]) for n in (7, 11)] == [Conflict, Conflict]
+        assert [answers[n].version for n in (6, 8, 9, 10)] == [3, 4, 3, 4]
+        assert [plain.kv.get(f"key {n}") for n in range(3)] == [3, 9, 1]
+        created = plain.kv.entry("key 0")
+        assert created is not None
+        assert created.created_at < created.updated_at
+
+    def test_tool_events_are_one_apply_and_refused_alone(
+        self, plain: Storage, counted: Counted
+    ) -> None:
+        mine, other = plain.sessions.create().id, plain.sessions.create().id
+        counted.sizes.clear()
+        first = together(
+            plain,
+            lambda storage: [
+                storage.tool_events.append(mine, "grep", input="a"),
+                storage.tool_events.append(other, "find", input="b"),
+                storage.tool_events.append(mine, "grep", input="c"),
+            ],
+        )
+        assert counted.sizes == [6]
+        second = together(
+            plain,
+            lambda storage: [
+                storage.tool_events.append("nobody", "grep"),
+                storage.tool_events.append(mine, "grep", input="d"),
+            ],
+        )
+        assert isinstance(second[0], NotFound)
+        kept = plain.tool_events.list(session_id=mine).items
+        assert kept == [first[0], first[2], second[1]]
+        assert [event.sequence for event in kept] == [1, 2, 3]
+
+
+class TestOrder:
+    @pytest.mark.parametrize("seed", range(8))
+    def test_what_is_asked_at_once_is_answered_as_if_asked_in_turn(
+        self, open_storage: Callable[..., Storage], seed: int
+    ) -> None:
+        chance = random.Random(seed)
+        here, there = (open_storage(tenant=name) for name in ("here", "there"))
+        held = [(conversations(here, 1)[0], conversations(there, 1)[0]) for _ in range(3)]
+        sessions = (here.sessions.create().id, there.sessions.create().id)
+        asked = [_some_call(chance, number, held, sessions) for number in range(60)]
+        at_once = together(here, lambda storage: [call(storage, 0) for call in asked])
+        for call, answer in zip(asked, at_once, strict=True):
+            try:
+                expected = call(there, 1)
+            except HoldfastError as error:
+                expected = error
+            assert _shown(answer) == _shown(expected)
+
+
+def _some_call(
+    chance: random.Random,
+    number: int,
+    held: list[tuple[str, str]],
+    sessions: tuple[str, str],
+) -> Callable[[Any, int], Any]:
+    """A call of a storage, of which there are two; now and then one that is refused."""
+    kind, chosen = chance.randrange(9), chance.choice(held)
+    key, text = f"key {chance.randrange(3)}", f"text {number}"
+    if kind < 3:
+        return lambda storage, side: storage.conversations.append(chosen[side], text)
+    if kind < 5:
+        return lambda storage, side: storage.kv.set(key, number)
+    if kind == 5:
+        return lambda storage, side: storage.tool_events.append(sessions[side], "grep", input=text)
+    if kind == 6:
+        version = chance.randrange(3)
+        return lambda storage, side: storage.kv.set(key, number, expected_version=version)
+    if kind == 7:
+        named = chance.choice(["e", "f", None])
+        return lambda storage, side: storage.conversations.append(
+            chosen[side], text, external_id=named, op_id=None if named else f"o{number}"
+        )
+    missing, head = chance.random() < 0.3, chance.choice([None, 2])
+    return lambda storage, side: storage.conversations.append(
+        "nobody" if missing else chosen[side], text, expected_head=head
+    )
+
+
+def _shown(answer: Any) -> tuple[Any, ...]:
+    """What two storages have in common: neither ids nor times."""
+    if isinstance(answer, HoldfastError):
+        return type(answer), answer.context.get("unique")
+    names = ("sequence", "text", "version", "value", "input")
+    return type(answer), *(getattr(answer, name, None) for name in names)
+
+
 class Verbs:
     """Halved verbs that say where they run."""
 
@@ -227,7 +339,7 @@ class Verbs:
     def __init__(self, storage: Storage) -> None:
         self._messages = storage.conversations
 
-    @halved
+    @halved()
     def say(self, conversation: str, *, fails: bool = False) -> str:
         began = self.who.get()
         if fails:
@@ -273,7 +385,7 @@ class TestHalves:
         [held] = conversations(plain, 1)
         append, seen = plain.conversations.append, []
 
-        @halved
+        @halved()
         def verb() -> object:
             run = threading.Thread(target=lambda: seen.append(append(held, "elsewhere").sequence))
             run.start()
@@ -300,12 +412,16 @@ class TestHalves:
 
     def test_every_verb_that_says_so_leaves_its_write(self, plain: Storage) -> None:
         [held] = conversations(plain, 1)
-        given: dict[str, tuple[Any, ...]] = {"Conversations.append": (held, "text")}
+        given: dict[str, tuple[Any, ...]] = {
+            "Conversations.append": (held, "text"),
+            "KeyValue.set": ("key", "value"),
+            "ToolEvents.append": (plain.sessions.create().id, "grep"),
+        }
         marked = {
             f"{store.__name__}.{name}": getattr(plain.store(store), name)
             for store in STORES.values()
             for name in dir(store)
-            if is_halved(getattr(store, name))
+            if is_halved(getattr(store, name), {})
         }
         assert marked.keys() == given.keys()
         for name, verb in marked.items():

@@ -56,15 +56,12 @@ class Write(Generic[T]):
 
 
 _beginning: set[int] = set()
-"""Threads whose next write is left after its first half."""
+"""Threads that run the first half of a verb."""
 
 
 def is_left() -> bool:
-    """Whether the write that this thread has made is left to who called `begin`."""
-    if not _beginning or get_ident() not in _beginning:
-        return False
-    _beginning.remove(get_ident())
-    return True
+    """Whether this thread leaves the write that it has made to who called `begin`."""
+    return bool(_beginning) and get_ident() in _beginning
 
 
 def begin(verb: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Write[T]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 Method = TypeVar("Method", bound=Callable[..., object])
@@ -21,18 +21,24 @@ def grouped(method: Method) -> Method:
     return method
 
 
-def halved(method: Method) -> Method:
-    """Mark a grouped write whose last act is to return what `Store._perform` gives, or its answer.
+def halved(*whole: str) -> Callable[[Method], Method]:
+    """Mark a grouped write whose last act is to return what `Store._perform` gives.
 
-    Of many such calls that share a commit, the changes are made by one apply: `core.halves`.
+    Of many such calls that share a commit, the changes are made by one apply: `core.halves`. A call
+    in which one of the keyword arguments ``whole`` is given is done by itself, from end to end.
     """
-    setattr(method, HALVED, True)
-    return grouped(method)
+
+    def mark(method: Method) -> Method:
+        setattr(method, HALVED, whole)
+        return grouped(method)
+
+    return mark
 
 
-def is_halved(method: object) -> bool:
-    """Whether `halved` marked this method."""
-    return getattr(method, HALVED, False) is True
+def is_halved(method: object, given: Mapping[str, object]) -> bool:
+    """Whether `halved` marked this method, and a call with these keyword arguments is meant."""
+    whole = getattr(method, HALVED, None)
+    return whole is not None and all(given.get(name) is None for name in whole)
 
 
 def is_grouped(method: object) -> bool:

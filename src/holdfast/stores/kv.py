@@ -11,12 +11,21 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast.core.change import ABSENT, Condition, Delete, DeleteWhere, Put, Revision, When
+from holdfast.core.change import (
+    ABSENT,
+    Condition,
+    Delete,
+    DeleteWhere,
+    Outcome,
+    Put,
+    Revision,
+    When,
+)
 from holdfast.core.collection import REVISION, Collection, Index
 from holdfast.core.driver import Driver
 from holdfast.core.errors import Conflict, Invalid, NotFound, kind_of
 from holdfast.core.filter import Filter, Prefix, Record, both, either, eq, gt, is_null, le, not_null
-from holdfast.core.marks import grouped
+from holdfast.core.marks import halved
 from holdfast.core.query import asc
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
@@ -83,7 +92,7 @@ class KeyValue(Store):
         record = self._live(key)
         return None if record is None else _entry(record)
 
-    @grouped
+    @halved("expected_version", "op_id")
     def set(
         self,
         key: str,
@@ -107,6 +116,8 @@ class KeyValue(Store):
         held = self._stored(key)
         expires_at = None if lasting is None else self._now() + lasting
         put = self._put(key, value, held, expires_at, expected_version)
+        if expected_version is None and op_id is None:
+            return self._perform([put], _written, lambda _: None)
         try:
             return _entry(self._apply(put, op_id=op_id, asked=asked)[0].record)
         except NotFound:
@@ -243,6 +254,10 @@ class KeyValue(Store):
         if held is not None and not self._lives(held):
             return Revision(held["revision"])
         return ABSENT
+
+
+def _written(outcomes: list[Outcome]) -> Entry:
+    return _entry(outcomes[0].record)
 
 
 def _ttl(seconds: float) -> timedelta:

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast.core.change import ABSENT, Edit, Patch, Put
+from holdfast.core.change import ABSENT, Change, Edit, Outcome, Patch, Put
 from holdfast.core.collection import Collection, Index, Reference, Sequence
 from holdfast.core.errors import Conflict, Invalid, NotFound
 from holdfast.core.filter import Filter, eq, ge
-from holdfast.core.marks import grouped
+from holdfast.core.marks import halved
 from holdfast.core.query import asc, desc
 from holdfast.core.scope import check_name
 from holdfast.core.search import Search, TextLeg
@@ -82,7 +82,7 @@ class ToolEvents(Owned):
 
     collections = COLLECTIONS
 
-    @grouped
+    @halved("op_id")
     def append(
         self,
         session_id: str,
@@ -115,13 +115,21 @@ class ToolEvents(Owned):
             "created_at": now,
         }
         active = Edit(maximum={"updated_at": now, "last_active_at": now})
-        try:
-            session = Patch(SESSIONS.name, (session_id,), active, self._when(SESSIONS))
-            put = Put(TOOL_EVENTS.name, record, ABSENT)
-            asked = ("tool_events.append", *given)
-            return _build(self._apply(session, put, op_id=op_id, asked=asked)[1].record)
-        except (Conflict, NotFound):
+        changes: list[Change] = [
+            Patch(SESSIONS.name, (session_id,), active, self._when(SESSIONS), silent=True),
+            Put(TOOL_EVENTS.name, record, ABSENT),
+        ]
+
+        def refused(_: Conflict | NotFound) -> None:
             self._require(SESSIONS, session_id)
+
+        if op_id is None:
+            return self._perform(changes, _appended, refused)
+        try:
+            asked = ("tool_events.append", *given)
+            return _appended(self._apply(*changes, op_id=op_id, asked=asked))
+        except (Conflict, NotFound) as error:
+            refused(error)
             raise
 
     def get(self, event_id: str) -> ToolEvent | None:
@@ -200,6 +208,11 @@ class ToolEvents(Owned):
             None if minimum_importance == 1 else ge("importance", minimum_importance),
             self._through("session_id", SESSIONS, whose),
         )
+
+
+def _appended(outcomes: list[Outcome]) -> ToolEvent:
+    """The event that was put, after its session was patched."""
+    return _build(outcomes[1].record)
 
 
 def _named(field: str, value: str) -> str:

@@ -61,7 +61,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 class Appending(Owned):
     """Writes messages at the end of conversations."""
 
-    @halved
+    @halved("external_id", "expected_head", "op_id")
     def append(
         self,
         conversation_id: str,
@@ -99,14 +99,14 @@ class Appending(Owned):
             created_at=created_at,
             id=message_id,
         )
-        if external_id is not None or op_id is not None:
+        if external_id is not None or expected_head is not None or op_id is not None:
             return self._append(conversation_id, (draft,), expected_head, op_id)[0]
         now = self._now()
         record = self._message(conversation_id, draft, now)
-        changes = self._changes(conversation_id, [record], now, expected_head)
+        changes = self._changes(conversation_id, [record], now, None)
 
         def refused(error: Conflict | NotFound) -> None:
-            self._explain(conversation_id, expected_head, error)
+            self._explain(conversation_id, None, error)
 
         return self._perform(changes, _appended, refused)
 
