@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from holdfast.core.scripts import plain_text
 from holdfast.core.text import (
-    _ASCII_FOLDED,
-    _ASCII_WORDS,
+    Lexicon,
+    _analyze_whole,
     _stemmer,
     analyze,
     normalize_content,
@@ -152,9 +152,34 @@ def test_time_is_linear_in_the_text(piece: str) -> None:
     assert terms[-1] == "lighthous"
 
 
-@given(st.text(alphabet=[chr(n) for n in range(128) if chr(n) != "'"]))
-def test_ascii_words_without_an_apostrophe_are_those_of_the_pattern(text: str) -> None:
-    assert text.translate(_ASCII_FOLDED).split() == _ASCII_WORDS.findall(text.lower())
+AWKWARD = st.sampled_from(
+    [*" \n'’<=>_,.\u00a0\u3000\u0338\u0301\u0307\u200c\u00adİJßﬁÅ猫ก็ि\u05b8٣\ud800", "'s", "n’t"]
+)
+
+
+@given(st.lists(AWKWARD | st.characters(exclude_categories=())).map("".join), st.booleans())
+def test_a_text_cut_into_words_has_the_terms_of_the_whole(text: str, long: bool) -> None:
+    repeated = text * 200 if long else text
+    assert analyze(repeated) == _analyze_whole(repeated)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=\u0338été",  # composes to a sign, of which no mark is left for the word
+        "\n".join(["été"] * 400),  # torn where a piece ends, for want of a space
+        "\n".join(["e\u0301te\u0301"] * 400),
+    ],
+)
+def test_what_words_cannot_be_cut_from_is_read_whole(text: str) -> None:
+    assert analyze(text) == _analyze_whole(text)
+
+
+def test_a_lexicon_makes_values_of_the_terms_of_each_word() -> None:
+    lexicon = Lexicon("+".join)
+    for text in ("the Cats of Zoë’s café", "The cats, of Zoë's café!"):
+        assert lexicon.of(text) == ["cat", "zoë+zoe", "café+cafe"]
+    assert lexicon.of("of the") == lexicon.of("") == []
 
 
 def test_a_word_that_ends_with_a_digit_is_what_the_stemmer_leaves_too() -> None:

@@ -14,12 +14,15 @@ import types
 import unicodedata
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import chain
 from threading import Lock
-from typing import Final
+from typing import Final, TypeVar
 
 from holdfast.core.scripts import HAN_AND_HANGUL, plain_text, spellings
 
-__all__ = ["ANALYSIS_VERSION", "analyze", "normalize_content", "term_frequencies"]
+__all__ = ["ANALYSIS_VERSION", "Lexicon", "analyze", "normalize_content", "term_frequencies"]
+
+T = TypeVar("T")
 
 ANALYSIS_VERSION: Final = 2
 """Rises whenever `analyze` would answer differently; stored indexes of another version rebuild."""
@@ -28,12 +31,18 @@ _MAX_WORD: Final = 64
 """Longer words are cut here: identifiers and blobs must not become unbounded index keys."""
 
 _CACHED_WORDS: Final = 1 << 16
-"""Remembered word -> term pairs (about 10 MB when full); dropped all at once at the bound."""
+"""Words whose terms are remembered (about 13 MB when full); dropped all at once at the bound."""
+
+_MOST_FORMS: Final = 4
+"""Words of more terms are not remembered: they are sentences of a script without spaces."""
 
 _PIECE: Final = 1024
 """Normalised at a time. Sorting combining marks is quadratic, so a piece bounds the square."""
 
-_APOSTROPHES: Final = str.maketrans("’ʼ＇‘", "''''")
+_OVERLAY: Final = "\u0338"
+"""The one mark that composes with signs of ASCII, as in "not equal"."""
+
+_APOSTROPHES: Final = "’ʼ＇‘"
 
 # Letters of scripts written without spaces between words; digits and punctuation are left out.
 _UNSPACED: Final = (
@@ -54,8 +63,16 @@ _MARKS: Final = (
 _CLITIC: Final = r"(?:'(?:s|t|d|m|ll|re|ve)(?![a-z0-9]))?"
 
 _ASCII_WORDS: Final = re.compile(rf"[a-z0-9]++{_CLITIC}")
-_ASCII_FOLDED: Final = {n: chr(n).lower() if chr(n).isalnum() else " " for n in range(128)}
-"""Without an apostrophe, cutting what this makes at its spaces gives the same words, sooner."""
+_FOLDED: Final = bytes(
+    n if n > 127 or chr(n) == "'" else ord(chr(n).lower() if chr(n).isalnum() else " ")
+    for n in range(256)
+)
+"""What the bytes of UTF-8 become before they are cut into words; those beyond ASCII stay."""
+
+_SPACED: Final = bytes(
+    ord(" " if chr(n).isspace() else chr(n).lower()) if n < 128 else n for n in range(256)
+)
+"""What they become before a text is compared as a whole."""
 
 
 @cache  # compiled at the first text beyond ASCII: 8 ms that most processes need not spend
@@ -111,12 +128,7 @@ def analyze(text: str) -> list[str]:
 
     A text without a single letter or digit, or made of stop words only, has no terms.
     """
-    if text.isascii() and "'" not in text:
-        return _terms(text.translate(_ASCII_FOLDED).split())
-    folded = _fold(text)
-    if folded.isascii():
-        return _terms(_ASCII_WORDS.findall(folded))
-    return _analyze_unicode(folded)
+    return list(chain.from_iterable(_TERMS.of(text)))
 
 
 def term_frequencies(text: str) -> dict[str, int]:
@@ -136,12 +148,17 @@ def normalize_content(text: str) -> str:
     Two texts that a reader would call the same wording share this form; dedupe fingerprints and
     embedding caches are keyed by it. Idempotent.
     """
-    folded = text.lower() if text.isascii() else _fold(text)
+    if text.isascii():
+        folded = text.encode().translate(_SPACED).decode()
+        if "  " not in folded:
+            return folded.strip()
+    else:
+        folded = _fold(text)
     return " ".join(folded.split())
 
 
 def _fold(text: str) -> str:
-    text = text.translate(_APOSTROPHES)
+    text = _with_plain_apostrophes(text)
     if text.isascii():
         return text.lower()
     return "".join(map(_fold_piece, _pieces(text)))
@@ -150,11 +167,17 @@ def _fold(text: str) -> str:
 def _fold_piece(text: str) -> str:
     # Folding can undo composition and composing can bring capitals back: three rounds settle all.
     for _ in range(3):
-        folded = unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES)
+        folded = _with_plain_apostrophes(unicodedata.normalize("NFKC", text).casefold())
         if folded == text:
             break
         text = folded
     return unicodedata.normalize("NFKC", text)
+
+
+def _with_plain_apostrophes(text: str) -> str:
+    for apostrophe in _APOSTROPHES:
+        text = text.replace(apostrophe, "'")
+    return text
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -168,7 +191,27 @@ def _pieces(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def _analyze_unicode(folded: str) -> list[str]:
+def _is_sum_of_its_words(text: str) -> bool:
+    """Whether no two words, cut at spaces and at ASCII punctuation, make terms together.
+
+    An overlay can compose with a sign before it, and a piece without a space ends within a word.
+    """
+    if _OVERLAY in text:
+        return False
+    return len(text) <= _PIECE or all(piece[0] == " " for piece in [*_pieces(text)][1:])
+
+
+def _terms_of(word: str) -> list[str]:
+    if word.isascii() and word.isalnum():
+        term = _term(word)
+        return [term] if term else []
+    return _analyze_whole(word)
+
+
+def _analyze_whole(text: str) -> list[str]:
+    folded = _fold(text)
+    if folded.isascii():
+        return [term for word in _ASCII_WORDS.findall(folded) if (term := _term(word))]
     spaced, unspaced, alone = _unicode_patterns()
     terms: list[str] = []
     for position, part in enumerate(unspaced.split(plain_text(folded))):
@@ -183,24 +226,36 @@ def _analyze_unicode(folded: str) -> list[str]:
     return terms
 
 
-def _terms(words: list[str]) -> list[str]:
-    return list(filter(None, map(_TERMS.__getitem__, words)))
+class Lexicon(dict[str, T]):
+    """What is made of the terms of a word, for the words that were met last.
+
+    A word is kept as it stands in a text, but for capitals of ASCII.
+    """
+
+    def __init__(self, make: Callable[[list[str]], T]) -> None:
+        """``make`` gives the value of some terms in order; one that is false for none."""
+        super().__init__()
+        self._make = make
+
+    def of(self, text: str) -> list[T]:
+        """Return what is made of the terms of ``text``, word by word, where there are any."""
+        if text.isascii() or _is_sum_of_its_words(text):
+            folded = text.encode("utf-8", "surrogatepass").translate(_FOLDED)
+            words = folded.decode("utf-8", "surrogatepass").split()
+            return list(filter(None, map(self.__getitem__, words)))
+        return list(filter(None, [self._make(_analyze_whole(text))]))
+
+    def __missing__(self, word: str) -> T:
+        terms = _terms_of(word)
+        made = self._make(terms)
+        if len(word) <= _MAX_WORD and len(terms) <= _MOST_FORMS:
+            if len(self) >= _CACHED_WORDS:
+                self.clear()
+            self[word] = made
+        return made
 
 
-class _Terms(dict[str, str]):
-    """Word -> term, "" for a word that is cut; a bounded memory of `_term`."""
-
-    def __missing__(self, word: str) -> str:
-        term = _term(word)
-        if len(word) > _MAX_WORD:
-            return term
-        if len(self) >= _CACHED_WORDS:
-            self.clear()
-        self[word] = term
-        return term
-
-
-_TERMS: Final = _Terms()
+_TERMS: Final = Lexicon[tuple[str, ...]](tuple)
 
 
 class _Forms(dict[str, tuple[str, ...]]):
@@ -208,7 +263,7 @@ class _Forms(dict[str, tuple[str, ...]]):
 
     def __missing__(self, word: str) -> tuple[str, ...]:
         if word.isascii():
-            found = [_TERMS[word]]
+            found = [_term(word)]
         else:
             base = word.partition("'")[0][:_MAX_WORD]
             found = [_term(form) for form in spellings(base)]

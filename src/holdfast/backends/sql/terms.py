@@ -16,11 +16,12 @@ from holdfast.core.digests import blake2b
 from holdfast.core.filter import Record
 from holdfast.core.ranking import idf
 from holdfast.core.search import TextLeg
-from holdfast.core.text import term_frequencies
+from holdfast.core.text import Lexicon
 
 Packed = tuple[int, bytes, bytes]
 """Length in terms, hashes as little-endian uint64, counts as little-endian uint32."""
 
+_HASH_SIZE: Final = 8
 _CACHED_TERMS: Final = 65_536
 _ONCE: Final = struct.pack("<I", 1)
 
@@ -31,11 +32,14 @@ class _Hashes(dict[str, bytes]):
     def __missing__(self, term: str) -> bytes:
         if len(self) >= _CACHED_TERMS:
             self.clear()
-        made = self[term] = blake2b(term.encode(errors="surrogatepass"), digest_size=8).digest()
+        encoded = term.encode("utf-8", "surrogatepass")
+        made = self[term] = blake2b(encoded, digest_size=_HASH_SIZE).digest()
         return made
 
 
 _HASHES: Final = _Hashes()
+_HASHED: Final = Lexicon(lambda terms: b"".join(map(_HASHES.__getitem__, terms)))
+"""Word -> the hashes of its terms."""
 
 
 def term_hash(term: str) -> bytes:
@@ -51,14 +55,19 @@ def hashed(term: str) -> int:
 def pack(collection: Collection, record: Record) -> Packed | None:
     """The record's full text, analysed and packed; None where it has no term."""
     text = "\n".join([record[name] for name in collection.full_text if record[name]])
-    found = term_frequencies(text) if text else {}
+    found = _HASHED.of(text)
     if not found:
         return None
-    hashes = b"".join(map(_HASHES.__getitem__, found))
-    length = sum(found.values())
-    if length == len(found):
+    hashes = b"".join(found)
+    length = len(hashes) // _HASH_SIZE
+    if length > len(found):  # some of the words have several terms
+        found = [hashes[at : at + _HASH_SIZE] for at in range(0, len(hashes), _HASH_SIZE)]
+    if len(set(found)) == length:  # in a short text nearly every term stands once
         return length, hashes, _ONCE * length
-    return length, hashes, struct.pack(f"<{len(found)}I", *found.values())
+    counts = dict.fromkeys(found, 0)
+    for one in found:
+        counts[one] += 1
+    return length, b"".join(counts), struct.pack(f"<{len(counts)}I", *counts.values())
 
 
 def bm25_scores(rows: Sequence[tuple[Any, ...]], leg: TextLeg) -> tuple[Any, Any]:
