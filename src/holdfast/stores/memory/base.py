@@ -41,8 +41,10 @@ SPACE_SECONDS: Final = 60.0
 into a retired space are found by keyword, and by `spaces.stragglers`."""
 
 _build = builder(Memory)
-_DEFAULTS: Final = {
-    field.name: field.default for field in MEMORIES.fields if field.default is not None
+_BLANK: Final = {
+    field.name: field.default
+    for field in MEMORIES.fields
+    if field.default is not None or not field.nullable
 }
 
 
@@ -73,7 +75,7 @@ class MemoryStore(Store):
     def _new_row(self, content: str, fields: Mapping[str, Any]) -> Record:
         """A record for checked content and fields; what it does not name is null."""
         now = self._now()
-        row = {**_DEFAULTS, "tags": [], "metadata": {}, **self._scope_fields(), **fields}
+        row = {**_BLANK, **self._own_fields, "tags": [], "metadata": {}, **fields}
         row["id"] = fields.get("id") or self._new_id()
         row["confidence"] = fields.get("confidence", self._policy.confidence_start)
         row["content"] = content
@@ -86,8 +88,8 @@ class MemoryStore(Store):
             row["pinned_at"] = now
         if fields.get("expires_at") is None:
             life = fields.get("ttl_seconds") or self._policy.life_seconds(row["tier"])
-            row["ttl_seconds"] = life
-            row["expires_at"] = None if life is None else now + timedelta(seconds=life)
+            if life is not None:
+                row["ttl_seconds"], row["expires_at"] = life, now + timedelta(seconds=life)
         return row
 
     def _lexical(self, content: str, said_at: datetime | None) -> str:
@@ -278,17 +280,16 @@ class MemoryStore(Store):
     # --- writing a row with its vectors
 
     def _vector_fields(self, embedded: Embedded) -> tuple[Record, list[Change]]:
-        """The row's fields that follow from its embedding, and what must be written before it."""
+        """The fields of a row without a vector that follow from its embedding.
+
+        And what must be written before it.
+        """
         if embedded.whole is None:
-            queued = None if embedded.error is None else self._now()
-            return {"space": None, "repair_at": queued, "repair_error": embedded.error}, []
+            if embedded.error is None:
+                return {}, []
+            return {"repair_at": self._now(), "repair_error": embedded.error}, []
         slot, before = self._writing_slot(embedded.whole.space)
-        return {
-            slot: embedded.whole,
-            "space": embedded.whole.space,
-            "repair_at": None,
-            "repair_error": None,
-        }, before
+        return {slot: embedded.whole, "space": embedded.whole.space}, before
 
     def _without_vector(self) -> Record:
         """Fields of a row whose vector is to be made anew."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from holdfast.core.change import ABSENT, Change, Edit, Patch, PatchWhere, Put, When
+from holdfast.core.change import ABSENT, Change, Edit, Patch, Put, When
 from holdfast.core.errors import Conflict, IdempotencyMismatch
 from holdfast.core.filter import Record, both, eq, is_null
 from holdfast.core.scope import SCOPE_FIELDS
 from holdfast.core.search import Search, VectorLeg
+from holdfast.core.values import Vector
 from holdfast.stores.memory.base import TRIES, Embedded, MemoryStore
 from holdfast.stores.memory.fields import fingerprint_of
 from holdfast.stores.memory.filters import open_row, present_at
 from holdfast.stores.memory.late import token_changes
-from holdfast.stores.memory.records import LIVE_KEY, MEMORIES, SPEAKERS, Memory
+from holdfast.stores.memory.records import LIVE_KEY, MEMORIES, SPACES, SPEAKERS, Memory
 
 
 class Keeping(MemoryStore):
@@ -62,30 +63,31 @@ class Keeping(MemoryStore):
             return self._memory((mine or written)[-1]), True
         raise Conflict("Other writers kept changing this content.", hint="Try again later.")
 
-    def _keep_batch(self, batch: Sequence[tuple[Record, Any]]) -> list[Memory]:
+    def _keep_batch(self, batch: Sequence[tuple[Record, Vector | None]]) -> list[Memory]:
         """One apply for the batch; one by one when something is in the way."""
         rows = self._embedded_batch(batch)
-        changes: dict[tuple[Any, ...], Change] = {}
-        for row, embedded in rows:
-            for change in self._changes(row, embedded):
-                changes[_identity(change)] = change
         contents = {(row["fingerprint"], row["place"]) for row, _ in rows}
         if len(contents) == len(rows):
+            changes = _each_once(
+                [c for row, embedded in rows for c in self._changes(row, embedded)]
+            )
             try:
-                outcomes = self._apply(*changes.values())
+                outcomes = self._apply(*changes)
             except Conflict:
                 self._trusted = None
             else:
-                stored = {r["id"]: r for o in outcomes for r in o.records if "lexical" in r}
-                return [self._memory(stored[row["id"]]) for row, _ in rows]
+                return [
+                    self._memory(outcome.record)
+                    for change, outcome in zip(changes, outcomes, strict=True)
+                    if change.collection == MEMORIES.name
+                ]
         return [self._keep(row, embedded)[0] for row, embedded in rows]
 
-    def _embedded_batch(self, batch: Sequence[tuple[Record, Any]]) -> list[tuple[Record, Embedded]]:
+    def _embedded_batch(
+        self, batch: Sequence[tuple[Record, Vector | None]]
+    ) -> list[tuple[Record, Embedded]]:
         """Each row with its vectors, those without a given one embedded together."""
-        given = [
-            None if vector is None else Embedded(self._given_vector("vector", vector))
-            for _, vector in batch
-        ]
+        given = [None if vector is None else Embedded(vector) for _, vector in batch]
         bare = [row for (row, _), vector in zip(batch, given, strict=True) if vector is None]
         if bare and self._runtime.embedder is not None:
             made = iter(self._embed([row["content"] for row in bare]))
@@ -99,7 +101,7 @@ class Keeping(MemoryStore):
         if row.get("speaker") is not None:
             named = {part: row[part] for part in SCOPE_FIELDS}
             before.append(Put(SPEAKERS.name, {**named, "name": row["speaker"]}))
-        put = Put(MEMORIES.name, {**row, **made}, ABSENT)
+        put = Put(MEMORIES.name, {**row, **made} if made else row, ABSENT)
         return [*before, put, *self._chunk_changes(row, embedded), *token_changes(self, row)]
 
     def _in_the_way(self, row: Record) -> tuple[Memory | None, list[Change]]:
@@ -182,11 +184,26 @@ def _written(instant: Any) -> str | None:
     return None if instant is None else instant.isoformat()
 
 
-def _identity(change: Change) -> tuple[Any, ...]:
-    """Equal for the changes that many rows of a batch have in common: space, speaker, a note."""
-    if isinstance(change, Put):
-        record = change.record
-        names = ("id", "memory_id", "number", "agent", "user", "namespace", "name")
-        return (change.collection, *map(record.get, names))
-    assert isinstance(change, PatchWhere)
-    return (change.collection, "patch_where")
+def _each_once(changes: Sequence[Change]) -> list[Change]:
+    """The changes, without the repetitions of those that many rows of a batch have in common.
+
+    These are a space, a speaker, and the note that a space has stretches.
+    """
+    found: list[Change] = []
+    common: set[tuple[Any, ...]] = set()
+    for change in changes:
+        if isinstance(change, Put):
+            key_of = _COMMON.get(change.collection)
+            if key_of is None:
+                found.append(change)
+                continue
+            what = (change.collection, *key_of(change.record))
+        else:
+            what = (change.collection, "patch_where")
+        if what not in common:
+            common.add(what)
+            found.append(change)
+    return found
+
+
+_COMMON: Final = {shape.name: shape.key_of for shape in (SPACES, SPEAKERS)}

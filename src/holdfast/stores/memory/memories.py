@@ -17,7 +17,7 @@ from holdfast.core.filter import Prefix, Record, among, both, eq, is_null
 from holdfast.core.marks import grouped
 from holdfast.core.query import Order, asc
 from holdfast.core.ranker import Ranker
-from holdfast.core.values import check_bool, check_text, check_texts
+from holdfast.core.values import Vector, check_bool, check_text, check_texts
 from holdfast.stores.given import check_op_id, check_verbs
 from holdfast.stores.memory.asked import Mode, ThresholdKind, ask
 from holdfast.stores.memory.facets import Facets
@@ -125,18 +125,21 @@ class Memories(Facets):
         batches of 256, each wholly or not at all. ``imported`` says that they come from another
         system: those without a confidence get the policy's ``confidence_imported``.
         """
-        start = {}
+        start: dict[str, Any] = {}
         if check_bool("imported", imported):
             start = {"confidence": self._policy.confidence_imported}
         if isinstance(entries, str | bytes | Mapping) or not isinstance(entries, Sequence):
             raise Invalid("entries", expected="a list of texts or objects", got=kind_of(entries))
-        rows: list[tuple[Record, Any]] = []
+        rows: list[tuple[Record, Vector | None]] = []
         for entry in entries:
+            if isinstance(entry, str):
+                rows.append((self._new_row(check_content(entry), start), None))
+                continue
             given: dict[str, Any] = dict(entry) if isinstance(entry, Mapping) else {}
             content = check_content(given.pop("content", None) if given else entry)
             vector = given.pop("vector", None)
             if vector is not None:
-                self._given_vector("vector", vector)
+                vector = self._given_vector("vector", vector)
             rows.append((self._new_row(content, {**start, **check_fields(given)}), vector))
         kept: list[Memory] = []
         for first in range(0, len(rows), EMBED_BATCH):

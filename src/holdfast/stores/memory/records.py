@@ -32,7 +32,7 @@ SLOTS: Final = ("embedding", "embedding_other")
 """Vector fields: one serves while the other is built by a re-embedding."""
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
+class Memory(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One thing remembered. Text fields that say nothing are None, or "" where filters need one."""
 
     id: str
