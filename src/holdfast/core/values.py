@@ -224,26 +224,26 @@ def vector_of(field: str, space: str, values: object) -> Vector:
 
     if isinstance(values, str | bytes) or values is None:
         raise InvalidVector(field, expected="a list of numbers", got=kind_of(values))
-    if isinstance(values, list | tuple) and any(isinstance(v, bool) for v in values):
+    if isinstance(values, list | tuple) and [v for v in values if v is True or v is False]:
         raise InvalidVector(field, expected="numbers", got="bool")
     try:
         array = numpy.asarray(values)
         if array.dtype.kind not in "fiu":
             raise InvalidVector(field, expected="numbers", got=f"an array of {array.dtype}")
-        with numpy.errstate(over="ignore"):
-            array = numpy.ascontiguousarray(array, dtype="<f4")
+        if array.dtype != "<f4":
+            with numpy.errstate(over="ignore"):
+                array = array.astype("<f4")
+        if not array.ndim:
+            array = array.reshape(1)
     except (ValueError, TypeError):
         raise InvalidVector(field, expected="a list of numbers", got=kind_of(values)) from None
     if array.ndim != 1 or not array.size:
         raise InvalidVector(field, expected="one row of numbers", got=f"shape {array.shape}")
     if array.size > VECTOR_WIDTH_LIMIT:
         raise TooLarge(field, expected=f"at most {VECTOR_WIDTH_LIMIT} numbers", got=f"{array.size}")
-    length = float(numpy.linalg.norm(array.astype("<f8")))
-    if not math.isfinite(length):
-        raise InvalidVector(field, expected="finite numbers", got="NaN or infinity")
-    if length == 0.0:
-        raise InvalidVector(field, expected="a vector with a direction", got="all zeros")
-    return Vector(space, array.tobytes())
+    vector = Vector(space, array.tobytes())
+    _check_numbers(field, vector)
+    return vector
 
 
 def check_vector(field: str, value: object, width: int | None = None) -> Vector:
@@ -261,10 +261,7 @@ def check_vector(field: str, value: object, width: int | None = None) -> Vector:
         raise TooLarge(
             field, expected=f"at most {VECTOR_WIDTH_LIMIT} numbers", got=f"{value.width}"
         )
-    # Numbers that are not finite begin so, and those that are 0; hardly any other does.
-    beginnings = value.data[3::4]
-    if 0x7F in beginnings or 0xFF in beginnings or not beginnings.strip(b"\x00\x80"):
-        _check_numbers(field, value)
+    _check_numbers(field, value)
     return value
 
 
@@ -273,6 +270,10 @@ def _check_numbers(field: str, value: Vector) -> None:
 
     Without numpy, whose import would be most of the time to a first memory.
     """
+    # Numbers that are not finite begin so, and those that are 0; hardly any other does.
+    beginnings = value.data[3::4]
+    if not (0x7F in beginnings or 0xFF in beginnings) and beginnings.strip(b"\x00\x80"):
+        return
     numbers = struct.unpack(f"{_ORDER}{value.width}f", value.data)
     # A sum of float32 numbers cannot pass what a float holds.
     if not math.isfinite(sum(numbers)):
