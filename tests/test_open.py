@@ -12,6 +12,7 @@ import pytest
 import holdfast
 from holdfast.core.errors import Closed, Invalid, InvalidText
 from holdfast.core.observe import Operation
+from holdfast.recall.embedders import HashEmbedder
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,36 @@ def test_a8_a_path_that_no_system_could_hold_is_refused(url: str) -> None:
     for opened in (holdfast.open, holdfast.shared):
         with pytest.raises(InvalidText, match=r"^url: "):
             opened(url)
+
+
+def test_a8_an_object_is_asked_for_and_not_its_class(tmp_path: Path) -> None:
+    """A class has the verb too: every embedding would fail, and each memory be kept without one."""
+    with pytest.raises(Invalid, match=r"^embedder: .*HashEmbedder\(\)"):
+        holdfast.open(str(tmp_path / "agent.db"), embedder=HashEmbedder)  # type: ignore[arg-type]
+
+
+def test_a_path_object_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for opened in (holdfast.open, holdfast.shared):
+        with opened(Path("memory:")) as storage:  # no URL: it was said to be a path
+            storage.backup(tmp_path / f"{opened.__name__}.db")
+    assert sorted(os.listdir(tmp_path)) == ["memory:", "open.db", "shared.db"]
+    for wrong in (Path("a\x00"), b"agent.db"):
+        with pytest.raises(Invalid, match=r"^url: "):
+            holdfast.open(wrong)  # type: ignore[arg-type]
+
+
+def test_a8_urls_as_other_libraries_spell_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    holdfast.open("sqlite:///:memory:").close()
+    with pytest.raises(Invalid, match=r"^url: .*options are arguments, got a query"):
+        holdfast.open("sqlite:///agent.db?mode=ro")
+    assert os.listdir(tmp_path) == []
+    holdfast.open("sqlite+pysqlite:///agent.db").close()
+    holdfast.open("what?.db").close()
+    assert sorted(os.listdir(tmp_path)) == ["agent.db", "what?.db"]
 
 
 def test_a8_a_folder_is_no_store(tmp_path: Path) -> None:

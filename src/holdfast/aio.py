@@ -11,6 +11,7 @@ worker. A task that is cancelled never leaves a call half done.
 from __future__ import annotations
 
 import builtins
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -3037,7 +3038,7 @@ class Storage:
         """
         return await self._calls.run(self._below.health, timeout_seconds=timeout_seconds)
 
-    async def backup(self, target: str) -> Report:
+    async def backup(self, target: str | os.PathLike[str]) -> Report:
         """Write a consistent copy to the path ``target`` while others write."""
         return await self._calls.run(self._below.backup, target)
 
@@ -3073,7 +3074,7 @@ class Storage:
 
 
 def open(
-    url: str,
+    url: str | os.PathLike[str],
     *,
     tenant: str = "default",
     agent: str | None = None,

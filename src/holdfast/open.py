@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from holdfast.core.clock import Clock, Ids, SystemClock, Uuid7Ids
 from holdfast.core.embedding import LateReader
@@ -27,8 +27,11 @@ EmbedderName = Literal["hash", "minilm", "minilm32", "static"]
 and the weights, "static" the extra `static`. None of them needs a network."""
 
 
+IN_MEMORY: Final = ("memory:", ":memory:", "sqlite:///:memory:")
+
+
 def open(
-    url: str,
+    url: str | os.PathLike[str],
     *,
     tenant: str = "default",
     agent: str | None = None,
@@ -117,7 +120,7 @@ def _runtime(
 
 
 def open_driver(
-    url: str,
+    url: str | os.PathLike[str],
     clock: Clock,
     *,
     durability: Literal["full", "normal"] | None = None,
@@ -125,8 +128,10 @@ def open_driver(
     options: Mapping[str, Any] | None = None,
 ) -> Driver:
     """The engine behind a URL, not set up yet. Other packages add schemes by entry point."""
+    if isinstance(url, os.PathLike):
+        url = os.path.abspath(url)  # so that no name of a file is read as a URL
     if not isinstance(url, str) or not url:
-        raise Invalid("url", expected="a path or URL", got=url)
+        raise Invalid("url", expected="a path or URL", got=kind_of(url))
     check_text("url", url)
     if isinstance(busy_seconds, bool) or not isinstance(busy_seconds, int | float | None):
         raise Invalid("busy_seconds", expected="seconds from 0", got=kind_of(busy_seconds))
@@ -135,10 +140,13 @@ def open_driver(
     scheme, separator, rest = url.partition(":")
     if scheme.partition("+")[0] in ("postgresql", "postgres", "supabase"):
         return _postgres(url, clock, durability, busy_seconds, options)
-    if not separator or scheme == "sqlite" or len(scheme) == 1:
+    named = bool(separator) and scheme.partition("+")[0] == "sqlite"
+    if url not in IN_MEMORY and (named or not separator or len(scheme) == 1):
         from holdfast.backends.sqlite import SqliteDriver
 
-        path = rest.removeprefix("//").removeprefix("/") if scheme == "sqlite" else url
+        path = rest.removeprefix("//").removeprefix("/") if named else url
+        if named and "?" in path:
+            raise Invalid("url", expected="a path alone; options are arguments", got="a query")
         if not path or os.path.isdir(path):
             raise Invalid("url", expected="the path of a file", got="a directory")
         return SqliteDriver(
@@ -153,7 +161,7 @@ def open_driver(
     for name, value in (("durability", durability), ("busy_seconds", busy_seconds)):
         if value is not None:
             raise Invalid(name, expected="a store in a file", got=f"{scheme}:")
-    if url in ("memory:", ":memory:"):
+    if url in IN_MEMORY:
         from holdfast.backends.memory import MemoryDriver
 
         return MemoryDriver(clock)

@@ -39,13 +39,15 @@ class _Handles:
 _handles: Final = _Handles()
 
 
-def shared(url: str, **options: Any) -> Storage:
+def shared(url: str | os.PathLike[str], **options: Any) -> Storage:
     """The process's handle on a store, opened by whoever asks first; arguments as for ``open``.
 
     The same URL and options give the same handle, also to threads that ask at once. An option that
     is an object, such as an embedder, is the same when it is that object. After ``close``, and in a
     forked process, the next call opens anew; an open that fails is not remembered.
     """
+    if isinstance(url, os.PathLike):
+        url = os.path.abspath(url)
     check_text("url", url)
     named = frozenset((name, _identity(value)) for name, value in options.items())
     with _handles.lock:

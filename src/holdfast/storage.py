@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -209,8 +210,10 @@ class Storage:
             raise Invalid("timeout_seconds", expected="seconds above 0", got=repr(timeout_seconds))
         return _asked_in_time(self._driver, timeout_seconds)
 
-    def backup(self, target: str) -> Report:
+    def backup(self, target: str | os.PathLike[str]) -> Report:
         """Write a consistent copy to the path ``target`` while others write."""
+        if isinstance(target, os.PathLike):
+            target = os.fspath(target)
         if not check_text("target", target):
             raise Invalid("target", expected="a path", got="empty text")
         return self._driver.backup(target)

@@ -54,10 +54,13 @@ def check_embedder(field: str, value: Any, *, needed: bool = False) -> None:
 
 
 def check_verbs(field: str, value: object, *verbs: str) -> None:
-    """Invalid for an object that lacks one of the verbs; None is none and fine."""
+    """Invalid for an object that lacks one of the verbs, and for a class; None is none and fine."""
     for verb in verbs:
         if value is not None and not callable(getattr(value, verb, None)):
             raise Invalid(field, expected=f"an object with {verb}()", got=kind_of(value))
+    if isinstance(value, type):
+        expected = f"an object of the class {value.__name__}, as {value.__name__}() makes"
+        raise Invalid(field, expected=expected, got="the class")
 
 
 def check_op_id(op_id: object) -> None:
