@@ -147,7 +147,7 @@ def check_json(field: str, value: object) -> Any:
     """JSON: objects with text keys, lists, text, finite numbers, 64-bit integers, bool, null."""
     if value is None:
         return None
-    if not value and type(value) is dict:
+    if type(value) is dict and not value:  # whatever else it is may have no truth, as an array has
         return {}
     checked = _json(field, value, JSON_DEPTH_LIMIT)
     size = len(msgspec.json.encode(checked))

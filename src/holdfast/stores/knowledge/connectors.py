@@ -57,7 +57,7 @@ class Connectors(KnowledgeStore):
             "id": self._new_id(),
             "name": check_name("name", name),
             "kind": check_name("kind", kind),
-            "settings": _settings(settings or {}),
+            "settings": {} if settings is None else _settings(settings),
             "secrets": _references({} if secrets is None else secrets),
             "enabled": check_bool("enabled", enabled),
             "created_at": now,

@@ -226,4 +226,6 @@ class Grants(KnowledgeStore):
 
 
 def _grantee(value: object) -> str:
-    return EVERYBODY if value == EVERYBODY else check_principal("grantee", value)
+    if isinstance(value, str) and value == EVERYBODY:
+        return EVERYBODY
+    return check_principal("grantee", value)

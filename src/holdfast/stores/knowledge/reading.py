@@ -138,12 +138,11 @@ class KnowledgeReader(Searching):
         self, shape: Collection, sets: object, sources: object, collection: object, metadata: object
     ) -> Filter:
         """What is asked for and may be seen, over documents or over their chunks."""
-        by_metadata = both(*metadata_filters(metadata)) if metadata else None
+        asked = metadata_filters(metadata)
+        by_metadata = both(*asked) if asked else None
         if by_metadata is not None and shape is CHUNKS:
             of_documents = self._within(DOCUMENTS, by_metadata)
             by_metadata = InSelect("document_id", DOCUMENTS.name, "id", of_documents)
-        elif not metadata:
-            metadata_filters(metadata)
         return self._within(
             shape,
             self._readable(),

@@ -39,7 +39,7 @@ class History(Keeping):
         """
         author = None if by is None else check_name("by", by)
         since = None if at is None else check_time("at", at)
-        if memory_id == check_name("successor_id", successor_id):
+        if check_name("id", memory_id) == check_name("successor_id", successor_id):
             raise Invalid("successor_id", expected="another memory", got="the same one")
         old, new = self._row(memory_id), self._row(successor_id)
         moment = self._closing_time(old, since)

@@ -197,7 +197,7 @@ class Namespaces(MemoryStore):
 
 
 def _name(name: str) -> str:
-    return "" if name == "" else check_name("namespace", name)
+    return "" if isinstance(name, str) and not name else check_name("namespace", name)
 
 
 def _bare(record: Mapping[str, Any]) -> Record:

@@ -22,12 +22,26 @@ from holdfast.testing.races import Counting
 from holdfast.testing.scope_calls import CALLS, seed
 from holdfast.testing.stage import runtime
 
+
+class _Torn:
+    """Neither true nor false, and equal to nothing: an array of two numbers is like that."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("neither true nor false")
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("neither equal nor not")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 DEEP: Final[list[Any]] = []
 for _ in range(10_000):
     DEEP[:] = [[*DEEP]]
 
 SENSELESS: Final[dict[str, Any]] = {
     "of no kind": object(),
+    "neither true nor false": _Torn(),
     "NUL": "a\x00",
     "lone surrogate": "a\ud800",
     "deeper than any stack": DEEP,
