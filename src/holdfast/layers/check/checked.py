@@ -167,6 +167,8 @@ class Checked(Layer):
     def health(self) -> Health:
         if self._closed:
             return Health(False, self.name, "the store is closed", ready=False)
+        if os.getpid() != self._process_id:  # its connections are the parent's: not even to look
+            return Health(False, self.name, "the store was opened before a fork", ready=False)
         health = self.below.health()
         if health.ok and not self._setups and self._collections:
             return health

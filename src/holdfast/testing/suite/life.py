@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,7 +16,15 @@ import pytest
 from holdfast.core.clock import ManualClock
 from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver, Health
-from holdfast.core.errors import Closed, Conflict, Corrupt, IdempotencyMismatch, Invalid, NotFound
+from holdfast.core.errors import (
+    Closed,
+    Conflict,
+    Corrupt,
+    ForkedConnection,
+    IdempotencyMismatch,
+    Invalid,
+    NotFound,
+)
 from holdfast.core.filter import eq, gt
 from holdfast.core.observe import Operation, Sink
 from holdfast.core.query import Query
@@ -152,6 +161,18 @@ class TestLife:
         assert (told.ok, told.ready, told.reason) == (False, False, "OSError")
         storage.close()
         assert not storage.health().ready
+
+    def test_a5_health_of_a_handle_from_before_a_fork_says_so(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as forked:
+            forked.setattr(os, "getpid", lambda: -1)
+            with pytest.raises(ForkedConnection):
+                storage.kv.get("k")
+            told = storage.health()
+        assert (told.ok, told.ready, told.facts) == (False, False, {})
+        assert "fork" in told.reason
+        assert storage.health().ok
 
     @pytest.mark.parametrize("seconds", [0, -1, float("nan"), True, "1", 1e9])
     def test_a5_a_senseless_timeout_is_refused(self, storage: Storage, seconds: Any) -> None:
