@@ -88,6 +88,11 @@ class Invalid(HoldfastError):
         )
         self.field = field
 
+    def within(self, place: str) -> Invalid:
+        """The same of a field of one of several that are given, such as "entries[3]"."""
+        context = {name: self.context[name] for name in ("expected", "got")}
+        return type(self)(f"{place}.{self.field}", **context, hint=self.hint)
+
 
 class InvalidText(Invalid):
     """Text with a NUL or a lone surrogate, which not every backend could store."""

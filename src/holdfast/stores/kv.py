@@ -29,7 +29,7 @@ from holdfast.core.marks import halved
 from holdfast.core.query import asc
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
-from holdfast.core.values import check_count, check_json, check_text
+from holdfast.core.values import check_count, check_json, check_seconds, check_text
 from holdfast.stores.given import check_function, check_op_id
 from holdfast.stores.store import Page, Store, builder
 
@@ -261,6 +261,4 @@ def _written(outcomes: list[Outcome]) -> Entry:
 
 
 def _ttl(seconds: float) -> timedelta:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e10:
-        raise Invalid("ttl_seconds", expected="seconds above 0", got=kind_of(seconds))
-    return timedelta(seconds=seconds)
+    return timedelta(seconds=check_seconds("ttl_seconds", seconds, 1e-6, 1e10))

@@ -140,6 +140,8 @@ class Appending(Owned):
         expected_head: int | None,
         op_id: str | None,
     ) -> list[Message]:
+        if expected_head is not None:
+            check_count("expected_head", expected_head, 0, 2**53)
         now = self._now()
         records = [self._message(conversation_id, draft, now) for draft in drafts]
         asked = (conversation_id, tuple(drafts), expected_head) if op_id is not None else ()

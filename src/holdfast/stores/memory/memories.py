@@ -131,20 +131,26 @@ class Memories(Facets):
         if isinstance(entries, str | bytes | Mapping) or not isinstance(entries, Sequence):
             raise Invalid("entries", expected="a list of texts or objects", got=kind_of(entries))
         rows: list[tuple[Record, Vector | None]] = []
-        for entry in entries:
-            if isinstance(entry, str):
-                rows.append((self._new_row(check_content(entry), start), None))
-                continue
-            given: dict[str, Any] = dict(entry) if isinstance(entry, Mapping) else {}
-            content = check_content(given.pop("content", None) if given else entry)
-            vector = given.pop("vector", None)
-            if vector is not None:
-                vector = self._given_vector("vector", vector)
-            rows.append((self._new_row(content, {**start, **check_fields(given)}), vector))
+        for place, entry in enumerate(entries):
+            try:
+                rows.append(self._entry(entry, start))
+            except Invalid as error:
+                raise error.within(f"entries[{place}]") from None
         kept: list[Memory] = []
         for first in range(0, len(rows), EMBED_BATCH):
             kept += self._keep_batch(rows[first : first + EMBED_BATCH])
         return kept
+
+    def _entry(self, entry: object, start: Mapping[str, Any]) -> tuple[Record, Vector | None]:
+        """One of many as a row, and its own vector."""
+        if isinstance(entry, str):
+            return self._new_row(check_content(entry), start), None
+        given: dict[str, Any] = dict(entry) if isinstance(entry, Mapping) else {}
+        content = check_content(given.pop("content", None) if given else entry)
+        vector = given.pop("vector", None)
+        if vector is not None:
+            vector = self._given_vector("vector", vector)
+        return self._new_row(content, {**start, **check_fields(given)}), vector
 
     def get(self, memory_id: str) -> Memory | None:
         """The memory, also a closed, expired or archived one; None when missing or forgotten."""

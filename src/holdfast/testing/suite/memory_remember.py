@@ -93,6 +93,24 @@ class TestMemoryRemember:
             storage.memory.remember_many("text")
         assert len(storage.memory.list()) == 2
 
+    @pytest.mark.parametrize(
+        ("wrong", "field"),
+        [
+            (5, "content"),
+            ({"text": "fig"}, "content"),
+            ({"content": "fig", "colour": "red"}, "colour"),
+            ({"content": "fig", "vector": [float("nan")]}, "vector"),
+            ({"content": "fig", "tier": "attic"}, "tier"),
+        ],
+    )
+    def test_f1_of_many_the_one_that_is_wrong_is_named(
+        self, storage: Storage, wrong: Any, field: str
+    ) -> None:
+        with pytest.raises(Invalid) as told:
+            storage.memory.remember_many(["apple", "pear", wrong])
+        assert told.value.field == f"entries[2].{field}"
+        assert len(storage.memory.list()) == 0
+
     def test_f1_many_beyond_one_batch(self, storage: Storage) -> None:
         kept = storage.memory.remember_many([f"number {n}" for n in range(300)])
         assert len({m.id for m in kept}) == 300
