@@ -92,7 +92,8 @@ def test_a8_urls_as_other_libraries_spell_them(
     assert os.listdir(tmp_path) == []
     holdfast.open("sqlite+pysqlite:///agent.db").close()
     holdfast.open("what?.db").close()
-    assert sorted(os.listdir(tmp_path)) == ["agent.db", "what?.db"]
+    holdfast.open(f"{tmp_path}/at 10:30.db").close()
+    assert sorted(os.listdir(tmp_path)) == ["agent.db", "at 10:30.db", "what?.db"]
 
 
 def test_a8_a_folder_is_no_store(tmp_path: Path) -> None:

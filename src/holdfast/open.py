@@ -141,7 +141,8 @@ def open_driver(
     if scheme.partition("+")[0] in ("postgresql", "postgres", "supabase"):
         return _postgres(url, clock, durability, busy_seconds, options)
     named = bool(separator) and scheme.partition("+")[0] == "sqlite"
-    if url not in IN_MEMORY and (named or not separator or len(scheme) == 1):
+    plain = not separator or len(scheme) == 1 or "/" in scheme  # a drive, or a colon in a folder
+    if url not in IN_MEMORY and (named or plain):
         from holdfast.backends.sqlite import SqliteDriver
 
         path = rest.removeprefix("//").removeprefix("/") if named else url
