@@ -22,8 +22,6 @@ from typing import Any, Final, Literal
 
 import apsw
 
-from holdfast.backends.sqlite import checkpointer
-
 SECTOR: Final = 512
 JOURNALS: Final = apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_WAL
 BASE: Final = "unix"
@@ -106,17 +104,6 @@ def recording(name: str) -> Iterator[Recorder]:
         yield recorder
     finally:
         recorder.unregister()
-
-
-@contextmanager
-def log_of(pages: int) -> Iterator[None]:
-    """Checkpoint from so few pages on: the default leaves that to runs longer than these."""
-    usual = checkpointer.CHECKPOINT_PAGES, checkpointer.RESTART_PAGES
-    checkpointer.CHECKPOINT_PAGES, checkpointer.RESTART_PAGES = pages, 4 * pages
-    try:
-        yield
-    finally:
-        checkpointer.CHECKPOINT_PAGES, checkpointer.RESTART_PAGES = usual
 
 
 @dataclass

@@ -24,15 +24,13 @@ from holdfast.layers.check import Checked
 from holdfast.layers.layer import Layer
 from holdfast.storage import Storage
 from soak.campaign import Result, Saboteur, Tick, chances, folder, ignore, timed
-from soak.disk import log_of
 from soak.faulty import OF_CHECKPOINTS, OF_LOG, FailingCheckpoints, Fault, FaultyDisk, faulty
 from soak.workload import Held, Workload, content, judge, names_of, read, storage_on
 
 ROUNDS_PER_FILE: Final = 10
 WRITES_PER_THREAD: Final = 6
 CHECKPOINT_PAGES: Final = 5
-"""So small a log is checkpointed after nearly every commit, in rounds that strike checkpoints,
-in the writer's thread or beside it."""
+"""So small a log is checkpointed after nearly every commit, in rounds that strike checkpoints."""
 
 
 class TakesErrorsForSuccess(Layer):
@@ -100,11 +98,11 @@ def _file(
             for number in rounds:
                 chance = chances(seed, "faults", number)
                 fault = Fault.drawn(chance, kinds)
-                if kinds is OF_LOG:  # a writer that was replaced checkpoints again
-                    driver._pool.writer.wal_autocheckpoint(0)
-                with FailingCheckpoints(disk, path), log_of(CHECKPOINT_PAGES):
+                # A writer that was replaced has SQLite's own threshold again.
+                pages = 0 if kinds is OF_LOG else CHECKPOINT_PAGES
+                driver._pool.writer.wal_autocheckpoint(pages)
+                with FailingCheckpoints(disk, path):
                     _round(storage, disk, fault, chance, f"r{number}", told, counts)
-                    driver._pool.checkpointer.wait()
                 driver._pool.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         finally:
             disk.lift()

@@ -11,17 +11,19 @@ from __future__ import annotations
 import random
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from holdfast.backends.sqlite import SqliteDriver
+from holdfast.backends.sqlite import connection as connections
 from holdfast.backends.sqlite.connection import Durability
 from holdfast.core.errors import HoldfastError
 from holdfast.layers.check import Checked
 from soak.campaign import Result, Saboteur, Tick, chances, folder, ignore, timed
-from soak.disk import Disk, Event, Storm, log_of, recording, store
+from soak.disk import Disk, Event, Storm, recording, store
 from soak.workload import Workload, judge, names_of, storage_on
 
 CUTS_PER_RUN: Final = 20
@@ -155,7 +157,7 @@ def _record(series: Series, chain: Chain, place: Path, chance: random.Random) ->
     store(chain.image, place)
     threads = chance.choice((1, 1, 4))
     recorder_name = f"holdfast-{series.durability}-{place.parent.name}"
-    with recording(recorder_name) as recorder, log_of(chance.choice((1_000, 100, 20))):
+    with recording(recorder_name) as recorder, _log_of(chance.choice((1_000, 100, 20))):
         durability: Durability = "full" if series.durability == "full" else "normal"
         driver = SqliteDriver(str(place / FILE), durability=durability, vfs=recorder.name)
         try:
@@ -181,3 +183,14 @@ def _record(series: Series, chain: Chain, place: Path, chance: random.Random) ->
         finally:
             driver.close()
         return recorder.events
+
+
+@contextmanager
+def _log_of(pages: int) -> Iterator[None]:
+    """Checkpoint from so few pages on: the default leaves that to runs longer than these."""
+    usual = connections.CHECKPOINT_PAGES, connections.RESTART_PAGES
+    connections.CHECKPOINT_PAGES, connections.RESTART_PAGES = pages, 4 * pages
+    try:
+        yield
+    finally:
+        connections.CHECKPOINT_PAGES, connections.RESTART_PAGES = usual

@@ -14,7 +14,7 @@ import apsw
 import pytest
 
 import holdfast
-from holdfast.backends.sqlite import SqliteDriver, checkpointer, connection
+from holdfast.backends.sqlite import SqliteDriver, connection
 from holdfast.backends.sqlite.maintenance import restore, salvage
 from holdfast.core.change import ABSENT, Edit, Patch, Put
 from holdfast.core.collection import Collection, Field
@@ -379,8 +379,8 @@ def most_log_bytes(path: str, writes: int) -> int:
 def test_readers_that_always_overlap_do_not_keep_the_log_growing(
     path: str, monkeypatch: pytest.MonkeyPatch, bounded: bool
 ) -> None:
-    monkeypatch.setattr(checkpointer, "CHECKPOINT_PAGES", 50)
-    monkeypatch.setattr(checkpointer, "RESTART_PAGES", 200 if bounded else 1_000_000)
+    monkeypatch.setattr(connection, "CHECKPOINT_PAGES", 50)
+    monkeypatch.setattr(connection, "RESTART_PAGES", 200 if bounded else 1_000_000)
     holdfast.open(path).close()
     most = most_log_bytes(path, 120)
     assert (most < 400 * 4096) is bounded

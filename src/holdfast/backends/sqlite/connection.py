@@ -12,7 +12,6 @@ from typing import Any, Final, Literal
 import apsw
 
 from holdfast.backends.sqlite import guard
-from holdfast.backends.sqlite.checkpointer import Checkpointer
 from holdfast.backends.sqlite.dialect import append_json, merge_json
 from holdfast.backends.sqlite.errors import mapped
 from holdfast.core.clock import monotonic
@@ -29,6 +28,17 @@ BUSY_SECONDS: Final = 10.0
 BUSY_SECONDS_LIMIT: Final = 3600
 WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """What the write-ahead log shrinks back to after a checkpoint."""
+CHECKPOINT_PAGES = 1_000
+"""From so many pages on, about 4 MiB, a commit moves the log into the file as far as readers let
+it. A longer log saves moves, and still made each commit a third slower: a sync of a log that grows
+writes the file system's own records too, one that begins anew is written over."""
+RESTART_PAGES = 8_000
+"""From so many pages on, about 32 MiB, a commit may wait for readers to begin the log anew."""
+RESTART_WAIT_MS: Final = 1_000
+"""How long it waits for them."""
+GROWN_SHARE: Final = 8
+"""After a try that left something the log grows by this part before the next, so that a reader who
+stays costs little."""
 POOL_SIZE: Final = 16
 """Idle read connections that are kept."""
 SHARED: Final = apsw.SQLITE_OPEN_READWRITE
@@ -93,7 +103,7 @@ class ConnectionPool:
                 self._mark = guard.hold(self.path)
         except OSError as error:
             raise mapped(error) from error
-        self.checkpointer = Checkpointer(self.connect, int(busy_seconds * 1000))
+        self._checkpoint_tried_at = 0
         try:
             self.writer = self._connect_writer()
         except BaseException:
@@ -122,8 +132,36 @@ class ConnectionPool:
 
     def _connect_writer(self) -> Connection:
         connection = self.connect()
-        connection.set_wal_hook(self.checkpointer.after_commit)
+        connection.set_wal_hook(self._checkpoint)
         return connection
+
+    def _checkpoint(self, connection: apsw.Connection, _: str, pages: int) -> int:
+        """After a commit: move a long log into the file, and begin it anew.
+
+        Beginning anew takes a moment without a reader of the log. Readers that overlap never leave
+        one, so beyond `RESTART_PAGES` it is made: new readers read the file alone, and the commit
+        waits, shortly, for those that are under way.
+        """
+        if pages < CHECKPOINT_PAGES:
+            self._checkpoint_tried_at = 0
+            return apsw.SQLITE_OK
+        mode = apsw.SQLITE_CHECKPOINT_PASSIVE
+        if 0 <= pages - self._checkpoint_tried_at < pages // GROWN_SHARE:
+            if pages < RESTART_PAGES:
+                return apsw.SQLITE_OK
+            # So long a log is moved as soon as a reader who stayed has gone.
+        else:
+            self._checkpoint_tried_at = pages
+            if pages >= RESTART_PAGES:
+                mode = apsw.SQLITE_CHECKPOINT_RESTART
+        try:
+            connection.set_busy_timeout(RESTART_WAIT_MS)
+            connection.wal_checkpoint(mode=mode)
+        except apsw.Error:
+            pass  # the commit stands whatever becomes of the log; the next one tries again
+        finally:
+            connection.set_busy_timeout(int(self.busy_seconds * 1000))
+        return apsw.SQLITE_OK
 
     def _configure(self, connection: Connection) -> None:
         connection.set_busy_timeout(int(self.busy_seconds * 1000))
@@ -186,7 +224,6 @@ class ConnectionPool:
         if self._closed:
             return
         self._closed = True
-        self.checkpointer.close()
         while self._idle:
             self._idle.pop().close()
         self.writer.close()

@@ -152,7 +152,6 @@ def analyze(internals: Internals) -> Report:
 
 def vacuum(internals: Internals) -> Report:
     """Give unused space back; waits for other writers."""
-    internals.pool.checkpointer.wait()  # two at once refuse each other
     with internals.pool.reading() as connection:
         before = os.path.getsize(internals.pool.path)
         connection.execute("PRAGMA query_only=OFF")
