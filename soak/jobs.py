@@ -64,8 +64,11 @@ MERGING_SHARE: Final = 0.05
 """How often a writer of memories merges by itself."""
 
 
-def write(say: Say, *, path: str, prefix: str, threads: int, early: bool = False) -> None:
+def write(
+    say: Say, *, path: str, prefix: str, threads: int, log_pages: int, early: bool = False
+) -> None:
     """Write until killed, and say each name once its write has returned."""
+    connections.CHECKPOINT_PAGES = log_pages
     if early:
         storage = storage_on(Checked(SqliteDriver(path)))
         storage = holdfast.Storage(AnswersEarly(storage._driver), storage.scope, storage._runtime)

@@ -21,6 +21,8 @@ NEW_FILE_SHARE: Final = 0.1
 """The share of cycles that begin a new file before its turn, to kill while it is made."""
 CREWS: Final = ((1, 1), (1, 1), (1, 4), (1, 4), (2, 1), (2, 2))
 """Processes and threads of each, drawn for every cycle."""
+LOG_PAGES: Final = (1_000, 100, 20)
+"""Lengths from which on writers move their log: the first, the usual one, few live to see."""
 LONGEST_LIFE_SECONDS: Final = 0.06
 """Writers live for up to so long after their first acknowledgement."""
 OPENING_SHARE: Final = 0.25
@@ -74,8 +76,16 @@ def _cycle(
     processes, threads = (1, 1) if early else chance.choice(CREWS)
     fresh = not Path(file.path).exists()
     share = MAKING_SHARE if fresh else OPENING_SHARE
+    log_pages = chance.choice(LOG_PAGES)
     crew = [
-        parent.start("write", path=file.path, prefix=f"{prefix}.{n}", threads=threads, early=early)
+        parent.start(
+            "write",
+            path=file.path,
+            prefix=f"{prefix}.{n}",
+            threads=threads,
+            log_pages=log_pages,
+            early=early,
+        )
         for n in range(processes)
     ]
     acknowledged: set[str] = set()

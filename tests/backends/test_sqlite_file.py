@@ -386,6 +386,36 @@ def test_readers_that_always_overlap_do_not_keep_the_log_growing(
     assert (most < 400 * 4096) is bounded
 
 
+@pytest.mark.parametrize("saboteur", [False, True])
+def test_beside_a_reader_who_stays_few_commits_move_the_log_and_when_it_goes_one_does(
+    path: str, monkeypatch: pytest.MonkeyPatch, saboteur: bool
+) -> None:
+    monkeypatch.setattr(connection, "CHECKPOINT_PAGES", 50)
+    monkeypatch.setattr(connection, "RESTART_PAGES", 400)
+    if saboteur:
+        monkeypatch.setattr(connection, "GROWN_SHARE", 1_000_000)
+    tries, move = [], connection.Connection.wal_checkpoint
+
+    def counted(self: connection.Connection, **given: Any) -> Any:
+        tries.append(given)
+        return move(self, **given)
+
+    monkeypatch.setattr(connection.Connection, "wal_checkpoint", counted)
+    with holdfast.open(path) as storage:
+        reader = storage.connection()
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM entries").fetchall()
+        commits = 0
+        while os.path.getsize(f"{path}-wal") < 300 * 4_120:
+            storage.kv.set("reread", str(commits))
+            commits += 1
+        assert (len(tries) < commits // 4) is not saboteur
+        reader.close()
+        for n in range(commits):
+            storage.kv.set("reread", str(n))
+        assert os.path.getsize(f"{path}-wal") < 400 * 4_120
+
+
 def test_a_group_that_loses_its_transaction_fails_whole_and_writes_nothing_after(path: str) -> None:
     """SQLite itself rolls everything back on a full disk, for one."""
     with holdfast.open(path) as storage:

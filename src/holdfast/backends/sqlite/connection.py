@@ -147,9 +147,8 @@ class ConnectionPool:
             return apsw.SQLITE_OK
         mode = apsw.SQLITE_CHECKPOINT_PASSIVE
         if 0 <= pages - self._checkpoint_tried_at < pages // GROWN_SHARE:
-            if pages < RESTART_PAGES:
+            if pages < RESTART_PAGES:  # beyond, as soon as a reader who stayed has gone
                 return apsw.SQLITE_OK
-            # So long a log is moved as soon as a reader who stayed has gone.
         else:
             self._checkpoint_tried_at = pages
             if pages >= RESTART_PAGES:
@@ -158,7 +157,7 @@ class ConnectionPool:
             connection.set_busy_timeout(RESTART_WAIT_MS)
             connection.wal_checkpoint(mode=mode)
         except apsw.Error:
-            pass  # the commit stands whatever becomes of the log; the next one tries again
+            pass  # the commit stands whatever becomes of the log; a later one tries again
         finally:
             connection.set_busy_timeout(int(self.busy_seconds * 1000))
         return apsw.SQLITE_OK
