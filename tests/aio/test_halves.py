@@ -301,7 +301,7 @@ def _some_call(
     sessions: tuple[str, str],
 ) -> Callable[[Any, int], Any]:
     """A call of a storage, of which there are two; now and then one that is refused."""
-    kind, chosen = chance.randrange(9), chance.choice(held)
+    kind, chosen = chance.randrange(11), chance.choice(held)
     key, text = f"key {chance.randrange(3)}", f"text {number}"
     if kind < 3:
         return lambda storage, side: storage.conversations.append(chosen[side], text)
@@ -313,6 +313,11 @@ def _some_call(
         version = chance.randrange(3)
         return lambda storage, side: storage.kv.set(key, number, expected_version=version)
     if kind == 7:
+        return lambda storage, side: storage.sessions.count(sessions[side], turns=number)
+    if kind == 8:
+        label = chance.choice(["", "label"])
+        return lambda storage, side: storage.sessions.set_label(sessions[side], label)
+    if kind == 9:
         named = chance.choice(["e", "f", None])
         return lambda storage, side: storage.conversations.append(
             chosen[side], text, external_id=named, op_id=None if named else f"o{number}"
@@ -327,7 +332,7 @@ def _shown(answer: Any) -> tuple[Any, ...]:
     """What two storages have in common: neither ids nor times."""
     if isinstance(answer, HoldfastError):
         return type(answer), answer.context.get("unique")
-    names = ("sequence", "text", "version", "value", "input")
+    names = ("sequence", "text", "version", "value", "input", "turns", "label")
     return type(answer), *(getattr(answer, name, None) for name in names)
 
 
@@ -412,10 +417,16 @@ class TestHalves:
 
     def test_every_verb_that_says_so_leaves_its_write(self, plain: Storage) -> None:
         [held] = conversations(plain, 1)
+        session = plain.sessions.create().id
         given: dict[str, tuple[Any, ...]] = {
             "Conversations.append": (held, "text"),
             "KeyValue.set": ("key", "value"),
-            "ToolEvents.append": (plain.sessions.create().id, "grep"),
+            "ToolEvents.append": (session, "grep"),
+            "Sessions.count": (session,),
+            "Sessions.merge_metadata": (session, {"a": 1}),
+            "Sessions.replace_metadata": (session, {"a": 1}),
+            "Sessions.set_label": (session, "label"),
+            "Sessions.set_status": (session, "idle"),
         }
         marked = {
             f"{store.__name__}.{name}": getattr(plain.store(store), name)

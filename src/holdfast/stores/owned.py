@@ -6,16 +6,19 @@ agent, user and namespace. A bound handle reaches a part through its parent or n
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from msgspec import UNSET
 
-from holdfast.core.change import Condition, Delete, Edit, Patch, When
+from holdfast.core.change import Condition, Delete, Edit, Outcome, Patch, When
 from holdfast.core.collection import Collection
 from holdfast.core.errors import Conflict, Invalid, NotFound
 from holdfast.core.filter import EVERYTHING, Filter, InSelect, Record
 from holdfast.core.values import check_keyed_text
 from holdfast.stores.store import Store
+
+T = TypeVar("T")
 
 
 class Owned(Store):
@@ -35,6 +38,20 @@ class Owned(Store):
             # Told by one and the same error, a foreign record cannot be told from a missing one.
             self._require(collection, key)
             raise
+
+    def _perform_patch(
+        self, collection: Collection, key: str, edit: Edit, build: Callable[[Record], T]
+    ) -> T:
+        """As ``_patch``, and what is built of the record; the last act of a halved verb."""
+
+        def answer(outcomes: list[Outcome]) -> T:
+            return build(outcomes[0].record)
+
+        def refused(_: Conflict | NotFound) -> None:
+            self._require(collection, key)
+
+        change = Patch(collection.name, (key,), edit, self._when(collection))
+        return self._perform([change], answer, refused)
 
     def _drop(self, collection: Collection, key: str) -> bool:
         """Delete one record of the bound scope; whether there was one."""

@@ -15,7 +15,7 @@ import msgspec
 from holdfast.core.change import ABSENT, Change, Delete, Edit, Patch, Put, When
 from holdfast.core.errors import Conflict, NotFound
 from holdfast.core.filter import Record, among, eq
-from holdfast.core.marks import grouped
+from holdfast.core.marks import grouped, halved
 from holdfast.core.query import desc
 from holdfast.core.scope import check_name
 from holdfast.core.values import check_count, check_text
@@ -185,7 +185,7 @@ class Sessions(Owned):
             cursor=cursor,
         )
 
-    @grouped
+    @halved()
     def set_status(self, session_id: str, status: SessionStatus) -> Session:
         """Make the session active, idle or ended; its first end is kept until it leaves ended."""
         one_of("status", status, SessionStatus)
@@ -199,7 +199,7 @@ class Sessions(Owned):
             edit = Edit(set=given, maximum={"updated_at": now, **active})
         return self._edit(session_id, edit)
 
-    @grouped
+    @halved()
     def count(
         self, session_id: str, *, turns: int = 0, input_tokens: int = 0, output_tokens: int = 0
     ) -> Session:
@@ -211,7 +211,7 @@ class Sessions(Owned):
         times = {"updated_at": now, "last_active_at": now}
         return self._edit(session_id, Edit(increment={**more}, maximum=times))
 
-    @grouped
+    @halved()
     def merge_metadata(self, session_id: str, metadata: dict[str, Any]) -> Session:
         """Replace the top-level keys that are given; a null value removes its key.
 
@@ -220,13 +220,13 @@ class Sessions(Owned):
         merged = {"metadata": object_of("metadata", metadata)}
         return self._edit(session_id, Edit(merge=merged, maximum={"updated_at": self._now()}))
 
-    @grouped
+    @halved()
     def replace_metadata(self, session_id: str, metadata: dict[str, Any] | None) -> Session:
         """Replace the whole metadata; None empties it."""
         given = {"metadata": object_of("metadata", metadata)}
         return self._edit(session_id, Edit(set=given, maximum={"updated_at": self._now()}))
 
-    @grouped
+    @halved()
     def set_label(self, session_id: str, label: str | None) -> Session:
         """Name the session, or take its name away. Several may share one label."""
         given = {"label": name_of("label", label)}
@@ -280,7 +280,7 @@ class Sessions(Owned):
             raise
 
     def _edit(self, session_id: str, edit: Edit) -> Session:
-        return _build(self._patch(SESSIONS, session_id, edit))
+        return self._perform_patch(SESSIONS, session_id, edit, _build)
 
     def _lineage(self, session: Record) -> Sequence[Record]:
         """The session and its descendants, parents before children.
