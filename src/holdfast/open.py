@@ -137,16 +137,14 @@ def open_driver(
         raise Invalid("busy_seconds", expected="seconds from 0", got=kind_of(busy_seconds))
     if options is not None and not isinstance(options, Mapping):
         raise Invalid("options", expected="an object of names and values", got=kind_of(options))
-    scheme, separator, rest = url.partition(":")
+    scheme = url.partition(":")[0]
     if scheme.partition("+")[0] in ("postgresql", "postgres", "supabase"):
         return _postgres(url, clock, durability, busy_seconds, options)
-    named = bool(separator) and scheme.partition("+")[0] == "sqlite"
-    plain = not separator or len(scheme) == 1 or "/" in scheme  # a drive, or a colon in a folder
-    if url not in IN_MEMORY and (named or plain):
+    path = file_of(url)
+    if path is not None:
         from holdfast.backends.sqlite import SqliteDriver
 
-        path = rest.removeprefix("//").removeprefix("/") if named else url
-        if named and "?" in path:
+        if path != url and "?" in path:
             raise Invalid("url", expected="a path alone; options are arguments", got="a query")
         if not path or os.path.isdir(path):
             raise Invalid("url", expected="the path of a file", got="a directory")
@@ -172,6 +170,18 @@ def open_driver(
         driver: Driver = entry.load()(url, clock)
         return driver
     raise Invalid("url", expected="a path, sqlite:, memory: or an installed scheme", got=scheme)
+
+
+def file_of(url: str) -> str | None:
+    """The file that a URL or path names; None for a store that is no file."""
+    scheme, separator, rest = url.partition(":")
+    if url in IN_MEMORY:
+        return None
+    if not separator or len(scheme) == 1 or "/" in scheme:  # a drive, or a colon in a folder's name
+        return url
+    if scheme.partition("+")[0] == "sqlite":
+        return rest.removeprefix("//").removeprefix("/")
+    return None
 
 
 def _layered(engine: Driver, observe: Sink | None) -> Driver:

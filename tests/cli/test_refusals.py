@@ -127,6 +127,14 @@ def test_a_file_of_another_program_is_left_alone(shell: Shell) -> None:
     assert path.read_bytes() == before
 
 
+def test_reading_makes_no_store_however_it_is_named(tmp_path: Path, shell: Shell) -> None:
+    folder = tmp_path / "at 10:30"
+    folder.mkdir()
+    for named in (f"{folder}/a.db", f"sqlite:///{folder}/a.db", f"sqlite+x:///{folder}/a.db"):
+        assert shell.run("--store", named, "recall", "tea").exit_code == 3
+    assert not list(folder.iterdir())
+
+
 def test_a_folder_is_no_store(shell: Shell) -> None:
     Path(shell.store).mkdir()
     done = shell.run("kv", "set", "a", "b")

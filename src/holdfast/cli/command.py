@@ -14,6 +14,7 @@ import click
 from holdfast.cli.errors import PipeClosed, guarded, json_asked
 from holdfast.cli.streams import escape_what_is_lacking
 from holdfast.core.errors import NotFound
+from holdfast.open import file_of
 from holdfast.storage import Storage
 
 _SETTINGS: Final = "holdfast.settings"
@@ -37,10 +38,7 @@ class Settings:
     @property
     def path(self) -> str | None:
         """The file that the store is in; None for a store that is no file."""
-        scheme, separator, rest = self.store.partition(":")
-        if not separator or len(scheme) == 1:
-            return self.store
-        return rest.removeprefix("//").removeprefix("/") if scheme == "sqlite" else None
+        return file_of(self.store)
 
 
 def settings() -> Settings:
