@@ -4,13 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import pytest
 
 import holdfast
+from holdfast.backends.sql import filters, planner
 from holdfast.backends.sqlite import SqliteDriver, narrowing
 from holdfast.backends.sqlite.connection import fetched
 from holdfast.core.filter import EVERYTHING, among, eq, is_null
 from holdfast.core.query import Query, asc, desc
 from holdfast.core.search import Search, TextLeg
+from holdfast.stores.conversations.appending import Draft
 from holdfast.stores.knowledge.records import RUNS
 from holdfast.stores.memory.records import MEMORIES, SPACES
 from holdfast.stores.sessions.records import SESSIONS
@@ -143,3 +146,61 @@ def test_a_partial_index_serves_the_value_that_its_condition_names(tmp_path: Pat
         # Saboteur: another value, for which the index has nothing.
         others = Query(collection=SESSIONS.name, filter=scope & eq("canonical", False))
         assert "canonical_session" not in plan(engine(storage), others)
+
+
+def steps_of_an_idle_run(path: Path, messages: int) -> int:
+    """What SQLite does, in hundreds of its steps, to see that no message lacks its vector."""
+    count = 0
+
+    def note(_: object = None) -> bool:
+        nonlocal count
+        count += 1
+        return False
+
+    with holdfast.open(str(path), durability="normal") as storage:
+        chat = storage.conversations.create()
+        for _ in range(messages // 100):
+            drafts = [Draft(text=f"message {n}") for n in range(100)]
+            storage.conversations.append_many(chat.id, drafts)
+        while storage.conversations.embeddings.run(limit=1000):
+            pass
+        with engine(storage)._reading() as connection:  # the one that is lent next
+            connection.set_progress_handler(note, 100)
+        assert storage.conversations.embeddings.run() == 0
+    return count
+
+
+def test_what_is_in_no_sub_select_is_looked_up_one_by_one(tmp_path: Path) -> None:
+    few, many = (steps_of_an_idle_run(tmp_path / f"{n}.db", n) for n in (200, 1_600))
+    assert many < 16 * few, "eight times the messages: the work of a run grows with their square"
+
+
+def test_saboteur_of_sub_selects_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filters, "one_by_one", lambda shape: shape)
+    few, many = (steps_of_an_idle_run(tmp_path / f"{n}.db", n) for n in (200, 1_600))
+    assert many > 32 * few
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_owners_of_stretches_are_looked_up_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    plans: list[str] = []
+
+    def spy(on: Any, text: str, values: Any = ()) -> Any:
+        if "carray(?)" in text and "IN (SELECT" in text:
+            steps = on.execute(f"EXPLAIN QUERY PLAN {text}", values).fetchall()
+            plans.extend(str(step[-1]) for step in steps if " t1 " in f"{step[-1]} ")
+        return fetched(on, text, values)
+
+    monkeypatch.setattr(narrowing, "fetched", spy)
+    if broken:
+        monkeypatch.setattr(planner, "one_by_one", lambda shape: shape)
+    path = str(tmp_path / "agent.db")
+    with holdfast.open(path, options={"tail_rows": 1, "segment_rows": 64}) as storage:
+        for n in range(6):
+            storage.memory.remember(f"subject {n} " + "and so on " * 3_000)
+        storage._driver.maintain("reindex")
+        storage.memory.recall("subject 3", k=3)
+    assert plans
+    assert all("(tenant=? AND id=?)" in step for step in plans) is not broken

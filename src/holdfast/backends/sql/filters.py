@@ -131,7 +131,7 @@ class FilterPlanner:
         inner = shape[1]
         if inner[0] == "null":
             return f"{_column(depth, inner[1])} IS NOT NULL"
-        return f"({self.sql(inner, depth)}) IS NOT TRUE"
+        return f"({self.sql(one_by_one(inner), depth)}) IS NOT TRUE"
 
     def _write_compare(self, shape: Shape, depth: int) -> str:
         column, op = _column(depth, shape[1]), shape[2]
@@ -164,13 +164,28 @@ class FilterPlanner:
         return self._dialect.json_exists(_column(depth, shape[1]))
 
     def _write_in_select(self, shape: Shape, depth: int) -> str:
-        _, field, name, select, where = shape
+        word, field, name, select, where = shape
         table = self._dialect.table(self._collections[name])
         inner = depth + 1
+        own = f"t{inner}.tenant = t{depth}.tenant"
+        if word == "found_in":
+            own += f" AND {_column(inner, select)} = {_column(depth, field)}"
         return (
             f"{_column(depth, field)} IN (SELECT {_column(inner, select)} FROM {table} AS t{inner}"
-            f" WHERE t{inner}.tenant = t{depth}.tenant AND {self.sql(where, inner)})"
+            f" WHERE {own} AND {self.sql(where, inner)})"
         )
+
+
+def one_by_one(shape: Shape) -> Shape:
+    """The same condition, for rows that are come by in another way than through a sub-select.
+
+    Engines run a sub-select that names the row's tenant anew for each row. Where they go from it to
+    the rows that is once; elsewhere it must look for the one value, and not read all of them again.
+    """
+    word, *parts = shape
+    if word in ("and", "or"):
+        return (word, *map(one_by_one, parts))
+    return ("found_in", *parts) if word == "in_select" else shape
 
 
 def _column(depth: int, name: str) -> str:
@@ -213,4 +228,5 @@ _WRITERS: Final[dict[str, Callable[[FilterPlanner, Shape, int], str]]] = {
     "json": FilterPlanner._write_json,
     "json_exists": FilterPlanner._write_json_exists,
     "in_select": FilterPlanner._write_in_select,
+    "found_in": FilterPlanner._write_in_select,
 }

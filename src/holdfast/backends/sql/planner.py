@@ -15,7 +15,7 @@ from msgspec.structs import asdict, astuple, replace
 
 from holdfast.backends.sql.dialect import Codec, Dialect, quoted
 from holdfast.backends.sql.edits import EditPlan, bind, edit_text, fields_of, plan_edit
-from holdfast.backends.sql.filters import FilterPlanner, Shape
+from holdfast.backends.sql.filters import FilterPlanner, Shape, one_by_one
 from holdfast.core.change import Claim, DeleteWhere, Edit, Patch
 from holdfast.core.collection import REVISION, Collection, Reference
 from holdfast.core.collection import Sequence as Sequenced
@@ -239,10 +239,10 @@ class Planner:
         shape = self._filters.shape(collection, part, values)
         return (tenant is EVERY_TENANT, shape), values
 
-    def condition(self, where: Shape) -> str:
-        """The text of what ``where`` returned."""
+    def condition(self, where: Shape, *, picked: bool = False) -> str:
+        """The text of what ``where`` returned; ``picked`` where rows are looked at by number."""
         every, shape = where
-        text = self._filters.sql(shape)
+        text = self._filters.sql(one_by_one(shape) if picked else shape)
         if every:
             return text
         owned = f"t0.tenant = {self.dialect.mark}"

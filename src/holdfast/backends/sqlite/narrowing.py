@@ -138,6 +138,7 @@ class Narrowing:
                 ("passing", self._columns.names),
                 f"SELECT {self._columns.listed}, t0._row FROM carray(?) AS c"
                 f" CROSS JOIN {self._table} AS t0 ON t0._row = c.value WHERE ",
+                picked=True,
             )
             # In their order, since rows that lie together are read together.
             values = [apsw.carray(numpy.array(sorted(new), "i8")), *self._values]
@@ -204,10 +205,11 @@ class Narrowing:
         numbers = numpy.fromiter((one[0] for one in found), "i8", len(found))
         return numbers, numpy.frombuffer(data, "<f4").reshape(len(found), leg.vector.width)
 
-    def _text(self, kind: Any, head: str) -> str:
+    def _text(self, kind: Any, head: str, *, picked: bool = False) -> str:
         """A statement that ends with the filter's condition."""
         shape = ("search", kind, self.collection.name, self._shape)
-        return self._planner.text(shape, lambda: head + self._planner.condition(self._shape))
+        condition = self._planner.condition
+        return self._planner.text(shape, lambda: head + condition(self._shape, picked=picked))
 
 
 def _leaves(where: Filter) -> int:
