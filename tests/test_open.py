@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,18 @@ def test_a8_an_object_is_asked_for_and_not_its_class(tmp_path: Path) -> None:
     """A class has the verb too: every embedding would fail, and each memory be kept without one."""
     with pytest.raises(Invalid, match=r"^embedder: .*HashEmbedder\(\)"):
         holdfast.open(str(tmp_path / "agent.db"), embedder=HashEmbedder)  # type: ignore[arg-type]
+
+
+def test_a18_a_clock_without_a_zone_is_refused_where_it_is_given(tmp_path: Path) -> None:
+    """Else every write said that a time was wrong which its caller never gave."""
+
+    class Naive:
+        def now(self) -> datetime:
+            return datetime(2026, 5, 1)  # noqa: DTZ001
+
+    with pytest.raises(Invalid, match=r"^clock: .*time zone"):
+        holdfast.open(str(tmp_path / "agent.db"), clock=Naive())
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_path_object_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

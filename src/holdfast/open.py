@@ -11,7 +11,7 @@ from holdfast.core.embedding import LateReader
 from holdfast.core.errors import Invalid, Unsupported, kind_of
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
-from holdfast.core.values import check_bool, check_seconds, check_text
+from holdfast.core.values import check_bool, check_seconds, check_text, check_time
 from holdfast.layers.check import Checked
 from holdfast.storage import Storage, all_collections
 from holdfast.stores.given import check_verbs
@@ -106,6 +106,8 @@ def _runtime(
     check_verbs("reranker", reader, "score" if isinstance(reader, LateReader) else "rerank")
     check_verbs("ranker", ranker, "rank")
     check_verbs("clock", clock, "now")
+    if clock is not None:
+        check_time("clock", clock.now())
     check_verbs("ids", ids, "new")
     model = _embedder(embedder)
     late, reranker = _readers(reranker, model)
