@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from holdfast.core.change import ABSENT, Change, Edit, Patch, Put, When
 from holdfast.core.errors import Conflict, IdempotencyMismatch
-from holdfast.core.filter import Record, both, eq, is_null
+from holdfast.core.filter import Record, among, both, eq, is_null
 from holdfast.core.scope import SCOPE_FIELDS
 from holdfast.core.search import Search, VectorLeg
 from holdfast.core.values import Vector
@@ -17,6 +17,9 @@ from holdfast.stores.memory.fields import fingerprint_of
 from holdfast.stores.memory.filters import open_row, present_at
 from holdfast.stores.memory.late import token_changes
 from holdfast.stores.memory.records import LIVE_KEY, MEMORIES, SPACES, SPEAKERS, Memory
+
+Content = tuple[str, str]
+"""A fingerprint, and the place of a turn."""
 
 
 class Keeping(MemoryStore):
@@ -64,24 +67,62 @@ class Keeping(MemoryStore):
         raise Conflict("Other writers kept changing this content.", hint="Try again later.")
 
     def _keep_batch(self, batch: Sequence[tuple[Record, Vector | None]]) -> list[Memory]:
-        """One apply for the batch; one by one when something is in the way."""
+        """One apply for what is new in the batch; one by one when something else is in the way."""
         rows = self._embedded_batch(batch)
-        contents = {(row["fingerprint"], row["place"]) for row, _ in rows}
-        if len(contents) == len(rows):
-            changes = _each_once(
-                [c for row, embedded in rows for c in self._changes(row, embedded)]
-            )
-            try:
-                outcomes = self._apply(*changes)
-            except Conflict:
-                self._trusted = None
-            else:
-                return [
-                    self._memory(outcome.record)
-                    for change, outcome in zip(changes, outcomes, strict=True)
-                    if change.collection == MEMORIES.name
-                ]
-        return [self._keep(row, embedded)[0] for row, embedded in rows]
+        firsts: dict[Content, tuple[Record, Embedded]] = {}
+        for row, embedded in rows:
+            firsts.setdefault(_content_of(row), (row, embedded))
+        now = self._now()
+        if len(firsts) < len(rows) and not all(_is_live(row, now) for row, _ in rows):
+            return [self._keep(row, embedded)[0] for row, embedded in rows]
+        kept = self._kept_together(firsts)
+        if kept is None:
+            held = self._held_already(firsts)
+            kept = self._kept_together({c: firsts[c] for c in firsts if c not in held})
+            if kept is None:
+                return [self._keep(row, embedded)[0] for row, embedded in rows]
+            kept |= held
+        return [kept[_content_of(row)] for row, _ in rows]
+
+    def _kept_together(
+        self, rows: Mapping[Content, tuple[Record, Embedded]]
+    ) -> dict[Content, Memory] | None:
+        """The memories, written by one apply; None when something is in the way."""
+        if not rows:
+            return {}
+        changes = _each_once([change for row in rows.values() for change in self._changes(*row)])
+        try:
+            outcomes = self._apply(*changes)
+        except Conflict:
+            self._trusted = None
+            return None
+        written = [
+            self._memory(outcome.record)
+            for change, outcome in zip(changes, outcomes, strict=True)
+            if change.collection == MEMORIES.name
+        ]
+        return dict(zip(rows, written, strict=True))
+
+    def _held_already(
+        self, rows: Mapping[Content, tuple[Record, Embedded]]
+    ) -> dict[Content, Memory]:
+        """The live memories that hold contents of a batch, as `_in_the_way` finds that of one.
+
+        None are told when a row has the id of another memory: that is for `_in_the_way` to refuse.
+        """
+        prints = sorted({fingerprint for fingerprint, _ in rows})
+        scope = self._same_scope(next(row for row, _ in rows.values()))
+        found = self._all(MEMORIES, scope, among("fingerprint", prints), LIVE_KEY)
+        now = self._now()
+        held = {
+            _content_of(record): self._memory(record)
+            for record in found
+            if record["quarantined_at"] is None and not _has_expired(record, now)
+        }
+        ids = {
+            rows[c][0]["id"] for c in rows.keys() & held.keys() if rows[c][0]["id"] != held[c].id
+        }
+        return {} if ids and self._tenant_rows(MEMORIES, among("id", sorted(ids))) else held
 
     def _embedded_batch(
         self, batch: Sequence[tuple[Record, Vector | None]]
@@ -116,9 +157,9 @@ class Keeping(MemoryStore):
             return None, []
         if held["quarantined_at"] is not None:
             raise Conflict("A memory with this content is in quarantine.", unique="content")
-        expires_at = held["expires_at"]
-        if expires_at is None or held["pinned"] or expires_at > self._now():
+        if not _has_expired(held, self._now()):
             return self._memory(held), []
+        expires_at = held["expires_at"]
         # Closed at its expiry, so that it leaves the unique key and as-of recall still sees it.
         expired = both(is_null("valid_to"), eq("expires_at", expires_at), eq("pinned", False))
         ended = Edit(set={"valid_to": expires_at})
@@ -182,6 +223,21 @@ class Keeping(MemoryStore):
 
 def _written(instant: Any) -> str | None:
     return None if instant is None else instant.isoformat()
+
+
+def _content_of(row: Record) -> Content:
+    """By what a scope tells one live memory from another."""
+    return row["fingerprint"], row["place"]
+
+
+def _is_live(row: Record, now: datetime) -> bool:
+    """Whether a new row is the one memory of its content, as far as that is in itself."""
+    return row.get("valid_to") is None and not _has_expired(row, now)
+
+
+def _has_expired(row: Record, now: datetime) -> bool:
+    expires_at = row.get("expires_at")
+    return expires_at is not None and not row["pinned"] and expires_at <= now
 
 
 def _each_once(changes: Sequence[Change]) -> list[Change]:

@@ -116,6 +116,45 @@ class TestMemoryRemember:
         assert len({m.id for m in kept}) == 300
         assert storage.memory.stats().total == 300
 
+    def test_f1_many_of_which_some_are_held(self, storage: Storage) -> None:
+        memory = storage.memory
+        old = memory.remember("a one", kind="note")
+        kept = memory.remember_many(["b two", "A one", "c three", "B two"])
+        assert [m.content for m in kept] == ["b two", "a one", "c three", "b two"]
+        assert kept[1] == old
+        assert kept[0] == kept[3]
+        assert memory.remember_many(["c three", "a one"]) == [kept[2], old]
+        assert memory.stats().total == 3
+
+    def test_f1_many_of_which_some_have_ended(self, storage: Storage, clock: ManualClock) -> None:
+        memory = storage.memory
+        old = memory.remember("a one", ttl_seconds=10.0)
+        kept: Any = memory.remember_many([{"content": "b two", "ttl_seconds": 20.0}, "a one"])
+        assert kept[1] == old
+        clock.set(clock.now() + timedelta(seconds=10))
+        again = memory.remember_many(["a one", "b two"])
+        assert again[0].id != old.id
+        assert again[1] == kept[0]
+        closed: Any = [{"content": "c three", "valid_to": clock.now()}, "c three"]
+        assert len({m.id for m in memory.remember_many(closed)}) == 2
+        memory.forget(again[0].id)
+        assert memory.remember_many(["a one"])[0].id not in {old.id, again[0].id}
+
+    def test_f1_many_with_an_id_in_use_are_refused(self, storage: Storage) -> None:
+        memory = storage.memory
+        memory.remember("a one", id="x")
+        memory.remember("b two")
+        entries: Any
+        for entries in (
+            [{"content": "c three", "id": "x"}],
+            [{"content": "b two", "id": "x"}],
+            [{"content": "d four", "id": "y"}, {"content": "e five", "id": "y"}],
+        ):
+            with pytest.raises(Conflict):
+                memory.remember_many(entries)
+        held = [memory.get(memory_id) for memory_id in ("x", "y")]
+        assert [one and one.content for one in held] == ["a one", "d four"]
+
     @pytest.mark.needs_vectors
     def test_f1_a_unit_keeps_the_first_memory_of_a_tenant(self, storage: Storage) -> None:
         with storage.unit() as unit:
