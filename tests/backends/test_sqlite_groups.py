@@ -58,6 +58,18 @@ class _RepeatsTheFailed(writer._Units):
         super().run(turn)
 
 
+class _KeepsTheFirst(writer._Units):
+    """Leaves in place what the first unit wrote before it failed."""
+
+    def _run_first(self, turn: Any) -> None:
+        try:
+            turn.result = turn.work(self._connection)
+        except Exception as error:  # noqa: BLE001
+            turn.error = error
+        self._connection.execute("SAVEPOINT units")
+        self._untouched = False
+
+
 class _TooNarrow(writer._Units):
     """After a failure, a unit that fails next is not taken back."""
 
@@ -76,6 +88,7 @@ class _TooNarrow(writer._Units):
         (_Doubles, FAIL_ONE_BY_ONE),
         (_KeepsTheFailed, FAIL_ONE_BY_ONE),
         (_RepeatsTheFailed, FAIL_ONE_BY_ONE),
+        (_KeepsTheFirst, FAIL_ONE_BY_ONE),
         (_TooNarrow, AS_STORED),
     ],
 )

@@ -304,24 +304,28 @@ class _Units:
     """The units of one open transaction: one that fails leaves no trace, and the others stay.
 
     A savepoint for each would cost as much as a statement, and few units fail after they have
-    written. So all share one until that happens. Then everything is taken back, the units before
-    the failed one are repeated, to the same effect because nobody else has written meanwhile, and
-    each that follows has a savepoint of its own.
+    written. So all but the first share one until that happens. Then everything since is taken back,
+    the units before the failed one are repeated, to the same effect because nobody else has written
+    meanwhile, and each that follows has a savepoint of its own. The first is taken back with the
+    transaction: behind a savepoint SQLite copies each page that is written, and often it is alone.
     """
 
     def __init__(self, connection: Connection, known: Known) -> None:
         self._connection = connection
         self._known = known
+        self._untouched = True
         self._done: list[Work[Any]] | None = []
-        connection.kept.execute("SAVEPOINT units")
 
     def run(self, turn: _Turn[Any]) -> None:
         """Run one unit, and note in its turn what came of it.
 
         Raises what made SQLite give the whole transaction up.
         """
+        if self._untouched and turn.repeatable:
+            self._run_first(turn)
+            return
         if self._done is None or not turn.repeatable:
-            self._done = None
+            self._untouched, self._done = False, None
             self._run_in_savepoint(turn)
             return
         before = self._connection.total_changes()
@@ -334,6 +338,24 @@ class _Units:
             turn.error = error
             if self._connection.total_changes() != before:
                 self._repeat(self._done)
+
+    def _run_first(self, turn: _Turn[Any]) -> None:
+        """Run a unit before which nothing was written: with it the transaction is taken back."""
+        connection = self._connection
+        before = connection.total_changes()
+        try:
+            turn.result = turn.work(connection)
+            connection.kept.execute("SAVEPOINT units")
+            self._untouched = False
+        except Exception as error:
+            if not connection.in_transaction:
+                raise
+            turn.error = error
+            if connection.total_changes() != before:
+                self._known.forget()
+                connection.kept.execute("ROLLBACK")
+                connection.kept.execute("BEGIN IMMEDIATE")
+                self._known.begin(connection)
 
     def _repeat(self, done: list[Work[Any]]) -> None:
         self._done = None

@@ -226,13 +226,18 @@ class TestDriverGroups:
         driver.setup(SHAPES)
         if not driver.capabilities.shared_commits:
             return
+        driver.apply("t", [put(JOBS, job("taken"))])
         with driver.group():
-            driver.apply("t", [put(JOBS, job("a"))])
             with pytest.raises(Conflict):
-                driver.apply("t", [put(JOBS, job("b")), Put(JOBS.name, job("a"), ABSENT)])
+                driver.apply("t", [put(JOBS, job("first")), Put(JOBS.name, job("taken"), ABSENT)])
+            driver.apply("t", [put(JOBS, job("a"))])
+            driver.apply("t", [put(JOBS, job("b"))])
+            with pytest.raises(Conflict):
+                driver.apply("t", [put(JOBS, job("c")), Put(JOBS.name, job("a"), ABSENT)])
             driver.apply("t", [Patch(JOBS.name, ("a",), Edit(increment={"tries": 1}))])
         found = driver.query("t", Query(collection=JOBS.name)).records
-        assert found == [{**job("a"), "tries": 1, "revision": 2}]
+        kept = [{**job(key), "revision": 1} for key in ("b", "taken")]
+        assert found == [{**job("a"), "tries": 1, "revision": 2}, *kept]
 
     def test_b38_what_a_group_answered_is_what_it_stored_whoever_failed_between(
         self, driver: Driver
