@@ -36,7 +36,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from holdfast.core.driver import Driver
 from holdfast.core.errors import Conflict, NotFound, Unsupported
-from holdfast.core.halves import Write, applied, begin
+from holdfast.core.halves import Applies, Write, begin
 from holdfast.core.marks import is_halved
 from holdfast.core.values import check_count
 
@@ -346,13 +346,16 @@ def _outcome(
 
 def _write_jobs(jobs: deque[_Job], wakes: _Wakes, group: _Group) -> None:
     going_on = True
+    # An apply that commits by itself may have happened although it says it failed.
+    applies = None if group is nullcontext else Applies()
     while going_on:
         going_on = wakes.get()
         while jobs:
             if len(jobs) == 1:
                 _write_alone(jobs.popleft())
             else:
-                _write_together([jobs.popleft() for _ in range(min(len(jobs), GROUP_LIMIT))], group)
+                batch = [jobs.popleft() for _ in range(min(len(jobs), GROUP_LIMIT))]
+                _write_together(batch, group, applies)
 
 
 def _write_alone(job: _Job) -> None:
@@ -362,17 +365,15 @@ def _write_alone(job: _Job) -> None:
     box.post(_answers_of(job))
 
 
-def _write_together(batch: list[_Job], group: _Group) -> None:
+def _write_together(batch: list[_Job], group: _Group, applies: Applies | None) -> None:
     """Run all jobs in one group, then answer. If the group fails, nothing in it succeeded.
 
     Nor does a Conflict or NotFound stand then: it may rest on a write that did not come to be.
     """
     posts: dict[_Mailbox, list[_Answer]] = {job[1]: [] for job in batch}
-    # An apply that commits by itself may have happened although it says it failed.
-    halves = group is not nullcontext
     try:
         with group():
-            for job, answer in _answers_together(batch, halves):
+            for job, answer in _answers_together(batch, applies):
                 posts[job[1]].append(answer)
     except BaseException as failure:  # noqa: BLE001 - it is raised in every task that waits
         stand = {
@@ -389,8 +390,8 @@ def _write_together(batch: list[_Job], group: _Group) -> None:
         box.post(answers)
 
 
-def _answers_together(batch: list[_Job], halves: bool) -> Iterator[tuple[_Job, _Answer]]:
-    """Run all jobs in their order; writes in halves that follow each other share an apply.
+def _answers_together(batch: list[_Job], applies: Applies | None) -> Iterator[tuple[_Job, _Answer]]:
+    """Run all jobs in their order; with ``applies``, writes in halves in a row share one.
 
     What was cancelled in time is not begun.
     """
@@ -399,21 +400,25 @@ def _answers_together(batch: list[_Job], halves: bool) -> Iterator[tuple[_Job, _
         future, _, context, call, args, kwargs = job
         if future.cancelled():
             continue
-        if halves and is_halved(call, kwargs):
+        if applies is not None and is_halved(call, kwargs):
             value, error = _outcome(context, begin, (call, *args), kwargs)
             if type(value) is Write:
                 begun.append((job, value))
                 continue
         else:
-            yield from _finished(begun)
+            yield from _finished(begun, applies)
             begun.clear()
             value, error = _outcome(context, call, args, kwargs)
         yield job, (future, value, error)
-    yield from _finished(begun)
+    yield from _finished(begun, applies)
 
 
-def _finished(begun: list[tuple[_Job, Write[Any]]]) -> Iterator[tuple[_Job, _Answer]]:
-    outcomes = applied([write for _, write in begun])
+def _finished(
+    begun: list[tuple[_Job, Write[Any]]], applies: Applies | None
+) -> Iterator[tuple[_Job, _Answer]]:
+    if not begun or applies is None:
+        return
+    outcomes = applies.outcomes([write for _, write in begun])
     for (job, write), made in zip(begun, outcomes, strict=True):
         yield job, (job[0], *_outcome(job[2], write.finish, (made,), {}))
 

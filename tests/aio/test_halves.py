@@ -18,7 +18,7 @@ from holdfast.calls import Calls, run_alone
 from holdfast.core.change import ABSENT, Change, Outcome, Put
 from holdfast.core.driver import Driver
 from holdfast.core.errors import Conflict, HoldfastError, Invalid, NotFound, Unavailable
-from holdfast.core.halves import Write, begin
+from holdfast.core.halves import Applies, Write, begin
 from holdfast.core.marks import halved, is_halved
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
@@ -273,6 +273,30 @@ class TestStores:
         kept = plain.tool_events.list(session_id=mine).items
         assert kept == [first[0], first[2], second[1]]
         assert [event.sequence for event in kept] == [1, 2, 3]
+
+
+class TestRefusals:
+    def test_after_a_refusal_each_write_is_done_by_itself_for_some_rounds(
+        self, plain: Storage, counted: Counted
+    ) -> None:
+        [held] = conversations(plain, 1)
+        applies, append = Applies(), plain.conversations.append
+
+        def together(*targets: str) -> list[bool]:
+            writes = [begin(append, target, "text") for target in targets]
+            assert all(isinstance(write, Write) for write in writes)
+            return [made is not None for made in applies.outcomes(writes)]  # type: ignore[arg-type]
+
+        done, left = [True, True], [False, False]
+        assert together(held, held) == done
+        assert together(held, "nobody") == left
+        assert together(held) == [False]  # which there was nothing to share for
+        assert [together(held, held) for _ in range(2)] == [left, done]
+        assert together(held, "nobody") == left
+        assert together(held, held) == left
+        assert together("nobody", held) == left
+        assert [together(held, held) for _ in range(4)] == [left, left, left, done]
+        assert texts(plain, held) == [(n, "text") for n in range(1, 7)]
 
 
 class TestOrder:

@@ -8,10 +8,10 @@ not, and a server is asked once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from threading import get_ident
-from typing import Generic, ParamSpec, TypeVar
+from typing import Final, Generic, ParamSpec, TypeVar
 
 from holdfast.core.change import Change, Outcome
 from holdfast.core.driver import Driver
@@ -19,6 +19,9 @@ from holdfast.core.errors import Conflict, NotFound
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+ROUNDS_LIMIT: Final = 63
+"""Most rounds in which no apply is made for many writes after one was refused."""
 
 
 class Write(Generic[T]):
@@ -73,24 +76,44 @@ def begin(verb: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Write[
         _beginning.discard(get_ident())
 
 
-def applied(writes: Sequence[Write[T]]) -> list[list[Outcome] | None]:
-    """The outcomes of all that could be done as one; None where a write is to be done by itself.
+class Applies:
+    """Makes one apply of many writes, as long as none of them is refused.
 
     One apply is done whole or not at all. Where it was refused, one of the writes was meant, and
-    each will be told by itself.
+    all are to be done each by itself, that is twice. So that a caller who is refused again and
+    again costs the others little, nothing is tried then for some rounds, twice as many each time.
     """
-    outcomes: list[list[Outcome] | None] = [None] * len(writes)
-    places: dict[tuple[int, str], list[int]] = {}
-    for number, write in enumerate(writes):
-        places.setdefault((id(write.driver), write.tenant), []).append(number)
-    for numbers in places.values():
-        first = writes[numbers[0]]
-        if len(numbers) > 1:
-            changes = [change for number in numbers for change in writes[number].changes]
-            try:
-                made: Iterator[Outcome] = iter(first.driver.apply(first.tenant, changes))
-            except Exception:  # noqa: BLE001 - each write meets it again, by itself
-                continue
-            for number in numbers:
-                outcomes[number] = list(islice(made, len(writes[number].changes)))
-    return outcomes
+
+    def __init__(self) -> None:
+        self._rounds = 0
+        self._left = 0
+
+    def outcomes(self, writes: Sequence[Write[T]]) -> list[list[Outcome] | None]:
+        """The outcomes of all that were done; None where a write is to be done by itself."""
+        made: list[list[Outcome] | None] = [None] * len(writes)
+        places: dict[tuple[int, str], list[int]] = {}
+        for number, write in enumerate(writes):
+            places.setdefault((id(write.driver), write.tenant), []).append(number)
+        shared = [numbers for numbers in places.values() if len(numbers) > 1]
+        if shared and self._left:
+            self._left -= 1
+        elif shared:
+            refused = False
+            for numbers in shared:
+                parts = _applied([writes[number] for number in numbers])
+                refused = refused or not parts
+                for number, part in zip(numbers, parts, strict=False):
+                    made[number] = part
+            self._rounds = min(2 * self._rounds + 1, ROUNDS_LIMIT) if refused else 0
+            self._left = self._rounds
+        return made
+
+
+def _applied(writes: list[Write[T]]) -> list[list[Outcome]]:
+    """The outcomes of each, after one apply for all; nothing if that was refused."""
+    changes = [change for write in writes for change in write.changes]
+    try:
+        made = iter(writes[0].driver.apply(writes[0].tenant, changes))
+    except Exception:  # noqa: BLE001 - each write meets it again, by itself
+        return []
+    return [list(islice(made, len(write.changes))) for write in writes]
