@@ -88,4 +88,7 @@ def check_condition(
                 revision=record["revision"],
             )
     elif not when.filter.matches(record, subselect):
-        raise Conflict("The record is not in a state that allows this.")
+        raise Conflict(
+            "The record is not in a state that allows this.",
+            hint="Read it again: another may have changed, closed or taken it.",
+        )

@@ -67,7 +67,10 @@ def _condition(failed: StatementFailed, change: Change) -> Conflict:
         )
     if type(when).__name__ == "Absent":
         return Conflict("A record with this key exists.", unique="key")
-    return Conflict("The record is not in a state that allows this.")
+    return Conflict(
+        "The record is not in a state that allows this.",
+        hint="Read it again: another may have changed, closed or taken it.",
+    )
 
 
 def _unique(failed: StatementFailed, collection: Collection) -> HoldfastError | None:
