@@ -104,8 +104,12 @@ class ConnectionPool:
         except OSError as error:
             raise mapped(error) from error
         self._checkpoint_tried_at = 0
+        self._place: tuple[int, int] | None = None
         try:
             self.writer = self._connect_writer()
+            # Not before: file systems of layers may give a file a new number when it is first
+            # opened for writing.
+            self._place = guard.identity(self.path)
         except BaseException:
             guard.release(self._mark)
             raise
@@ -179,7 +183,8 @@ class ConnectionPool:
 
     def check_place(self) -> None:
         """Unavailable when another file, or none, is at the path: what is written would be lost."""
-        if not guard.is_at(self._mark, self.path):
+        place = guard.identity(self.path)
+        if place is None or place != (self._place or place):
             raise Unavailable(
                 "The file was moved, deleted or replaced while it was open.",
                 hint="Nothing was written. Close this handle, and open the file where it is.",

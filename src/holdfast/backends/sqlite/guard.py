@@ -41,18 +41,15 @@ def release(mark: tuple[int, int]) -> None:
 
 def is_held(path: str) -> bool:
     """Whether this process holds the file."""
-    try:
-        return _identity(path) in _held
-    except OSError:
-        return False
+    return identity(path) in _held
 
 
-def is_at(mark: tuple[int, int], path: str) -> bool:
-    """Whether the file that was held under this mark is still the one at the path."""
+def identity(path: str) -> tuple[int, int] | None:
+    """What tells the file at the path from all others; None where there is none."""
     try:
-        return _identity(path) == mark
+        return _identity(path)
     except OSError:
-        return False
+        return None
 
 
 @cache
