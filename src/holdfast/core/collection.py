@@ -5,28 +5,30 @@ from __future__ import annotations
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache, cached_property
 from typing import Any, Final, Literal
 
 import msgspec
 
+from holdfast.core.alike import Alike, Check, alike
 from holdfast.core.errors import Invalid
 from holdfast.core.filter import Compare, Filter, Record, comparisons
 from holdfast.core.values import (
     CHECKS,
     KEYED_TEXT_LIMIT,
-    TEXT_LIMIT,
     Kind,
     check_keyed_text,
     check_vector,
 )
 
-Check = Callable[[str, object], Any]
-
 REVISION: Final = "revision"
 """The engine's own count of a record's writes: 1 when created, one more at each change."""
+
+_ONLY_TEXT: Final = {str}
+_SHAPES_LIMIT: Final = 1_024
+"""Of how many shapes of records it is kept how they are checked: a store writes few."""
 
 _KINDS: Final[dict[Any, Kind]] = {
     str: "text",
@@ -150,10 +152,6 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
         )
 
     @cached_property
-    def _names(self) -> frozenset[str]:
-        return frozenset((*self.by_name, *self.vectors, REVISION))
-
-    @cached_property
     def _blank(self) -> Record:
         return dict.fromkeys((*self.by_name, *self.vectors))
 
@@ -164,27 +162,18 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
         return tuple(f.name for f in self.fields if not f.nullable and f.name not in assigned)
 
     @cached_property
-    def _checks(self) -> dict[str, tuple[Check, int]]:
-        """The check of each field and vector, and how long text may be that needs none."""
+    def _checks(self) -> dict[str, Check]:
+        """The check of each field and vector."""
         keyed = self.keyed_fields()
-        checks: dict[str, tuple[Check, int]] = dict.fromkeys(self.vectors, (check_vector, 0))
+        checks: dict[str, Check] = dict.fromkeys(self.vectors, check_vector)
         for f in self.fields:
-            check = CHECKS[f.kind]
-            if f.name in keyed and f.kind == "text":
-                check = check_keyed_text
-            limit = KEYED_TEXT_LIMIT if check is check_keyed_text else TEXT_LIMIT
-            checks[f.name] = (check, limit if f.kind == "text" else 0)
+            is_keyed = f.kind == "text" and f.name in keyed
+            checks[f.name] = check_keyed_text if is_keyed else CHECKS[f.kind]
         return checks
 
     @cached_property
-    def _defaults(self) -> Record:
-        """The declared defaults that cannot change and are canonical: they need no check again."""
-        return {
-            f.name: f.default
-            for f in self.fields
-            if type(f.default) in (str, int, float, bool)
-            and self._checks[f.name][0](f.name, f.default) is f.default
-        }
+    def _alike(self) -> _Alikes:
+        return _Alikes(self)
 
     @cached_property
     def _text_key(self) -> bool:
@@ -192,7 +181,7 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def _value_checks(self) -> dict[str, tuple[bool, Check]]:
-        values = {f.name: (f.nullable, self._checks[f.name][0]) for f in self.fields}
+        values = {f.name: (f.nullable, self._checks[f.name]) for f in self.fields}
         values[REVISION] = (False, CHECKS["int"])
         return values | dict.fromkeys(self.vectors, (True, check_vector))
 
@@ -252,21 +241,34 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
         """The whole record in canonical form, or Invalid naming the field that is wrong."""
         if type(record) is not dict and not isinstance(record, Mapping):
             raise Invalid("record", expected="an object", got=record)
-        if not record.keys() <= self._names:
-            for name in record.keys() - self._names:
-                self.field(name)
         if REVISION in record:
             record = {name: value for name, value in record.items() if name != REVISION}
-        checked, checks, default_of = {**self._blank, **record}, self._checks, self._defaults.get
+        known = self._alike[(*record, *map(type, record.values()))]
+        if known is None or not known.is_sound(record):
+            return self._check_each(record)
+        checked = dict(record) if known.whole else {**self._blank, **record}
+        for name, check in known.others:
+            checked[name] = check(name, record[name])
+        return checked
+
+    def alike(self, shape: tuple[Any, ...]) -> Alike | None:
+        """How records of a shape are checked; None where each is to be refused."""
+        names = shape[: len(shape) // 2]
+        given = dict(zip(names, shape[len(names) :], strict=True))
+        if not given.keys() <= self._blank.keys():
+            return None
+        if any(given.get(name, type(None)) is type(None) for name in self._required):
+            return None
+        return alike(given, self._checks, whole=names == tuple(self._blank))
+
+    def _check_each(self, record: Mapping[str, Any]) -> Record:
+        """What `check_record` does, value by value: so the first that is wrong is named."""
+        for name in record.keys() - self._blank.keys():
+            self.field(name)
+        checked, checks = {**self._blank, **record}, self._checks
         for name, value in record.items():
-            # Most fields of most records are null or at their declared default.
-            if value is None or value is default_of(name):
-                continue
-            check, limit = checks[name]
-            # Short ASCII text, as most of it is, is seen to be sound without a call.
-            sound = type(value) is str and len(value) <= limit
-            if not (sound and value.isascii() and "\x00" not in value):
-                checked[name] = check(name, value)
+            if value is not None:
+                checked[name] = checks[name](name, value)
         for name in self._required:
             if checked[name] is None:
                 expected = "a value" if name in record else "a value for this field"
@@ -304,19 +306,28 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
         """A key in canonical form: one value per key field."""
         if not isinstance(key, tuple) or len(key) != len(self.key):
             raise Invalid("key", expected=f"{len(self.key)} values in a tuple", got=key)
-        if self._text_key and all(map(_is_plain_key, key)):
+        if self._text_key and {*map(type, key)} == _ONLY_TEXT and _is_plain_key("".join(key)):
             return key
         return tuple(map(self.check_value, self.key, key))
 
 
-def _is_plain_key(value: object) -> bool:
+class _Alikes(dict[tuple[Any, ...], Alike | None]):
+    """How records of each shape are checked; None for those of which each is to be refused."""
+
+    def __init__(self, collection: Collection) -> None:
+        super().__init__()
+        self._collection = collection
+
+    def __missing__(self, shape: tuple[Any, ...]) -> Alike | None:
+        if len(self) >= _SHAPES_LIMIT:
+            self.clear()
+        made = self[shape] = self._collection.alike(shape)
+        return made
+
+
+def _is_plain_key(text: str) -> bool:
     """Whether this is short ASCII text, as nearly every key is, and so seen to be sound."""
-    return (
-        type(value) is str
-        and len(value) <= KEYED_TEXT_LIMIT
-        and value.isascii()
-        and "\x00" not in value
-    )
+    return len(text) <= KEYED_TEXT_LIMIT and text.isascii() and "\x00" not in text
 
 
 def _hints(struct: type[msgspec.Struct]) -> dict[str, Any]:

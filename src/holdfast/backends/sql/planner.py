@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +15,7 @@ from msgspec.structs import asdict, astuple, replace
 from holdfast.backends.sql.dialect import Codec, Dialect, quoted
 from holdfast.backends.sql.edits import EditPlan, bind, edit_text, fields_of, plan_edit
 from holdfast.backends.sql.filters import FilterPlanner, Shape, one_by_one
+from holdfast.core.alike import picker
 from holdfast.core.change import Claim, DeleteWhere, Edit, Patch
 from holdfast.core.collection import REVISION, Collection, Reference
 from holdfast.core.collection import Sequence as Sequenced
@@ -140,7 +140,7 @@ class Planner:
         key_encoders = tuple(dialect.encoder(collection.by_name[n].kind) for n in collection.key)
         return Columns(
             **self._read(collection, (REVISION, *collection.by_name)),
-            fields_of=_picker([f.name for f in collection.fields]),
+            fields_of=picker([f.name for f in collection.fields]),
             encoders=tuple((at, encode) for at, encode in enumerate(encoders) if encode),
             encoder_of={f.name: dialect.encoder(f.kind) for f in collection.fields},
             numbered=tuple(
@@ -527,13 +527,6 @@ class Planner:
             )
 
         return self.text(("claim", shape.name, where, order, extra, suffix), write), values
-
-
-def _picker(names: list[str]) -> Callable[[Record], tuple[Any, ...]]:
-    """What takes the values under these names out of a record."""
-    if len(names) == 1:
-        return lambda record: (record[names[0]],)
-    return itemgetter(*names)
 
 
 def _beyond(column: str, term: Order, null: bool, mark: str) -> str:
