@@ -34,6 +34,8 @@ PostgreSQL b-tree entry (2,704 bytes)."""
 JSON_DEPTH_LIMIT: Final = 64
 JSON_SIZE_LIMIT: Final = 1024 * 1024
 """Largest JSON value, in bytes of UTF-8."""
+_SHORT_JSON: Final = JSON_SIZE_LIMIT // 8
+"""Text of so many characters is within the limit however it is escaped."""
 LIST_LIMIT: Final = 1024
 """Most entries of a text list."""
 INT_LIMIT: Final = 2**63
@@ -149,6 +151,8 @@ def check_json(field: str, value: object) -> Any:
         return None
     if type(value) is dict and not value:  # whatever else it is may have no truth, as an array has
         return {}
+    if type(value) is str and len(value) <= _SHORT_JSON:
+        return check_text(field, value)
     checked = _json(field, value, JSON_DEPTH_LIMIT)
     size = len(msgspec.json.encode(checked))
     if size > JSON_SIZE_LIMIT:
@@ -298,10 +302,10 @@ def from_micros(micros: int) -> datetime:
 
 def check_count(field: str, value: object, low: int, high: int) -> int:
     """An integer from ``low`` to ``high``, both included: limits, k, batch sizes."""
+    if type(value) is int and low <= value <= high:
+        return value
     number = check_int(field, value)
-    if not low <= number <= high:
-        raise Invalid(field, expected=f"an integer from {low} to {high}", got=str(number))
-    return number
+    raise Invalid(field, expected=f"an integer from {low} to {high}", got=str(number))
 
 
 def check_seconds(field: str, value: object, low: float, high: float) -> float:

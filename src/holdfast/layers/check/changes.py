@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -37,12 +37,15 @@ CHANGE_LIMIT: Final = 10_000
 Check = Callable[[str, object], Any]
 
 
-def check_change(change: Change, lookup: Lookup) -> Change:
-    """The change with its values in canonical form, or Invalid."""
-    check = _CHECKS.get(type(change))
-    if check is None:
-        raise Invalid("changes", expected="a Change", got=change)
-    return check(lookup(change.collection), change, lookup)
+def check_changes(changes: Sequence[Change], lookup: Lookup) -> list[Change]:
+    """The changes with their values in canonical form, or Invalid."""
+    checked: list[Change] = []
+    for change in changes:
+        check = _CHECKS.get(type(change))
+        if check is None:
+            raise Invalid("changes", expected="a Change", got=change)
+        checked.append(check(lookup(change.collection), change, lookup))
+    return checked
 
 
 def _put(collection: Collection, put: Put, lookup: Lookup) -> Put:
@@ -54,8 +57,9 @@ def _put(collection: Collection, put: Put, lookup: Lookup) -> Put:
 
 def _patch(collection: Collection, patch: Patch, lookup: Lookup) -> Patch:
     check_bool("silent", patch.silent)
-    key, edit = collection.check_key(patch.key), _edit(collection, patch.edit)
-    when = _condition(collection, patch.when, lookup)
+    key, edit, when = collection.check_key(patch.key), _edit(collection, patch.edit), patch.when
+    if when is not None:
+        when = _condition(collection, when, lookup)
     if key is patch.key and edit is patch.edit and when is patch.when:
         return patch  # Nearly always: all of it is in canonical form already.
     return Patch(patch.collection, key, edit, when, patch.silent)

@@ -20,7 +20,7 @@ from holdfast.core.query import Aggregate, Query, Rows, full_order
 from holdfast.core.scope import EVERY_TENANT, NAME_LIMIT, Tenant
 from holdfast.core.search import Hits, Search
 from holdfast.core.values import check_count, check_float, check_text, check_vector
-from holdfast.layers.check.changes import CHANGE_LIMIT, check_change
+from holdfast.layers.check.changes import CHANGE_LIMIT, check_changes
 from holdfast.layers.check.expect import expect_list
 from holdfast.layers.check.filters import check_fields, check_filter, check_order
 from holdfast.layers.check.reads import K_LIMIT, check_aggregate, check_task, check_text_leg
@@ -77,7 +77,7 @@ class Checked(Layer):
             check_count("changes", len(changes), 0, CHANGE_LIMIT)
         if op_id is not None:
             check_text("op_id", op_id, NAME_LIMIT)
-        checked = [check_change(change, self._collection) for change in changes]
+        checked = check_changes(changes, self._collection)
         return self.below.apply(tenant, checked, op_id=op_id, op_body=op_body)
 
     def query(self, tenant: Tenant, query: Query) -> Rows:
