@@ -236,12 +236,12 @@ class KeyValue(Store):
         now = self._now()
         created_at = held["created_at"] if held and self._lives(held) else now
         record = {
-            **self._scope_fields(),
             "key": key,
             "value": value,
             "created_at": created_at,
             "updated_at": now,
             "expires_at": expires_at,
+            **self._own_fields,
         }
         return Put(ENTRIES.name, record, self._expectation(held, expected_version))
 

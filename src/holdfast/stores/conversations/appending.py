@@ -160,7 +160,9 @@ class Appending(Owned):
                 self._explain(conversation_id, expected_head, error)
                 raise
             stored = [outcome.records[0] for outcome in outcomes[1:]]
-            return _in_order(records, fresh, stored, known) if named else [*map(_build, stored)]
+            if named:
+                return _in_order(records, fresh, stored, known)
+            return [_build(record) for record in stored]
         raise Conflict("Other writers kept storing the same messages.", hint="Try again later.")
 
     def _changes(
@@ -177,7 +179,7 @@ class Appending(Owned):
         # The conversation comes first: a missing one is NotFound, not a broken reference.
         counts = self._counted(records, now)
         counted = Patch(CONVERSATIONS.name, (conversation_id,), counts, when, silent=True)
-        return [counted, *(Put(MESSAGES.name, record, ABSENT) for record in records)]
+        return [counted, *[Put(MESSAGES.name, record, ABSENT) for record in records]]
 
     def _explain(
         self, conversation_id: str, expected_head: int | None, error: NotFound | Conflict
@@ -208,24 +210,23 @@ class Appending(Owned):
 
     def _message(self, conversation_id: str, draft: Draft, now: datetime) -> Record:
         role = one_of("role", draft.role, Role)
-        direction = draft.direction
-        if direction is None:
-            direction = "inbound" if role == "user" else "outbound"
+        usual: Direction = "inbound" if role == "user" else "outbound"
+        given, name, direction, at = draft.id, draft.external_id, draft.direction, draft.created_at
+        # All fields in their declared order: what is whole is checked sooner.
         return {
-            "id": name_of("message_id", draft.id) or self._new_id(),
+            "id": self._new_id() if given is None else name_of("message_id", given),
             "conversation_id": conversation_id,
-            "external_id": name_of("external_id", draft.external_id),
+            "sequence": None,
+            "external_id": None if name is None else name_of("external_id", name),
             "role": role,
-            "direction": one_of("direction", direction, Direction),
+            "direction": usual if direction is None else one_of("direction", direction, Direction),
             "sender_id": draft.sender_id,
             "recipient_id": draft.recipient_id,
             "text": check_text("text", draft.text),
             "content": draft.content,
             "metadata": object_of("metadata", draft.metadata),
             "tokens": check_count("tokens", draft.tokens, 0, 2**31),
-            "created_at": now
-            if draft.created_at is None
-            else check_time("created_at", draft.created_at),
+            "created_at": now if at is None else check_time("created_at", at),
         }
 
     def _known(self, conversation_id: str, external_ids: list[str]) -> dict[str, Record]:
