@@ -8,6 +8,7 @@ limit, and always what is committed, because there is nothing else to be stale.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -64,9 +65,7 @@ def pack(collection: Collection, record: Record) -> Packed | None:
         found = [hashes[at : at + _HASH_SIZE] for at in range(0, len(hashes), _HASH_SIZE)]
     if len(set(found)) == length:  # in a short text nearly every term stands once
         return length, hashes, _ONCE * length
-    counts = dict.fromkeys(found, 0)
-    for one in found:
-        counts[one] += 1
+    counts = Counter(found)
     return length, b"".join(counts), struct.pack(f"<{len(counts)}I", *counts.values())
 
 
