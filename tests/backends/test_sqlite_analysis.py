@@ -6,11 +6,17 @@ from pathlib import Path
 import pytest
 
 import holdfast
-from holdfast.backends.sql import editions
+from holdfast.backends.sql import editions, terms
 from holdfast.backends.sqlite import schema
 from holdfast.core import text
 from holdfast.core.errors import SchemaNewer
 from holdfast.testing.sentences import LANGUAGES
+
+
+def forget_words() -> None:
+    """What is made of words is remembered, by the analysis that made it."""
+    for remembered in (text._FORMS, text._TERMS, terms._HASHED):
+        remembered.clear()
 
 
 @pytest.fixture
@@ -19,9 +25,9 @@ def earlier(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     for module in (schema, editions):
         monkeypatch.setattr(module, "ANALYSIS_VERSION", text.ANALYSIS_VERSION - 1)
     monkeypatch.setattr(text, "spellings", lambda word: (word,))
-    text._FORMS.clear()
+    forget_words()
     yield monkeypatch
-    text._FORMS.clear()
+    forget_words()
 
 
 def recalled(path: Path, question: str) -> list[str]:
@@ -37,7 +43,7 @@ def test_terms_are_made_anew_when_the_analysis_has_changed(
         storage.memory.remember_many(list(LANGUAGES["French"].sentences))
     assert recalled(path, "cafe") == []
     earlier.undo()
-    text._FORMS.clear()
+    forget_words()
     for question in ("cafe", "CAFÉ"):
         assert recalled(path, question) == [sentence]
     with holdfast.open(str(path), embedder=None) as storage:
@@ -47,7 +53,7 @@ def test_terms_are_made_anew_when_the_analysis_has_changed(
 def test_an_older_analysis_refuses_the_file(tmp_path: Path, earlier: pytest.MonkeyPatch) -> None:
     path = tmp_path / "agent.db"
     earlier.undo()
-    text._FORMS.clear()
+    forget_words()
     recalled(path, "nothing")
     before = path.read_bytes()
     earlier.setattr(editions, "ANALYSIS_VERSION", text.ANALYSIS_VERSION - 1)
