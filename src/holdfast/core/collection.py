@@ -312,16 +312,18 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
 
 
 class _Alikes(dict[tuple[Any, ...], Alike | None]):
-    """How records of each shape are checked; None for those of which each is to be refused."""
+    """How records of each shape are checked; None, which is not kept, for what is to be refused."""
 
     def __init__(self, collection: Collection) -> None:
         super().__init__()
         self._collection = collection
 
     def __missing__(self, shape: tuple[Any, ...]) -> Alike | None:
-        if len(self) >= _SHAPES_LIMIT:
-            self.clear()
-        made = self[shape] = self._collection.alike(shape)
+        made = self._collection.alike(shape)
+        if made is not None:
+            if len(self) >= _SHAPES_LIMIT:
+                self.clear()
+            self[shape] = made
         return made
 
 
