@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ATTEMPTS: Final = 6
-"""How often a write is done that was certainly undone each time."""
+"""How often a write is done that was certainly undone each time, as its link was lost."""
+_UNDONE_ATTEMPTS: Final = 20
+"""How often one is that the server itself undid. Of writers who lock in opposite order each time
+one is undone, by chance: some met it nine times in a row."""
 _PAUSE_SECONDS: Final = 0.004
+_PAUSE_DOUBLINGS: Final = 6
 # Whatever the server's default is: who waited for a lock must see what its holder has done.
 _BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
@@ -148,26 +152,26 @@ class Transactions:
 
     def _repeated(self, op_id: str | None, work: Callable[[Wire], T]) -> T:
         """Repeat what was certainly undone, and what an operation id makes safe to repeat."""
-        for attempt in range(ATTEMPTS):
-            last = attempt == ATTEMPTS - 1
+        for attempt in range(_UNDONE_ATTEMPTS):
             wire = self._pool.take()
             try:
                 return work(wire)
             except StatementFailed as error:
                 _roll_back(wire)
-                if last or error.sqlstate not in REPEATABLE:
+                if attempt == _UNDONE_ATTEMPTS - 1 or error.sqlstate not in REPEATABLE:
                     raise mapped(error) from error
             except ConnectionLost as error:
                 if not error.undone and op_id is None:
                     raise _unknown(op_id) from error
-                if last or error.late:
+                if attempt >= ATTEMPTS - 1 or error.late:
                     raise (lost(error) if error.undone else _unknown(op_id)) from error
             except BaseException:
                 _roll_back(wire)
                 raise
             finally:
                 self._pool.give(wire)
-            time.sleep(_PAUSE_SECONDS * 2**attempt * (0.5 + random.random()))
+            doubled = 2 ** min(attempt, _PAUSE_DOUBLINGS)
+            time.sleep(_PAUSE_SECONDS * doubled * (0.5 + random.random()))
         raise AssertionError("unreachable")
 
     def _alone(self, wire: Wire, operation: Operation) -> list[Outcome]:
