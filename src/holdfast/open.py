@@ -130,8 +130,7 @@ def open_driver(
     options: Mapping[str, Any] | None = None,
 ) -> Driver:
     """The engine behind a URL, not set up yet. Other packages add schemes by entry point."""
-    if isinstance(url, os.PathLike):
-        url = os.path.abspath(url)  # so that no name of a file is read as a URL
+    url = url_of(url)
     if not isinstance(url, str) or not url:
         raise Invalid("url", expected="a path or URL", got=kind_of(url))
     check_text("url", url)
@@ -172,6 +171,11 @@ def open_driver(
         driver: Driver = entry.load()(url, clock)
         return driver
     raise Invalid("url", expected="a path, sqlite:, memory: or an installed scheme", got=scheme)
+
+
+def url_of(url: str | os.PathLike[str]) -> str:
+    """What was given as a URL; a path object whole, so that no name of a file is read as one."""
+    return os.path.abspath(url) if isinstance(url, os.PathLike) else url
 
 
 def file_of(url: str) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any, Final
 
 from holdfast.core.values import check_text
-from holdfast.open import open
+from holdfast.open import file_of, open, url_of
 from holdfast.storage import Storage
 
 
@@ -46,8 +46,7 @@ def shared(url: str | os.PathLike[str], **options: Any) -> Storage:
     is an object, such as an embedder, is the same when it is that object. After ``close``, and in a
     forked process, the next call opens anew; an open that fails is not remembered.
     """
-    if isinstance(url, os.PathLike):
-        url = os.path.abspath(url)
+    url = url_of(url)
     check_text("url", url)
     named = frozenset((name, _identity(value)) for name, value in options.items())
     with _handles.lock:
@@ -72,8 +71,7 @@ def close_shared() -> None:
 
 def _place(url: str) -> str:
     """The URL; a path as it is from anywhere."""
-    is_path = isinstance(url, str) and (":" not in url or os.path.isabs(url))
-    return os.path.abspath(url) if is_path else url
+    return os.path.abspath(url) if file_of(url) == url else url
 
 
 def _identity(value: Any) -> Hashable:

@@ -73,7 +73,7 @@ def check_condition(
         return
     if isinstance(when, Absent):
         if record is not None:
-            raise Conflict("A record with this key exists.", unique="key")
+            raise unmet(when)
         return
     if record is None:
         raise NotFound("There is no such record.")
@@ -81,14 +81,23 @@ def check_condition(
         return
     if isinstance(when, Revision):
         if record["revision"] != when.number:
-            raise Conflict(
-                "The record has changed since it was read.",
-                hint="Read it again and repeat the change.",
-                expected=when.number,
-                revision=record["revision"],
-            )
+            raise unmet(when, record["revision"])
     elif not when.filter.matches(record, subselect):
-        raise Conflict(
-            "The record is not in a state that allows this.",
-            hint="Read it again: another may have changed, closed or taken it.",
+        raise unmet(when)
+
+
+def unmet(when: Condition | None, revision: int | None = None) -> Conflict:
+    """What is told of a condition that the stored record, of this ``revision``, does not meet."""
+    if isinstance(when, Absent):
+        return Conflict("A record with this key exists.", unique="key")
+    if isinstance(when, Revision):
+        return Conflict(
+            "The record has changed since it was read.",
+            hint="Read it again and repeat the change.",
+            expected=when.number,
+            revision=revision,
         )
+    return Conflict(
+        "The record is not in a state that allows this.",
+        hint="Read it again: another may have changed, closed or taken it.",
+    )

@@ -10,6 +10,7 @@ from holdfast.backends.postgres.wire import StatementFailed
 from holdfast.backends.sql.planner import Planner
 from holdfast.core.change import Change, Claim, Patch, PatchWhere, Put, Revision
 from holdfast.core.collection import Collection
+from holdfast.core.edit import unmet
 from holdfast.core.errors import Conflict, HoldfastError, Invalid, NotFound, TooLarge
 
 _UNIQUE: Final = "23505"
@@ -58,19 +59,7 @@ class Refusals:
 
 def _condition(failed: StatementFailed, change: Change) -> Conflict:
     when = getattr(change, "when", None)
-    if isinstance(when, Revision):
-        return Conflict(
-            "The record has changed since it was read.",
-            hint="Read it again and repeat the change.",
-            expected=when.number,
-            revision=int(failed.detail),
-        )
-    if type(when).__name__ == "Absent":
-        return Conflict("A record with this key exists.", unique="key")
-    return Conflict(
-        "The record is not in a state that allows this.",
-        hint="Read it again: another may have changed, closed or taken it.",
-    )
+    return unmet(when, int(failed.detail) if isinstance(when, Revision) else None)
 
 
 def _unique(failed: StatementFailed, collection: Collection) -> HoldfastError | None:
