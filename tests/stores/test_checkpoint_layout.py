@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.stores.checkpoints.delta import ANCHOR, copies
@@ -23,6 +23,7 @@ from holdfast.stores.checkpoints.layout import (
     whole,
     written,
 )
+from holdfast.testing.strategies import examples
 
 _PIECES = st.lists(
     st.builds(
@@ -48,8 +49,8 @@ def histories(draw: st.DrawFn) -> list[bytes]:
     return states
 
 
+@examples(150)
 @given(histories())
-@settings(max_examples=150, deadline=None)
 def test_copies_are_equal_in_order_and_apart(states: list[bytes]) -> None:
     for old, new in pairwise(states):
         source = place = 0
@@ -61,8 +62,8 @@ def test_copies_are_equal_in_order_and_apart(states: list[bytes]) -> None:
             assert old[copy.source : source] == new[copy.place : place]
 
 
+@examples(150)
 @given(histories())
-@settings(max_examples=150, deadline=None)
 def test_every_state_of_a_history_is_assembled_as_it_was(states: list[bytes]) -> None:
     logs: dict[str, bytes] = {}
     kept: list[tuple[dict[str, object], bytes]] = []
