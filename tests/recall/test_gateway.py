@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,13 +23,18 @@ from holdfast.core.errors import (
     Timeout,
     Unavailable,
 )
+from holdfast.recall import gateway
 from holdfast.recall.gateway import Retries
 from holdfast.recall.remote import OpenAIEmbedder
 from holdfast.recall.rerankers import GatewayReranker
+from holdfast.testing.servers.pids import wait_for
 from tests.recall.model_service import ModelService, Reply, model_service
 
 KEY = "sk-never-show-this"
 KEY_ENV = "HOLDFAST_TEST_MODEL_KEY"
+PLENTY_SECONDS = 60.0
+SHORT_SECONDS = 0.2
+"""How long a service that hangs until the test is over is waited for."""
 
 
 def vector(text: str) -> list[float]:
@@ -58,13 +65,19 @@ def slept() -> list[float]:
 
 
 @pytest.fixture
-def embedder(service: ModelService, slept: list[float]) -> Iterator[OpenAIEmbedder]:
+def seconds() -> float:
+    """For each try; a test that waits in vain has fewer."""
+    return PLENTY_SECONDS
+
+
+@pytest.fixture
+def embedder(service: ModelService, slept: list[float], seconds: float) -> Iterator[OpenAIEmbedder]:
     model = OpenAIEmbedder(
         "small",
         width=3,
         base_url=service.url,
         key_env=KEY_ENV,
-        timeout=0.4,
+        timeout=seconds,
         retries=Retries(sleep=slept.append, uniform=lambda low, high: high),
     )
     yield model
@@ -76,7 +89,7 @@ def reranker(service: ModelService, slept: list[float]) -> Iterator[GatewayReran
     model = GatewayReranker(
         "judge",
         base_url=service.url,
-        timeout=0.4,
+        timeout=PLENTY_SECONDS,
         retries=Retries(sleep=slept.append, uniform=lambda low, high: high),
     )
     yield model
@@ -164,19 +177,25 @@ def test_lasting_failures_are_not_tried_again(
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("seconds", [SHORT_SECONDS])
 def test_a_service_that_hangs_is_left_in_time(
-    embedder: OpenAIEmbedder, service: ModelService
+    embedder: OpenAIEmbedder, service: ModelService, slept: list[float]
 ) -> None:
     service.replies = [fixed(0)]
     with pytest.raises(Timeout):
         embedder.embed(["a"])
-    assert len(service.asked) == 3
+    assert slept == [1.0, 2.0]
+    # Its threads may get to read what was asked when nobody waits any more.
+    wait_for(lambda: len(service.asked) == 3, seconds=PLENTY_SECONDS)
 
 
 def test_a_service_that_drips_is_left_in_time(
-    embedder: OpenAIEmbedder, service: ModelService
+    embedder: OpenAIEmbedder, service: ModelService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service.replies = [fixed(200, b" " * 200, drip=True), embeddings]
+    """Its bytes come soon enough one by one, and by the clock each took a third of the time."""
+    now = itertools.count(0.0, PLENTY_SECONDS / 3)
+    monkeypatch.setattr(gateway, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    service.replies = [fixed(200, b" " * 10_000, drip=True), embeddings]
     assert embedder.embed(["a"]).shape == (1, 3)
 
 

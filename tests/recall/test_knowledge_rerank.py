@@ -23,7 +23,7 @@ def service() -> Iterator[ModelService]:
 @pytest.fixture
 def storage(service: ModelService) -> Iterator[Storage]:
     retries = Retries(sleep=lambda _: None, uniform=lambda low, high: high)
-    judge = GatewayReranker("judge", base_url=service.url, timeout=0.4, retries=retries)
+    judge = GatewayReranker("judge", base_url=service.url, timeout=60.0, retries=retries)
     with holdfast.open("memory:", reranker=judge) as opened:
         for n in range(30):
             opened.knowledge.put(f"d{n:02}", f"tea {n}")
