@@ -9,7 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any
+from time import monotonic
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
@@ -38,9 +39,11 @@ from holdfast.testing.threads import at_once
 
 WRITERS = 4
 MESSAGES = 25
-SECONDS = 20.0
+SECONDS = 60.0
 """A thing that has to come about is given so long, on a machine that does other work."""
+IMPATIENT = {"statement_timeout_seconds": 0.5, "connect_timeout_seconds": 1}
 
+T = TypeVar("T")
 _numbers = itertools.count(1)
 
 
@@ -72,6 +75,17 @@ def through(proxy: Proxy, store: str) -> str:
 def opened(url: str, **options: Any) -> Storage:
     """A handle that asks the server however often it has failed, unless told otherwise."""
     return holdfast.open(url, embedder=None, options={"breaker_failures": 0, **options})
+
+
+def answered(call: Callable[[], T]) -> T:
+    """What a call gives in the end, where a busy machine may take longer than the caller has."""
+    deadline = monotonic() + SECONDS
+    while True:
+        try:
+            return call()
+        except HoldfastError:
+            if monotonic() > deadline:
+                raise
 
 
 def backends(server: Server, store: str, state: str = "%") -> int:
@@ -114,21 +128,30 @@ def test_every_connection_ended_again_and_again_loses_and_doubles_nothing(
 ) -> None:
     with opened(store) as storage:
         talk = storage.conversations.create().id
+        struck, told = threading.Event(), list[str]()
 
         def write(number: int) -> list[str]:
             names = [f"{number}.{n}" for n in range(MESSAGES)]
             for name in names:
+                if name == names[-1]:  # however fast they write, some come after an end
+                    assert struck.wait(SECONDS)
                 _until_done(storage, talk, name)
+                told.append(name)
             return names
+
+        def is_over() -> bool:
+            return all(future.done() for future in working)
 
         with ThreadPoolExecutor(WRITERS) as crew:
             working = [crew.submit(write, n) for n in range(WRITERS)]
-            ended = 0
-            while not all(future.done() for future in working):
-                ended += end_backends(server, store)
+            while not is_over():
+                before = len(told)
+                if end_backends(server, store):
+                    struck.set()
+                    # However slow they write, they get on between two ends.
+                    wait_for(lambda n=before: is_over() or len(told) > n, seconds=SECONDS)  # type: ignore[misc]
         names = [name for future in working for name in future.result()]
         texts = [message.text for message in storage.conversations.messages.recent(talk, 0)]
-    assert ended > 0
     assert sorted(texts) == sorted(names)
 
 
@@ -166,15 +189,15 @@ def test_without_an_operation_id_the_outcome_is_told_as_unknown(store: str, prox
 
 
 def test_a_link_that_swallows_everything_ends_in_a_timeout(store: str, proxy: Proxy) -> None:
-    seconds = {"statement_timeout_seconds": 0.5, "connect_timeout_seconds": 1}
-    with opened(through(proxy, store), **seconds) as storage:
-        storage.kv.set("k", 1)
+    opened(store).close()
+    with answered(lambda: opened(through(proxy, store), **IMPATIENT)) as storage:
+        answered(lambda: storage.kv.set("k", 1))
         proxy.freeze()
         with pytest.raises(Timeout):
             storage.kv.get("k")
         assert not storage.health().ok
         proxy.thaw()
-        assert storage.kv.get("k") == 1
+        assert answered(lambda: storage.kv.get("k")) == 1
 
 
 def test_a15_a_killed_server_is_told_as_such_and_met_again_when_it_is_back() -> None:
@@ -187,7 +210,7 @@ def test_a15_a_killed_server_is_told_as_such_and_met_again_when_it_is_back() -> 
         assert not storage.health().ok
         server.start()
         assert storage.kv.set("k", 3).value == 3
-        assert storage.health().ok
+        assert storage.health(timeout_seconds=SECONDS).ok
 
 
 def test_a14_a_server_that_is_gone_is_not_asked_for_a_while_and_then_met_again(
@@ -252,7 +275,8 @@ def test_a15_an_exhausted_pool_is_a_timeout_and_never_more_connections(
             for _ in range(3):
                 with pytest.raises(Timeout):
                     driver.get("t", PARENTS.name, ("0",))
-            assert backends(server, store) == 2
+            # Setting up had one of its own, which the server may just be ending.
+            wait_for(lambda: backends(server, store) == 2, seconds=SECONDS)
             release.set()
             assert [future.result() for future in held] == [None, None]
         assert driver.get("t", PARENTS.name, ("0",)) is not None
@@ -273,7 +297,9 @@ def test_cancelled_calls_leave_no_connection_in_a_transaction(server: Server, st
                 (outcome,) = await asyncio.gather(task, return_exceptions=True)
                 cancelled += isinstance(outcome, asyncio.CancelledError)
             assert await storage.kv.get("count") == 0
-            assert backends(server, store, "idle in transaction%") == 0
+            # What was cancelled while a worker was at it is ended by that one.
+            idle = "idle in transaction%"
+            wait_for(lambda: backends(server, store, idle) == 0, seconds=SECONDS)
         return cancelled
 
     assert asyncio.run(cancel_many()) > 0
@@ -306,14 +332,18 @@ def test_writers_in_opposite_order_all_count(store: str) -> None:
 def test_a_lock_that_another_program_holds_ends_the_wait_and_not_the_handle(
     store: str, option: str, error: type[HoldfastError]
 ) -> None:
-    with opened(store, **{option: 0.2}) as storage, psycopg.connect(store) as other:
-        storage.kv.set("k", 1)
+    opened(store).close()
+    with (
+        answered(lambda: opened(store, **{option: 0.2})) as storage,
+        psycopg.connect(store) as other,
+    ):
+        answered(lambda: storage.kv.set("k", 1))
         other.execute("UPDATE holdfast.entries SET revision = revision")
         with pytest.raises(error):
             storage.kv.set("k", 2)
-        assert storage.kv.get("k") == 1
+        assert answered(lambda: storage.kv.get("k")) == 1
         other.rollback()
-        assert storage.kv.set("k", 3).value == 3
+        assert answered(lambda: storage.kv.set("k", 3)).value == 3
 
 
 def test_a_server_that_only_reads_says_so_and_is_read(server: Server, store: str) -> None:
@@ -367,15 +397,16 @@ def test_eight_processes_open_an_empty_database_at_once(server: Server, store: s
 
 
 def test_a_frozen_server_is_unhealthy_and_well_again_when_it_thaws() -> None:
-    seconds = {"statement_timeout_seconds": 0.5, "connect_timeout_seconds": 1}
-    with running() as server, opened(server.url(), **seconds) as storage:
-        storage.kv.set("k", 1)
-        server.freeze()
-        try:
-            assert not storage.health().ok
-            with pytest.raises(Timeout):
-                storage.kv.get("k")
-        finally:
-            server.thaw()
-        assert storage.kv.get("k") == 1
-        assert storage.health().ok
+    with running() as server:
+        opened(server.url()).close()
+        with answered(lambda: opened(server.url(), **IMPATIENT)) as storage:
+            answered(lambda: storage.kv.set("k", 1))
+            server.freeze()
+            try:
+                assert not storage.health().ok
+                with pytest.raises(Timeout):
+                    storage.kv.get("k")
+            finally:
+                server.thaw()
+            assert answered(lambda: storage.kv.get("k")) == 1
+            wait_for(lambda: storage.health().ok, seconds=SECONDS)
