@@ -79,12 +79,14 @@ def test_calls_one_after_the_other_share_a_thread_which_ends_when_no_more_come(
     class Named(HashEmbedder):
         def embed(self, texts: Sequence[str], kind: EmbeddingKind = "document") -> Any:
             used.append(threading.current_thread())
+            if texts == ["milk"]:  # while the thread is at work: when it waits, it has looked
+                monkeypatch.setattr(deadline, "IDLE_SECONDS", 0.0)
             return super().embed(texts, kind)
 
+    monkeypatch.setattr(deadline, "IDLE_SECONDS", PLENTY)
     used: list[threading.Thread] = []
     timed = TimedEmbedder(Named(16), PLENTY)
     timed.embed(["tea"])
-    monkeypatch.setattr(deadline, "IDLE_SECONDS", 0.0)
     timed.embed(["milk"])
     assert used[0] is used[1]
     used[0].join()
