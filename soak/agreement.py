@@ -19,7 +19,9 @@ from soak.zygote import Child, zygote
 QUESTIONS: Final = 12
 """Recalls in one snapshot."""
 LATE: Final = 20
-"""Snapshots whose answers the saboteur gives late; fewer in a short run."""
+"""Snapshots whose answers the saboteur gives late; fewer in a short run that has caught it."""
+LONGEST_SECONDS: Final = 60.0
+"""A short run goes on for up to so long until something was merged, beside other work."""
 
 
 def run(seconds: int, *, seed: int = 1, tick: Tick = ignore) -> Result:
@@ -46,12 +48,15 @@ def run(seconds: int, *, seed: int = 1, tick: Tick = ignore) -> Result:
 
 
 def _agree(path: str, writer: Child, seconds: int, result: Result, tick: Tick) -> None:
-    """Compare until the time is over."""
+    """Compare until the time is over, and something was merged."""
     driver, storage = opened(path)
-    started, number = monotonic(), 0
+    number = 0
     try:
         writer.wait_for_answers(20)
-        while (passed := monotonic() - started) < seconds:
+        started = monotonic()
+        while (passed := monotonic() - started) < seconds or (
+            passed < LONGEST_SECONDS and not _merges(driver)
+        ):
             with driver.snapshot():
                 scan = Scan(driver, SystemClock().now())
                 for _ in range(QUESTIONS):
@@ -81,12 +86,15 @@ def _lag(path: str, writer: Child, snapshots: int, behind: Saboteur, seed: int) 
     """Answers from one snapshot against the scan of one a few writes later."""
     driver, storage = opened(path)
     try:
-        for number in range(snapshots):
+        for number in range(LATE):
+            if number >= snapshots and behind.findings:
+                break
             chance = chances(seed, "late", number)
             questions = [Question.drawn(chance) for _ in range(QUESTIONS)]
+            before = writer.said()
             with driver.snapshot():
                 answers = [question.ask(storage) for question in questions]
-            writer.wait_for_answers(writer.said + 5)
+            writer.wait_for_answers(before + 5)
             with driver.snapshot():
                 scan = Scan(driver, SystemClock().now())
                 for question, answer in zip(questions, answers, strict=True):

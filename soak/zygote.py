@@ -45,9 +45,10 @@ class Child:
             self._take()
         return len(self._lines) >= count
 
-    @property
     def said(self) -> int:
-        """How many lines were heard so far."""
+        """How many lines the process has said until now."""
+        while not self._ended and select.select([self._answers], [], [], 0)[0]:
+            self._take()
         return len(self._lines)
 
     def signal(self, number: int) -> None:

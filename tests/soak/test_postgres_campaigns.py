@@ -4,12 +4,15 @@ import pytest
 
 from holdfast.testing.servers import MissingServer
 from soak import pg_cuts, pg_full, pg_kills, pg_patroni, pg_pooled, pg_tenants
-from tests.soak.test_campaigns import check
+from tests.soak.test_campaigns import PLENTY_SECONDS, check
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_killed_cluster_loses_nothing_and_its_clients_go_on() -> None:
+def test_a_killed_cluster_loses_nothing_and_its_clients_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pg_kills, "RECOVERY_SECONDS", PLENTY_SECONDS)
     result = pg_kills.run(2)
     check(result)
     assert result.counts["acknowledged"] > 2
