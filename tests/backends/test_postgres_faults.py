@@ -230,7 +230,7 @@ def test_a14_a_server_that_is_gone_is_not_asked_for_a_while_and_then_met_again(
             with pytest.raises(Unavailable, match="not asked for a while"):
                 call()
         assert proxy.links_made == made
-        assert storage.health().facts["circuit"] == "open"
+        assert storage.health(timeout_seconds=SECONDS).facts["circuit"] == "open"
     with opened(through(proxy, store), breaker_failures=1, breaker_seconds=0.05) as storage:
         proxy.refuse()
         proxy.cut()
@@ -239,7 +239,7 @@ def test_a14_a_server_that_is_gone_is_not_asked_for_a_while_and_then_met_again(
         proxy.allow()
         wait_for(lambda: storage.health().facts.get("circuit") == "half-open", seconds=60)
         assert storage.kv.get("k") == 1
-        assert "circuit" not in storage.health().facts
+        assert "circuit" not in storage.health(timeout_seconds=SECONDS).facts
 
 
 def test_a_page_can_be_continued_on_a_server_that_was_restarted() -> None:
@@ -360,7 +360,7 @@ def test_an_old_pgvector_means_no_vectors_and_nothing_worse() -> None:
     with running("old vectors") as server, opened(server.url()) as storage:
         told = storage.memory.remember("Ada takes her tea without sugar.")
         assert [hit.memory.id for hit in storage.memory.recall("tea")] == [told.id]
-        assert storage.health().facts["pgvector"] == "0.6.2"
+        assert storage.health(timeout_seconds=SECONDS).facts["pgvector"] == "0.6.2"
 
 
 def test_what_stands_first_on_the_search_path_is_not_taken_for_the_servers_own(

@@ -78,7 +78,7 @@ def test_a_standby_is_read_and_not_written() -> None:
             wait_for(lambda: reader.kv.get("k") == 1, seconds=SECONDS)
             with pytest.raises(ReadOnly):
                 reader.kv.set("k", 2)
-            assert reader.health().facts["replica"]
+            assert reader.health(timeout_seconds=SECONDS).facts["replica"]
 
 
 def opened_without_setup(server: Server) -> Storage:

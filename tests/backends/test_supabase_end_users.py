@@ -169,7 +169,7 @@ def test_k18_a_table_that_was_not_shut_shows_everything_to_everybody(
         assert len(rows(people[1].client, "memories", "content")) > 1
         admin.execute("DROP POLICY holdfast_own ON holdfast.memories")
         with project.open() as storage:  # which notices, and shuts it again
-            assert storage.health().ok
+            assert storage.health(timeout_seconds=60).ok
         assert rows(people[1].client, "memories", "content") == ["The secret of b."]
         admin.execute("DROP POLICY careless ON holdfast.memories")
     assert rows(people[1].client, "memories", "content") == ["The secret of b."]

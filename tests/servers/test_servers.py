@@ -25,7 +25,8 @@ from holdfast.testing.servers import (
 from holdfast.testing.servers.janitor import command
 from holdfast.testing.servers.pids import wait_for
 
-RUN_ENDS_SECONDS = 30
+SECONDS = 60
+"""A thing that has to come about is given so long, on a machine that does other work."""
 USER = """
 import sys
 from holdfast.testing.servers import (
@@ -97,7 +98,7 @@ def test_nothing_is_left_of_a_run_however_it_ends(end: str) -> None:
             "kill": run.kill,
         }
         how[end]()
-    wait_for(lambda: not folder.exists(), seconds=RUN_ENDS_SECONDS)
+    wait_for(lambda: not folder.exists(), seconds=SECONDS)
     assert not any(command(pid) for pid in servers)
 
 
@@ -133,7 +134,7 @@ def test_a_promoted_standby_has_what_the_primary_had_and_takes_writes() -> None:
         with started(primary.standby()) as standby:
             assert standby.psql("SELECT pg_is_in_recovery()") == "t"
             primary.psql("INSERT INTO kept VALUES (2)")
-            wait_for(lambda: standby.psql("SELECT count(*) FROM kept") == "2", seconds=20)
+            wait_for(lambda: standby.psql("SELECT count(*) FROM kept") == "2", seconds=SECONDS)
             primary.kill()
             standby.promote()
             standby.psql("INSERT INTO kept VALUES (3)")

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 POLL_SECONDS = 0.01
+DEATH_SECONDS = 60.0
+"""A killed process ends when the system has done what it was doing for it."""
 
 
 def family(pid: int) -> list[int]:
@@ -29,7 +31,7 @@ def kill(pids: Iterable[int]) -> None:
     for pid in doomed:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not any(alive(pid) for pid in doomed), seconds=10)
+    wait_for(lambda: not any(alive(pid) for pid in doomed), seconds=DEATH_SECONDS)
 
 
 def wait_for(done: Callable[[], bool], *, seconds: float) -> None:

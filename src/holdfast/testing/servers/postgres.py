@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -14,12 +16,14 @@ from typing import Final
 
 from holdfast.testing.servers.builds import Build, find
 from holdfast.testing.servers.pids import alive, family, kill, wait_for
-from holdfast.testing.servers.run import AS_NOBODY, NOBODY, new_folder
+from holdfast.testing.servers.run import AS_NOBODY, NOBODY, folder, new_folder
 
 FAST: Final = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 """For tests that do not pull the plug."""
 START_SECONDS: Final = 60.0
-STOP_SECONDS: Final = 20.0
+STOP_SECONDS: Final = 60.0
+PORTS: Final = range(20_000, 32_000)
+"""Below those of connections that are made: one of them could be taken before the server starts."""
 
 
 class Server:
@@ -170,10 +174,13 @@ class Server:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of this machine that nobody listens on, and that the run gives to nobody else."""
+    while True:
+        port = random.choice(PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            (folder() / f"port-{port}").touch(exist_ok=False)
+            return port
 
 
 @contextmanager
