@@ -32,7 +32,7 @@ from holdfast.testing.memory import MemoryHarness
 from holdfast.testing.postgres import PostgresHarness
 from holdfast.testing.sqlite import SqliteHarness
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Counted(Layer):
@@ -92,7 +92,7 @@ def together(plain: Storage, make: Callable[[aio.Storage], list[Awaitable[Any]]]
             assert gate.wait(PATIENCE)
 
         first = storage._calls.write(stand)
-        await run_alone(entered.wait, PATIENCE)
+        assert await run_alone(entered.wait, PATIENCE)
         calls = [asyncio.ensure_future(call) for call in make(storage)]
         await asyncio.sleep(0)
         gate.set()
