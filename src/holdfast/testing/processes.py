@@ -29,6 +29,8 @@ from holdfast.testing.shapes import EVENTS, JOBS, PARENTS, SHAPES, event, put
 from holdfast.testing.threads import at_once
 
 TENANT: Final = "t"
+BUSY_SECONDS: Final = 60.0
+"""A file's lock goes to whoever asks at the right moment, which is a long wait for somebody."""
 
 
 class Peer:
@@ -221,9 +223,11 @@ def _say(answer: Any) -> None:
 
 def main() -> None:
     """Open the store that the command line names and do what the lines ask for."""
-    from holdfast.open import open_driver
+    from holdfast.open import file_of, open_driver
 
-    driver = Checked(open_driver(sys.argv[1], SystemClock()))
+    url = sys.argv[1]
+    busy_seconds = None if file_of(url) is None else BUSY_SECONDS
+    driver = Checked(open_driver(url, SystemClock(), busy_seconds=busy_seconds))
     _say("started")
     while line := sys.stdin.readline():
         action, *arguments = json.loads(line)

@@ -14,6 +14,7 @@ from holdfast.core.collection import Collection
 from holdfast.core.driver import Driver
 from holdfast.core.filter import Record
 from holdfast.testing.harness import Harness
+from holdfast.testing.processes import BUSY_SECONDS
 
 
 class SqliteHarness(Harness):
@@ -26,7 +27,7 @@ class SqliteHarness(Harness):
         self._options = options
 
     def open(self, clock: Clock) -> Driver:
-        return SqliteDriver(self._path, clock, **self._options)
+        return SqliteDriver(self._path, clock, busy_seconds=BUSY_SECONDS, **self._options)
 
     def plant(self, collection: Collection, tenant: str, record: Record) -> None:
         encoders = {f.name: SqliteDialect().encoder(f.kind) for f in collection.fields}

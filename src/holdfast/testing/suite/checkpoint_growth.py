@@ -32,6 +32,9 @@ from holdfast.testing.stage import runtime
 from holdfast.testing.talk import MIXED, rows, taken, talk, whole
 from holdfast.testing.threads import at_once, together
 
+MOST_SAVES = 500
+"""Of a process that saves until it is killed, however late: fewer than one page lists."""
+
 
 class TestCheckpointGrowth:
     def test_n9_a_growing_conversation_costs_what_it_grows_by(
@@ -396,12 +399,12 @@ class TestCheckpointsShared:
                 harness.url()
             return
         with peers_on(harness.url(), 1) as [peer]:
-            peer.start("checkpoint", "p", 100_000)
+            peer.start("checkpoint", "p", MOST_SAVES)
             ids = [peer.answer() for _ in range(25)]
             ids += peer.kill()
         states = {checkpoint_id: step_of("p", n) for n, checkpoint_id in enumerate(ids)}
         whole(storage, states)
-        listed = storage.checkpoints.list(limit=1_000)
+        listed = storage.checkpoints.list(limit=MOST_SAVES)
         assert len(listed) - len(ids) in (0, 1), "the last may have been saved unheard"
         after = storage.checkpoints.save(step_of("p", len(ids)), iteration=10**6)
         whole(storage, {after.id: step_of("p", len(ids))})

@@ -15,6 +15,8 @@ from holdfast.storage import Storage
 from holdfast.testing.harness import Cannot, Harness
 from holdfast.testing.processes import peers_on
 
+PATIENCE_SECONDS = 60.0
+
 
 class TestKeyValue:
     def test_h1_any_json_round_trips_and_null_differs_from_missing(self, storage: Storage) -> None:
@@ -211,7 +213,7 @@ class TestKeyValue:
 
         def compute() -> None:
             begun.set()
-            calls.append(go_on.wait(10))
+            calls.append(go_on.wait(PATIENCE_SECONDS))
 
         found: list[object] = []
 
@@ -221,7 +223,7 @@ class TestKeyValue:
         handles = [storage, storage.scoped(), storage]
         threads = [threading.Thread(target=work, args=(handle,)) for handle in handles]
         threads[0].start()
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE_SECONDS)
         for thread in threads[1:]:
             thread.start()
         assert storage.kv.get_or_compute("another key", lambda: "free") == "free"
