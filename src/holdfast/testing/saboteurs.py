@@ -45,6 +45,7 @@ from holdfast.testing.harness import Harness
 from holdfast.testing.memory import MemoryHarness
 from holdfast.testing.stage import Stage
 from holdfast.testing.strategies import unshrunk
+from holdfast.testing.suite.driver_shared import CALLERS
 
 
 class _Late(Layer):
@@ -314,7 +315,8 @@ class _GlobalKey(Layer):
 class _ReadThenClaim(Layer):
     """Claims by reading first and patching afterwards."""
 
-    meeting = threading.Barrier(2)
+    meeting = threading.Barrier(CALLERS, timeout=60.0)
+    _met = False
 
     def apply(
         self,
@@ -337,11 +339,10 @@ class _ReadThenClaim(Layer):
         return [Outcome(len(found), tuple(outcome.record for outcome in outcomes))]
 
     def _meet(self) -> None:
-        """Let two claimers read the same before either writes; alone, go on."""
-        try:
-            self.meeting.wait(0.2)
-        except threading.BrokenBarrierError:
-            return
+        """Let all callers of the case have read the same before the first of them writes."""
+        if not self._met:
+            self._met = True
+            self.meeting.wait()
 
 
 class _NodeIgnored(Layer):
