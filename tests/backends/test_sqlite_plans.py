@@ -1,5 +1,6 @@
 """How SQLite finds what a recall looks up: by an index to the row, never through the tenant."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,18 @@ import pytest
 
 import holdfast
 from holdfast.backends.sql import filters, planner
+from holdfast.backends.sql.filters import FilterPlanner
 from holdfast.backends.sqlite import SqliteDriver, narrowing
 from holdfast.backends.sqlite.connection import fetched
-from holdfast.core.filter import EVERYTHING, among, eq, is_null
+from holdfast.core.filter import EVERYTHING, InSelect, among, eq, is_null
 from holdfast.core.query import Query, asc, desc
 from holdfast.core.search import Search, TextLeg
 from holdfast.stores.conversations.appending import Draft
+from holdfast.stores.conversations.records import MESSAGE_VECTORS, MESSAGES
 from holdfast.stores.knowledge.records import RUNS
 from holdfast.stores.memory.records import MEMORIES, SPACES
 from holdfast.stores.sessions.records import SESSIONS
+from holdfast.stores.tool_events import TOOL_EVENTS
 from holdfast.testing.shapes import NOTES, SHAPES, note, put
 
 
@@ -148,8 +152,39 @@ def test_a_partial_index_serves_the_value_that_its_condition_names(tmp_path: Pat
         assert "canonical_session" not in plan(engine(storage), others)
 
 
-def steps_of_an_idle_run(path: Path, messages: int) -> int:
-    """What SQLite does, in hundreds of its steps, to see that no message lacks its vector."""
+def correlate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Break sub-selects: each names the row's tenant, and so is read anew for each row."""
+    write = filters.FilterPlanner._write_in_select
+
+    def named(planner: FilterPlanner, shape: Any, depth: int) -> str:
+        own = f"t{depth + 1}.tenant = ?"
+        return write(planner, shape, depth).replace(own, f"{own} AND {own[:-1]}t{depth}.tenant")
+
+    for word in ("in_select", "found_in"):
+        monkeypatch.setitem(filters._WRITERS, word, named)
+    monkeypatch.setattr(filters, "one_by_one", lambda shape: shape)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_page_reads_once_what_a_sub_select_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    if broken:
+        correlate(monkeypatch)
+    mine = InSelect("session_id", SESSIONS.name, "id", eq("agent", "a"))
+    page = Query(collection=TOOL_EVENTS.name, filter=mine, order=desc("created_at", "id"), limit=10)
+    with holdfast.open(str(tmp_path / "agent.db")) as storage:
+        text, values = engine(storage)._planner.query("default", page)
+        with engine(storage)._reading() as connection:
+            steps = [
+                str(step[-1]) for step in connection.execute(f"EXPLAIN QUERY PLAN {text}", values)
+            ]
+    [step] = [step for step in steps if "LIST SUBQUERY" in step]
+    assert step.startswith("CORRELATED") is broken
+
+
+def steps(storage: holdfast.Storage, call: Callable[[], object]) -> int:
+    """What SQLite does for a call, in tens of its steps."""
     count = 0
 
     def note(_: object = None) -> bool:
@@ -157,6 +192,14 @@ def steps_of_an_idle_run(path: Path, messages: int) -> int:
         count += 1
         return False
 
+    with engine(storage)._reading() as connection:  # the one that is lent next
+        connection.set_progress_handler(note, 10)
+    call()
+    return count
+
+
+def steps_beside(path: Path, messages: int) -> tuple[int, int]:
+    """What it takes to see that no message lacks its vector: no message, and a certain one."""
     with holdfast.open(str(path), durability="normal") as storage:
         chat = storage.conversations.create()
         for _ in range(messages // 100):
@@ -164,21 +207,33 @@ def steps_of_an_idle_run(path: Path, messages: int) -> int:
             storage.conversations.append_many(chat.id, drafts)
         while storage.conversations.embeddings.run(limit=1000):
             pass
-        with engine(storage)._reading() as connection:  # the one that is lent next
-            connection.set_progress_handler(note, 100)
-        assert storage.conversations.embeddings.run() == 0
-    return count
+        bare = ~InSelect("id", MESSAGE_VECTORS.name, "message_id", EVERYTHING)
+        [last] = storage.conversations.messages.recent(chat.id, 1)
+        one = Query(collection=MESSAGES.name, filter=eq("id", last.id) & bare)
+        idle = steps(storage, lambda: storage.conversations.embeddings.run())
+        return idle, steps(storage, lambda: engine(storage).query("default", one))
 
 
 def test_what_is_in_no_sub_select_is_looked_up_one_by_one(tmp_path: Path) -> None:
-    few, many = (steps_of_an_idle_run(tmp_path / f"{n}.db", n) for n in (200, 1_600))
-    assert many < 16 * few, "eight times the messages: the work of a run grows with their square"
+    few, many = (steps_beside(tmp_path / f"{n}.db", n) for n in (200, 1_600))
+    assert many[0] < 16 * few[0], "eight times the messages: a run grows with their square"
+    assert many[1] < 2 * few[1], "eight times the messages: one of them reads the vectors of all"
 
 
-def test_saboteur_of_sub_selects_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saboteur_that_reads_all_for_each_row_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    correlate(monkeypatch)
+    few, many = (steps_beside(tmp_path / f"{n}.db", n) for n in (200, 1_600))
+    assert many[0] > 32 * few[0]
+
+
+def test_saboteur_that_reads_all_for_one_row_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(filters, "one_by_one", lambda shape: shape)
-    few, many = (steps_of_an_idle_run(tmp_path / f"{n}.db", n) for n in (200, 1_600))
-    assert many > 32 * few
+    few, many = (steps_beside(tmp_path / f"{n}.db", n) for n in (200, 1_600))
+    assert many[1] > 4 * few[1]
 
 
 @pytest.mark.parametrize("broken", [False, True])

@@ -22,6 +22,7 @@ from holdfast.core.filter import (
     Prefix,
     json_kind,
 )
+from holdfast.core.scope import EVERY_TENANT, Tenant
 
 Shape = tuple[Any, ...]
 
@@ -38,12 +39,18 @@ class FilterPlanner:
         self._dialect = dialect
         self._collections = collections
 
-    def shape(self, collection: Collection, part: Filter, values: list[Any]) -> Shape:
+    def shape(
+        self,
+        collection: Collection,
+        part: Filter,
+        values: list[Any],
+        tenant: Tenant = EVERY_TENANT,
+    ) -> Shape:
         """The filter without its values, which are appended in the order of the SQL's marks."""
         found = _SHAPES.get(type(part))
         if found is None:
             raise TypeError(f"unknown filter {type(part).__name__}")
-        return found(self, collection, part, values)
+        return found(self, collection, part, values, tenant)
 
     def sql(self, shape: Shape, depth: int = 0) -> str:
         """The condition for a shape."""
@@ -51,19 +58,23 @@ class FilterPlanner:
 
     # --- shapes
 
-    def _group(self, collection: Collection, part: And | Or, values: list[Any], word: str) -> Shape:
-        return (word, *(self.shape(collection, p, values) for p in part.parts))
+    def _group(
+        self, collection: Collection, part: And | Or, values: list[Any], tenant: Tenant, word: str
+    ) -> Shape:
+        return (word, *(self.shape(collection, p, values, tenant) for p in part.parts))
 
-    def _and(self, collection: Collection, part: And, values: list[Any]) -> Shape:
-        return self._group(collection, part, values, "and")
+    def _and(self, collection: Collection, part: And, values: list[Any], tenant: Tenant) -> Shape:
+        return self._group(collection, part, values, tenant, "and")
 
-    def _or(self, collection: Collection, part: Or, values: list[Any]) -> Shape:
-        return self._group(collection, part, values, "or")
+    def _or(self, collection: Collection, part: Or, values: list[Any], tenant: Tenant) -> Shape:
+        return self._group(collection, part, values, tenant, "or")
 
-    def _not(self, collection: Collection, part: Not, values: list[Any]) -> Shape:
-        return ("not", self.shape(collection, part.part, values))
+    def _not(self, collection: Collection, part: Not, values: list[Any], tenant: Tenant) -> Shape:
+        return ("not", self.shape(collection, part.part, values, tenant))
 
-    def _compare(self, collection: Collection, part: Compare, values: list[Any]) -> Shape:
+    def _compare(
+        self, collection: Collection, part: Compare, values: list[Any], tenant: Tenant
+    ) -> Shape:
         value = self._encode(collection, part.field, part.value)
         if collection.conditions and part in collection.conditions:
             written = self._dialect.stated(value)
@@ -72,19 +83,23 @@ class FilterPlanner:
         values.append(value)
         return ("compare", part.field, part.op)
 
-    def _in(self, collection: Collection, part: In, values: list[Any]) -> Shape:
+    def _in(self, collection: Collection, part: In, values: list[Any], tenant: Tenant) -> Shape:
         if collection.by_name[part.field].kind == "bytes":
             # A list travels as JSON to some engines, and JSON has no bytes.
             each = tuple(Compare(part.field, "eq", value) for value in part.values)
-            return self._or(collection, Or(each), values)
+            return self._or(collection, Or(each), values, tenant)
         encoded = [self._encode(collection, part.field, value) for value in part.values]
         values.append(self._dialect.bind_list(encoded))
         return ("in", part.field)
 
-    def _is_null(self, collection: Collection, part: IsNull, values: list[Any]) -> Shape:
+    def _is_null(
+        self, collection: Collection, part: IsNull, values: list[Any], tenant: Tenant
+    ) -> Shape:
         return ("null", part.field)
 
-    def _prefix(self, collection: Collection, part: Prefix, values: list[Any]) -> Shape:
+    def _prefix(
+        self, collection: Collection, part: Prefix, values: list[Any], tenant: Tenant
+    ) -> Shape:
         if not part.text:
             return ("not", ("null", part.field))
         end = _successor(part.text)
@@ -94,23 +109,34 @@ class FilterPlanner:
         values.append(end)
         return ("range", part.field)
 
-    def _contains(self, collection: Collection, part: Contains, values: list[Any]) -> Shape:
+    def _contains(
+        self, collection: Collection, part: Contains, values: list[Any], tenant: Tenant
+    ) -> Shape:
         values.append(self._dialect.bind_list(list(part.values)))
         return ("contains", part.field, part.mode)
 
-    def _json(self, collection: Collection, part: JsonPath, values: list[Any]) -> Shape:
+    def _json(
+        self, collection: Collection, part: JsonPath, values: list[Any], tenant: Tenant
+    ) -> Shape:
         path = self._dialect.bind_path(part.path)
         values.extend((path, path, part.value))
         return ("json", part.field, part.op, json_kind(part.value))
 
-    def _json_exists(self, collection: Collection, part: JsonExists, values: list[Any]) -> Shape:
+    def _json_exists(
+        self, collection: Collection, part: JsonExists, values: list[Any], tenant: Tenant
+    ) -> Shape:
         values.append(self._dialect.bind_path(part.path))
         return ("json_exists", part.field)
 
-    def _in_select(self, collection: Collection, part: InSelect, values: list[Any]) -> Shape:
+    def _in_select(
+        self, collection: Collection, part: InSelect, values: list[Any], tenant: Tenant
+    ) -> Shape:
         inner = self._collections[part.collection]
-        where = self.shape(inner, part.where, values)
-        return ("in_select", part.field, part.collection, part.select, where)
+        every = tenant is EVERY_TENANT
+        if not every:
+            values.append(tenant)
+        where = self.shape(inner, part.where, values, tenant)
+        return ("in_select", part.field, part.collection, part.select, where, every)
 
     def _encode(self, collection: Collection, name: str, value: Any) -> Any:
         if name == REVISION:
@@ -164,23 +190,29 @@ class FilterPlanner:
         return self._dialect.json_exists(_column(depth, shape[1]))
 
     def _write_in_select(self, shape: Shape, depth: int) -> str:
-        word, field, name, select, where = shape
-        table = self._dialect.table(self._collections[name])
+        word, field, name, select, where, every = shape
         inner = depth + 1
-        own = f"t{inner}.tenant = t{depth}.tenant"
+        table = self._dialect.table(self._collections[name])
+        asked, given = [_column(depth, field)], [_column(inner, select)]
+        parts = [self.sql(where, inner)]
+        if every:
+            asked.append(f"t{depth}.tenant")
+            given.append(f"t{inner}.tenant")
+        else:
+            parts.insert(0, f"t{inner}.tenant = {self._dialect.mark}")
         if word == "found_in":
-            own += f" AND {_column(inner, select)} = {_column(depth, field)}"
+            parts += [f"{one} = {other}" for one, other in zip(given, asked, strict=True)]
         return (
-            f"{_column(depth, field)} IN (SELECT {_column(inner, select)} FROM {table} AS t{inner}"
-            f" WHERE {own} AND {self.sql(where, inner)})"
+            f"({', '.join(asked)}) IN (SELECT {', '.join(given)} FROM {table} AS t{inner}"
+            f" WHERE {' AND '.join(parts)})"
         )
 
 
 def one_by_one(shape: Shape) -> Shape:
     """The same condition, for rows that are come by in another way than through a sub-select.
 
-    Engines run a sub-select that names the row's tenant anew for each row. Where they go from it to
-    the rows that is once; elsewhere it must look for the one value, and not read all of them again.
+    Engines read a sub-select whole, once. For few rows, or where its complement is meant, it looks
+    for the one value of each row instead.
     """
     word, *parts = shape
     if word in ("and", "or"):

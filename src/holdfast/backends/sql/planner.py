@@ -236,7 +236,7 @@ class Planner:
     ) -> tuple[Shape, list[Any]]:
         """The shape and the values of "of this tenant and matching"."""
         values: list[Any] = [] if tenant is EVERY_TENANT else [tenant]
-        shape = self._filters.shape(collection, part, values)
+        shape = self._filters.shape(collection, part, values, tenant)
         return (tenant is EVERY_TENANT, shape), values
 
     def condition(self, where: Shape, *, picked: bool = False) -> str:

@@ -185,10 +185,20 @@ class TestDriverTenants:
         driver.apply("t", [put(JOBS, job("a")), put(JOBS, job("b"))])
         driver.apply("u", [put(PARENTS, {"id": "a", "name": ""})])
         driver.apply("t", [put(PARENTS, {"id": "b", "name": ""})])
-        where = InSelect("id", PARENTS.name, "id", EVERYTHING)
-        for filter, expected in ((where, ["b"]), (~where, ["a"])):
-            found = driver.query("t", Query(collection=JOBS.name, filter=filter)).records
-            assert [r["id"] for r in found] == expected
+        driver.apply("u", [put(JOBS, job("b"))])
+        held = InSelect("id", PARENTS.name, "id", EVERYTHING)
+        twice = InSelect("id", JOBS.name, "id", held)
+        for tenant, where, expected in (
+            ("t", held, ["b"]),
+            ("t", ~held, ["a"]),
+            ("t", twice, ["b"]),
+            ("u", held | twice, []),
+            (EVERY_TENANT, held, ["b"]),
+            (EVERY_TENANT, ~held, ["a", "b"]),
+            (EVERY_TENANT, twice, ["b"]),
+        ):
+            query = Query(collection=JOBS.name, filter=where, order=asc("id"))
+            assert [r["id"] for r in driver.query(tenant, query).records] == expected
 
     def test_b33_searches_find_and_weigh_their_own_only(self, driver: Driver) -> None:
         driver.setup(SHAPES)
