@@ -67,6 +67,7 @@ def cosine_scores(matrix: Any, query: Any) -> "NDArray[np.float32]":
     if query_scale == 0.0:
         return scores
     live = rows_scale > 0.0
+    found: slice | NDArray[np.bool]
     if live.all() and rows_scale.min(initial=1.0) > 1e-15 and rows_scale.max(initial=1.0) < 1e15:
         scaled, found = rows, slice(None)
     else:

@@ -10,7 +10,8 @@ the first of those exactly.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 from typing import Any, Final
 
 import numpy
@@ -136,7 +137,7 @@ def pack(matrix: Any) -> dict[str, Any]:
     shifted = [q << shift for q, shift in zip(quarters, _SHIFTS.ravel().tolist(), strict=True)]
     return {
         "signs": signs,
-        "levels": numpy.bitwise_or.reduce(shifted),
+        "levels": reduce(or_, shifted),
         "scales": (1 / numpy.sqrt(numpy.vecdot(held, held).astype("f8"))).astype("<f4"),
     }
 

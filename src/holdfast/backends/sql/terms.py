@@ -77,7 +77,7 @@ def bm25_scores(rows: Sequence[tuple[Any, ...]], leg: TextLeg) -> tuple[Any, Any
     """
     import numpy  # here and below, so that a process that never searches never loads it
 
-    lengths = numpy.fromiter((row[1] for row in rows), "f8", len(rows))
+    lengths = numpy.fromiter((row[1] for row in rows), numpy.float64, len(rows))
     sizes = numpy.fromiter((len(row[2]) // 8 for row in rows), "i8", len(rows))
     hashes = numpy.frombuffer(b"".join(row[2] for row in rows), "<u8")
     counts = numpy.frombuffer(b"".join(row[3] for row in rows), "<u4")
@@ -90,7 +90,7 @@ def bm25_scores(rows: Sequence[tuple[Any, ...]], leg: TextLeg) -> tuple[Any, Any
         at = numpy.flatnonzero(hashes == numpy.frombuffer(term_hash(term), "<u8")[0])
         if not at.size:
             continue
-        owner, tf = owners[at], counts[at].astype("f8")
+        owner, tf = owners[at], counts[at].astype(numpy.float64)
         weight = idf(int(at.size), len(rows))
         scores[owner] += weight * tf * (leg.k1 + 1.0) / (tf + norms[owner])
         matched[owner] += 1
