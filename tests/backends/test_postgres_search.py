@@ -215,7 +215,11 @@ def test_one_process_packs_and_a_crash_leaves_nothing(
     assert by_words(owned) == before
 
 
-def test_several_handles_write_pack_and_search_at_once(database: Database) -> None:
+def test_several_handles_write_pack_and_search_at_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A row's lock is held for as long as its writer is kept waiting by other work.
+    monkeypatch.setattr(packing, "_LOCK_SECONDS", 60)
     handles = []
     for _ in range(3):
         one = PostgresDriver(database.url(OWNER), SystemClock(), options={"tail_rows": 5})
