@@ -5,7 +5,7 @@ import pytest
 from holdfast.testing.servers import MissingServer, find, running
 from soak import pg_matrix
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PART = "TestWithoutVectors or TestKeyValue or TestMemoryHygiene"
 

@@ -45,7 +45,7 @@ def run(tmp_path: Path) -> Run:
             input=given if given is not None else b"",
             capture_output=True,
             check=False,
-            timeout=100,
+            timeout=250,
         )
         return subprocess.CompletedProcess(
             args, done.returncode, done.stdout.decode(), done.stderr.decode()

@@ -31,7 +31,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, subprocess.Comp
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=250,
     )
     return store, done
 
@@ -94,7 +94,7 @@ def test_what_to_type_next_can_be_typed(
     env = environment(PATH=f"{folder}{os.pathsep}{os.environ['PATH']}")
     script = "set -e\n" + "\n".join(command.strip() for command in commands)
     ran = subprocess.run(
-        ["sh", "-c", script], env=env, capture_output=True, text=True, check=False, timeout=100
+        ["sh", "-c", script], env=env, capture_output=True, text=True, check=False, timeout=250
     )
     assert ran.returncode == 0, ran.stderr
     assert "I think he be transform'd into a beast" in ran.stdout

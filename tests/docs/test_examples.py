@@ -29,7 +29,7 @@ def test_every_script_is_run() -> None:
 def test_a_script_does_what_it_says(name: str, tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / f"{name}.py"), str(tmp_path / "agent.db")]
     done = subprocess.run(
-        command, env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=False
+        command, env=environment(tmp_path), capture_output=True, text=True, timeout=250, check=False
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert [line for line in PRINTS[name] if line not in done.stdout] == [], done.stdout

@@ -51,7 +51,7 @@ def followed(
         env={**known, "PYTHONPATH": os.pathsep.join(source)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=250,
         check=False,
     )
 

@@ -83,7 +83,7 @@ def commands(text: str) -> Iterator[tuple[int, str]]:
             waiting = ""
 
 
-def run(page: Path, folder: Path, timeout: float = 100) -> subprocess.CompletedProcess[str]:
+def run(page: Path, folder: Path, timeout: float = 250) -> subprocess.CompletedProcess[str]:
     """Run a page's blocks in a folder; the result says which block failed and why."""
     plan = folder / "plan.json"
     blocks = [asdict(block) for block in runnable(page.read_text(encoding="utf-8"))]
