@@ -9,15 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdfast.backends.sql import terms
+from holdfast.core import text as analysis
 from holdfast.core.scripts import plain_text
 from holdfast.core.text import (
+    STRETCH,
     Lexicon,
     _analyze_whole,
     _stemmer,
     analyze,
     normalize_content,
     term_frequencies,
+    term_parts,
 )
+from holdfast.recall.embedders import HashEmbedder
+from holdfast.testing.shapes import CHILDREN
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
@@ -173,6 +179,52 @@ def test_a_text_cut_into_words_has_the_terms_of_the_whole(text: str, long: bool)
 )
 def test_what_words_cannot_be_cut_from_is_read_whole(text: str) -> None:
     assert analyze(text) == _analyze_whole(text)
+
+
+def in_one(monkeypatch: pytest.MonkeyPatch, stretch: int, text: str) -> tuple[object, ...]:
+    """What is made of a text when so many characters are taken at once."""
+    for module in (analysis, terms):
+        monkeypatch.setattr(module, "STRETCH", stretch)
+    packed = terms.pack(CHILDREN, {"body": text})
+    embedded = HashEmbedder(16).embed_packed([text])
+    # The order of the terms is kept in a record, that of the packed ones has no meaning.
+    return analyze(text), [*term_frequencies(text)], normalize_content(text), packed, embedded
+
+
+@given(st.lists(AWKWARD | st.characters(exclude_categories=())).map("".join), st.integers(1, 9))
+def test_a_text_taken_in_stretches_is_the_text(text: str, stretch: int) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        whole = in_one(patched, 1 << 30, text)
+        assert in_one(patched, stretch, text) == whole
+
+
+def test_saboteur_that_cuts_words_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "lighthouse keeper"
+    whole = in_one(monkeypatch, 1 << 30, text)
+    assert in_one(monkeypatch, 4, text) == whole
+
+    def anywhere(text: str, _: str = "") -> list[str]:
+        return [text[at : at + 4] for at in range(0, len(text), 4)]
+
+    monkeypatch.setattr(analysis, "_stretches", anywhere)
+    assert in_one(monkeypatch, 4, text) != whole
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["kayak ", "ab.cd,", "kayak's ", "zoë ", "zoë\n", "zoë。", "猫zoë", "ก็", "서울시 "],
+)
+@pytest.mark.parametrize("broken", [False, True])
+def test_of_a_long_text_little_is_taken_at_once(
+    monkeypatch: pytest.MonkeyPatch, piece: str, broken: bool
+) -> None:
+    text = piece * 30_000
+    if broken:
+        monkeypatch.setattr(analysis, "STRETCH", 1 << 30)
+    longest = max(len([*part]) for part in term_parts(text))
+    assert (longest > 3 * STRETCH) is broken
+    if not broken:
+        assert sum(len([*part]) for part in term_parts(text)) == len(analyze(text))
 
 
 def test_a_lexicon_makes_values_of_the_terms_of_each_word() -> None:

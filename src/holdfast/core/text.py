@@ -12,7 +12,7 @@ import re
 import sys
 import types
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import chain
 from threading import Lock
@@ -20,7 +20,14 @@ from typing import Final, TypeVar
 
 from holdfast.core.scripts import HAN_AND_HANGUL, plain_text, spellings
 
-__all__ = ["ANALYSIS_VERSION", "Lexicon", "analyze", "normalize_content", "term_frequencies"]
+__all__ = [
+    "ANALYSIS_VERSION",
+    "Lexicon",
+    "analyze",
+    "normalize_content",
+    "term_frequencies",
+    "term_parts",
+]
 
 T = TypeVar("T")
 
@@ -38,6 +45,13 @@ _MOST_FORMS: Final = 4
 
 _PIECE: Final = 1024
 """Normalised at a time. Sorting combining marks is quadratic, so a piece bounds the square."""
+
+STRETCH: Final = 1 << 13
+"""Characters, or terms, that are taken at once: what runs in C lets no other thread run meanwhile,
+and so holds up the event loop of an async caller too."""
+
+_SEPARATOR: Final = "[\x00-&(-/:-@\\[-`{-\x7f]"
+"""A sign of ASCII that no word has in it."""
 
 _OVERLAY: Final = "\u0338"
 """The one mark that composes with signs of ASCII, as in "not equal"."""
@@ -76,11 +90,10 @@ _SPACED: Final = bytes(
 
 
 @cache  # compiled at the first text beyond ASCII: 8 ms that most processes need not spend
-def _unicode_patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    """Return the patterns of a spaced word, of a run of unspaced script, of a whole-word letter."""
+def _unicode_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return the patterns of a run of unspaced script or a spaced word, of a whole-word letter."""
     word = rf"(?:[^\W_{_UNSPACED}]++|[{_MARKS}]++)++{_CLITIC}"
-    run = rf"([{_UNSPACED}]++)"
-    return re.compile(word), re.compile(run), re.compile(f"[{HAN_AND_HANGUL}]")
+    return re.compile(rf"([{_UNSPACED}]++)|{word}"), re.compile(f"[{HAN_AND_HANGUL}]")
 
 
 # English words that carry grammar rather than a topic. Written for recall over conversations:
@@ -128,17 +141,25 @@ def analyze(text: str) -> list[str]:
 
     A text without a single letter or digit, or made of stop words only, has no terms.
     """
-    return list(chain.from_iterable(_TERMS.of(text)))
+    terms: list[str] = []
+    for part in term_parts(text):
+        terms += part
+    return terms
+
+
+def term_parts(text: str) -> Iterator[Iterable[str]]:
+    """Yield what `analyze` returns, in parts, of which none takes long."""
+    return map(chain.from_iterable, _TERMS.parts(text))
 
 
 def term_frequencies(text: str) -> dict[str, int]:
     """Return how often each term of `text` occurs; the sum of the values is its BM25 length."""
     terms = analyze(text)
-    found = dict.fromkeys(terms, 1)
+    found = dict.fromkeys(terms[:STRETCH], 1)
     if len(found) < len(terms):  # in a short text nearly every term stands once
-        found = dict.fromkeys(terms, 0)
+        found = {}
         for term in terms:
-            found[term] += 1
+            found[term] = found.get(term, 0) + 1
     return found
 
 
@@ -154,7 +175,8 @@ def normalize_content(text: str) -> str:
             return folded.strip()
     else:
         folded = _fold(text)
-    return " ".join(folded.split())
+    parts = (" ".join(part.split()) for part in _stretches(folded, r"\s"))
+    return " ".join(filter(None, parts))
 
 
 def _fold(text: str) -> str:
@@ -167,9 +189,10 @@ def _fold(text: str) -> str:
 def _fold_piece(text: str) -> str:
     # Folding can undo composition and composing can bring capitals back: three rounds settle all.
     for _ in range(3):
-        folded = _with_plain_apostrophes(unicodedata.normalize("NFKC", text).casefold())
+        composed = unicodedata.normalize("NFKC", text)
+        folded = _with_plain_apostrophes(composed.casefold())
         if folded == text:
-            break
+            return composed
         text = folded
     return unicodedata.normalize("NFKC", text)
 
@@ -191,6 +214,15 @@ def _pieces(text: str) -> Iterator[str]:
     yield text[start:]
 
 
+def _stretches(text: str, separator: str = _SEPARATOR) -> Iterator[str]:
+    """Cut a long text before a separator here and there."""
+    start, find = 0, re.compile(separator).search
+    while len(text) - start > STRETCH and (found := find(text, start + STRETCH)):
+        yield text[start : found.start()]
+        start = found.start()
+    yield text[start:]
+
+
 def _is_sum_of_its_words(text: str) -> bool:
     """Whether no two words, cut at spaces and at ASCII punctuation, make terms together.
 
@@ -209,21 +241,40 @@ def _terms_of(word: str) -> list[str]:
 
 
 def _analyze_whole(text: str) -> list[str]:
-    folded = _fold(text)
-    if folded.isascii():
-        return [term for word in _ASCII_WORDS.findall(folded) if (term := _term(word))]
-    spaced, unspaced, alone = _unicode_patterns()
-    terms: list[str] = []
-    for position, part in enumerate(unspaced.split(plain_text(folded))):
-        if position % 2 == 0:
-            for word in spaced.findall(part):
-                terms += _FORMS[word]
-        elif len(part) == 1:
-            terms.append(part)
+    return [*chain.from_iterable(_whole_parts(text))]
+
+
+def _whole_parts(text: str) -> Iterator[list[str]]:
+    for stretch in _stretches(_fold(text)):
+        if stretch.isascii():
+            yield [term for word in _ASCII_WORDS.findall(stretch) if (term := _term(word))]
         else:
-            terms += map(str.__add__, part, part[1:])
-            terms += alone.findall(part)
-    return terms
+            yield from _parts_beyond_ascii(plain_text(stretch))
+
+
+def _parts_beyond_ascii(text: str) -> Iterator[list[str]]:
+    tokens, _ = _unicode_patterns()
+    terms: list[str] = []
+    for token in tokens.finditer(text):
+        run = token[1]
+        for some in _run_parts(run) if run else (_FORMS[token[0]],):
+            terms += some
+            if len(terms) >= STRETCH:
+                yield terms
+                terms = []
+    yield terms
+
+
+def _run_parts(run: str) -> Iterator[Iterable[str]]:
+    if len(run) == 1:
+        yield run
+        return
+    _, alone = _unicode_patterns()
+    for start in range(0, len(run), STRETCH):
+        stop = start + STRETCH
+        yield map(str.__add__, run[start:stop], run[start + 1 : stop + 1])
+    for start in range(0, len(run), STRETCH):
+        yield alone.findall(run[start : start + STRETCH])
 
 
 class Lexicon(dict[str, T]):
@@ -244,6 +295,15 @@ class Lexicon(dict[str, T]):
             words = folded.decode("utf-8", "surrogatepass").split()
             return list(filter(None, map(self.__getitem__, words)))
         return list(filter(None, [self._make(_analyze_whole(text))]))
+
+    def parts(self, text: str) -> Iterator[list[T]]:
+        """Yield what `of` returns, a stretch of a long text at a time."""
+        if len(text) <= STRETCH:
+            yield self.of(text)
+        elif text.isascii() or _is_sum_of_its_words(text):
+            yield from map(self.of, _stretches(text))
+        else:
+            yield from ([made] for terms in _whole_parts(text) if (made := self._make(terms)))
 
     def __missing__(self, word: str) -> T:
         terms = _terms_of(word)

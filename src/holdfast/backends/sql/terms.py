@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Final
 
 from holdfast.core.collection import Collection
@@ -17,7 +18,7 @@ from holdfast.core.digests import blake2b
 from holdfast.core.filter import Record
 from holdfast.core.ranking import idf
 from holdfast.core.search import TextLeg
-from holdfast.core.text import Lexicon
+from holdfast.core.text import STRETCH, Lexicon
 
 Packed = tuple[int, bytes, bytes]
 """Length in terms, hashes as little-endian uint64, counts as little-endian uint32."""
@@ -56,17 +57,37 @@ def hashed(term: str) -> int:
 def pack(collection: Collection, record: Record) -> Packed | None:
     """The record's full text, analysed and packed; None where it has no term."""
     text = "\n".join([record[name] for name in collection.full_text if record[name]])
+    if len(text) > STRETCH:
+        return _pack_long(text)
     found = _HASHED.of(text)
     if not found:
         return None
     hashes = b"".join(found)
     length = len(hashes) // _HASH_SIZE
     if length > len(found):  # some of the words have several terms
-        found = [hashes[at : at + _HASH_SIZE] for at in range(0, len(hashes), _HASH_SIZE)]
+        found = _cut(hashes)
     if len(set(found)) == length:  # in a short text nearly every term stands once
         return length, hashes, _ONCE * length
     counts = Counter(found)
     return length, b"".join(counts), struct.pack(f"<{len(counts)}I", *counts.values())
+
+
+def _pack_long(text: str) -> Packed | None:
+    """The same in many short calls: other threads wait for each, the event loop's among them."""
+    counts = Counter[bytes]()
+    for part in _HASHED.parts(text):
+        counts.update(_cut(b"".join(part)))
+    if not counts:
+        return None
+    hashes, numbers, rest = [], [], iter(counts.items())
+    while some := dict(islice(rest, STRETCH)):
+        hashes.append(b"".join(some))
+        numbers.append(struct.pack(f"<{len(some)}I", *some.values()))
+    return counts.total(), b"".join(hashes), b"".join(numbers)
+
+
+def _cut(hashes: bytes) -> list[bytes]:
+    return [hashes[at : at + _HASH_SIZE] for at in range(0, len(hashes), _HASH_SIZE)]
 
 
 def bm25_scores(rows: Sequence[tuple[Any, ...]], leg: TextLeg) -> tuple[Any, Any]:
