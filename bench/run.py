@@ -21,6 +21,7 @@ from typing import Any, Final
 import apsw
 
 from bench import checkpoints, peers, postgres, postgres_search, report, start
+from bench.loop import Loop
 from bench.measure import Sheet, measure
 from bench.reads import Reads
 from bench.search.hybrid import HybridSheet
@@ -44,6 +45,7 @@ SHEETS: Final[dict[str, Make]] = {
     ),
     "writes-slow-disk": lambda quick: SlowWrites("slow", quick=quick).sheet(1 if quick else 3),
     "point-get": lambda quick: Reads(quick=quick).points(1 if quick else 5),
+    "loop": lambda quick: Loop(quick=quick).sheet(1 if quick else 3),
     "page": lambda quick: Reads(quick=quick).pages(1 if quick else 5),
     "postgres-shapes": lambda quick: postgres.sheet(1 if quick else 7, quick=quick),
     "postgres-search-100k": lambda quick: postgres_search.sheet(100_000, quick=quick),
