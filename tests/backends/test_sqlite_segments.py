@@ -15,6 +15,7 @@ import msgspec
 import numpy
 import pytest
 
+import holdfast.backends.sqlite.search  # noqa: F401 - or it loads what a test has just broken
 from holdfast.backends.segments import codes
 from holdfast.backends.segments.cache import Cache
 from holdfast.backends.segments.included import Included
