@@ -19,7 +19,7 @@ from holdfast.backends.sqlite import connection, writer
 from holdfast.core.errors import StorageFull, UnknownOutcome
 from holdfast.storage import Storage
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 SHORT_SECONDS = 0.5
 """How long a call that hangs by design is waited for."""
 PLACES = (writer.__file__, connection.__file__)
