@@ -56,7 +56,7 @@ class Database:
         for name, value in settings:
             text = sql.SQL("ALTER DATABASE {} SET {} = {}")
             named = (sql.Identifier(self.name), sql.Identifier(name), sql.Literal(value))
-            _administrator().execute(text.format(*named))
+            administrator().execute(text.format(*named))
         self._keeper: psycopg.Connection[Any] | None = None
         self._filled: sql.Composed | None = None
 
@@ -112,7 +112,8 @@ class Database:
 
 
 @cache
-def _administrator() -> psycopg.Connection[Any]:
+def administrator() -> psycopg.Connection[Any]:
+    """A superuser's connection to the one database that all processes of the run share."""
     connection = psycopg.connect(shared_url(), autocommit=True)
     atexit.register(connection.close)
     return connection
@@ -120,7 +121,7 @@ def _administrator() -> psycopg.Connection[Any]:
 
 def _administer(statement: str, *names: str) -> None:
     text = sql.SQL(statement).format(*map(sql.Identifier, names))
-    _administrator().execute(text)
+    administrator().execute(text)
 
 
 @cache
@@ -139,7 +140,7 @@ def _pooler_port(mode: Mode) -> int:
 @cache
 def _prepare_server() -> None:
     """Make the roles and the template, once for all workers of the run."""
-    _administrator()  # before the lock, which starting the server also takes
+    administrator()  # before the lock, which starting the server also takes
     with locked(folder()):
         for role in (OWNER, APPLICATION):
             if not _exists("pg_roles WHERE rolname", role):
@@ -153,5 +154,5 @@ def _prepare_server() -> None:
 
 
 def _exists(where: str, name: str) -> bool:
-    found = _administrator().execute(f"SELECT 1 FROM pg_catalog.{where} = %s", (name,))
+    found = administrator().execute(f"SELECT 1 FROM pg_catalog.{where} = %s", (name,))
     return found.fetchone() is not None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from holdfast.testing.servers.builds import MissingServer
-from holdfast.testing.servers.databases import OWNER, Database
+from holdfast.testing.servers.databases import OWNER, Database, administrator
 from holdfast.testing.servers.pids import family, kill, wait_for
 from holdfast.testing.servers.postgres import free_port
 from holdfast.testing.servers.run import new_folder
@@ -62,7 +62,8 @@ class Project(Database):
 
     def __init__(self, settings: Iterable[tuple[str, str]] = ()) -> None:
         super().__init__(settings)
-        self.keeper.execute(ROLES)
+        # Not in its own database: two processes wait for each other only where both are in one.
+        administrator().execute(ROLES)
         self.keeper.execute(AUTH.replace("{owner}", OWNER))
 
     def url(self, role: str = OWNER) -> str:
