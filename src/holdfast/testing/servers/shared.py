@@ -27,10 +27,10 @@ def shared_url(database: str = "postgres") -> str:
 @cache
 def _started() -> str:
     """The first process of the run that asks starts it; the janitor stops it."""
-    note = folder() / "shared"
+    note, build = folder() / "shared", find()  # before the lock, which copying a build also takes
     with locked(folder()):
         if not note.exists():
-            server = Server.create(find(), {**FAST, **UNWATCHED})
+            server = Server.create(build, {**FAST, **UNWATCHED})
             server.start()
             server.abandon()
             note.write_text(server.url())
