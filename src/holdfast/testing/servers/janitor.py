@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 GRACE_SECONDS = 5.0
+REMOVAL_SECONDS = 30.0
 POLL_SECONDS = 0.02
 
 
@@ -29,6 +30,16 @@ def main(folder: Path) -> None:
         for path in folder.rglob("*.pid"):
             with contextlib.suppress(OSError, ValueError, IndexError):
                 end(int(path.read_text().split()[0]), folder)
+        remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove it with what the last processes of a killed server still write meanwhile."""
+    shutil.rmtree(folder, ignore_errors=True)
+    deadline = time.monotonic() + REMOVAL_SECONDS
+    # A lease that is there again belongs to a process that came after.
+    while folder.exists() and not (folder / "lease").exists() and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -18,7 +18,7 @@ from holdfast.testing.servers.run import AS_NOBODY, new_folder
 
 Mode = Literal["transaction", "session"]
 
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 120.0
 CONFIGURATION: Final = """
 [databases]
 * = host={host} port={target}

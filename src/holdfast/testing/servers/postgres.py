@@ -20,7 +20,7 @@ from holdfast.testing.servers.run import AS_NOBODY, NOBODY, folder, new_folder
 
 FAST: Final = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 """For tests that do not pull the plug."""
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 60.0
 PORTS: Final = range(20_000, 32_000)
 """Below those of connections that are made: one of them could be taken before the server starts."""

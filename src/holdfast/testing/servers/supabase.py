@@ -22,7 +22,7 @@ from holdfast.testing.servers.run import new_folder
 
 LITE: Final = Path(sys.prefix) / "lite"
 """Where `make test` installs it."""
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 120.0
 PUBLISHABLE_KEY: Final = "sb_publishable_holdfast_tests"
 SECRET_KEY: Final = "sb_secret_holdfast_tests"
 
