@@ -20,10 +20,9 @@ never_recalled  never accessed in the ``unrecalled_days`` or more since it was w
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -32,12 +31,13 @@ from holdfast.core.cursor import decode_cursor, encode_cursor
 from holdfast.core.errors import Conflict, NotFound
 from holdfast.core.filter import Filter, InSelect, Record, both, eq, gt, le, ne
 from holdfast.core.query import Aggregate, Query, asc
-from holdfast.core.scripts import plain_text
+from holdfast.core.scope import SCOPE_FIELDS
 from holdfast.core.search import Search, TextLeg, VectorLeg
-from holdfast.core.text import normalize_content, term_frequencies
+from holdfast.core.text import term_frequencies
 from holdfast.core.values import check_bool, check_count, check_texts
 from holdfast.stores.given import PAGE_LIMIT, check_page
 from holdfast.stores.memory.base import MemoryStore
+from holdfast.stores.memory.compared import NEAREST, Near, Said, Together, paired
 from holdfast.stores.memory.fields import check_one_of
 from holdfast.stores.memory.filters import present_at
 from holdfast.stores.memory.policy import MemoryPolicy
@@ -48,11 +48,11 @@ Category = Literal["junk", "near_duplicate", "echo", "never_recalled", "conflict
 CATEGORIES: Final = ("junk", "near_duplicate", "echo", "never_recalled", "conflicting")
 PAIRS: Final = ("near_duplicate", "echo", "conflicting")
 """Categories in which a memory is compared with others."""
-NEAREST: Final = 10
-"""Most memories that one is compared with."""
 COMPARED: Final = ("id", "content", "created_at", "last_accessed_at", "window_started_at")
 COMPARED_TERMS: Final = 64
 """Most terms of a memory that others are looked up by, the first ones."""
+TOGETHER: Final = 4_096
+"""Most memories that are held at once to be compared each with each."""
 PAGE: Final = 200
 EXAMINED: Final = 500
 """Most memories that one page of a listing looks at; it may therefore hold fewer than asked."""
@@ -70,6 +70,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     terms in common; never_recalled: days since it was written."""
     other: str | None = None
     """The memory that it is compared with, which stays."""
+
+
+_Findings = Sequence[Finding]
 
 
 class HygieneCount(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,19 +106,26 @@ class Hygiene(MemoryStore):
     def measure(self, categories: Sequence[Category] = CATEGORIES) -> HygieneReport:
         """How many live memories each category has.
 
-        Reads every live memory once per category, with a search for each where they are compared.
+        Reads every live memory, for those that are compared with others once more. Of more than
+        ``TOGETHER`` each of these is searched for.
         """
         for category in check_texts("categories", categories):
             check_one_of("categories", category, CATEGORIES)
         live = self._count(present_at(self._now()))
-        counts: dict[str, HygieneCount] = {}
-        for category in categories:
-            found = list(self._findings(category))
-            counts[category] = HygieneCount(
-                count=len(found),
-                share=len(found) / live if live else 0.0,
-                pinned=sum(one.memory.pinned for one in found),
+        pinned: dict[str, list[bool]] = {category: [] for category in categories}
+        passes = [[category] for category in pinned if category not in PAIRS]
+        if pairs := [category for category in pinned if category in PAIRS]:
+            passes.append(pairs)
+        for some in passes:
+            for _, found in self._examined(some, together=True):
+                for one in found:
+                    pinned[one.category].append(one.memory.pinned)
+        counts = {
+            category: HygieneCount(
+                count=len(found), share=len(found) / live if live else 0.0, pinned=sum(found)
             )
+            for category, found in pinned.items()
+        }
         return HygieneReport(live=live, categories=counts)
 
     def list(
@@ -132,9 +142,9 @@ class Hygiene(MemoryStore):
         tenant, key = self._scope.tenant, self._cursor_key()
         last = "" if cursor is None else str(decode_cursor(key, tenant, signed, cursor)[0])
         items: list[Finding] = []
-        for examined, (row, found) in enumerate(self._examined(category, last), 1):
+        for examined, (row, found) in enumerate(self._examined([category], last), 1):
             last = row["id"]
-            items += [] if found is None else [found]
+            items += found
             if len(items) == limit or examined == EXAMINED:
                 return Page(items, encode_cursor(key, tenant, signed, (last,)))
         return Page(items)
@@ -152,58 +162,81 @@ class Hygiene(MemoryStore):
         check_count("limit", limit, 1, 10_000)
         trying = check_bool("dry_run", dry_run)
         count = spared = 0
-        for found in self._findings(category):
-            if found.memory.pinned:
-                spared += 1
-            else:
-                count += trying or self._forget(found)
+        for _, judged in self._examined([category]):
+            for found in judged:
+                if found.memory.pinned:
+                    spared += 1
+                else:
+                    count += trying or self._forget(found)
             if count == limit:
                 break
         return Cleaned(category=category, count=count, spared=spared, dry_run=trying)
 
-    def _findings(self, category: str) -> Iterator[Finding]:
-        return (found for _, found in self._examined(category, "") if found is not None)
+    def _examined(
+        self, categories: Sequence[str], last: str = "", *, together: bool = False
+    ) -> Iterator[tuple[Record, _Findings]]:
+        """Every memory that may be of the categories, by id, judged as it is met.
 
-    def _examined(self, category: str, last: str) -> Iterator[tuple[Record, Finding | None]]:
-        """Every memory that may be of the category, by id, judged as it is met."""
+        They are those that are compared with others, or a single one.
+        """
         now = self._now()
-        where = present_at(now)
-        if category in PAIRS:
+        where, paired = present_at(now), categories[0] in PAIRS
+        if paired:
             where = both(where, eq("place", ""))
-        if category == "never_recalled":
+        if categories[0] == "never_recalled":
             old = now - timedelta(days=self._policy.unrecalled_days)
             where = both(where, eq("access_count", 0), le("created_at", old))
-        space = self._active_space() if category in PAIRS else None
+        space = self._active_space() if paired else None
+        known = self._together(where, space) if together and space is not None else None
         while True:
             beyond = gt("id", last)
             rows = self._all(
                 MEMORIES, where, beyond, order=asc("id"), limit=PAGE, vectors=space is not None
             )
             for row in rows:
-                yield row, self._judged(category, row, space)
+                if not paired:
+                    yield row, self._judged(categories[0], row)
+                    continue
+                near = None if known is None else known.nearest(row)
+                yield row, self._compared(categories, row, near or self._nearest(row, space))
             if len(rows) < PAGE:
                 return
             last = rows[-1]["id"]
 
-    def _judged(self, category: str, row: Record, space: Space | None) -> Finding | None:
-        memory = self._memory(row)
-        if category == "never_recalled":
-            days = (self._now() - row["created_at"]).total_seconds() / 86_400.0
-            return Finding(memory=memory, category=category, score=days)
-        if category == "junk":
-            variety = junk_variety(row["content"], self._policy)
-            if variety is None:
-                return None
-            return Finding(memory=memory, category=category, score=variety)
-        best: Finding | None = None
-        for other, cosine in self._nearest(row, space):
-            score = paired(category, row, other, cosine, self._policy)
-            if score is not None and (best is None or score > best.score):
-                best = Finding(memory=memory, category=category, score=score, other=other["id"])
-        return best
+    def _together(self, where: Filter, space: Space) -> Together | None:
+        """The memories that are compared, unless they are too many to be held at once."""
+        if self._count(where) > TOGETHER:
+            return None
+        rows = self._all(MEMORIES, where, vectors=True, fields=(*COMPARED, *SCOPE_FIELDS))
+        return Together(rows, space.slot, space.id)
 
-    def _nearest(self, row: Record, space: Space | None) -> Iterator[tuple[Record, float | None]]:
-        """The nearest live memories of the same scope, each with its cosine where there is one."""
+    def _judged(self, category: str, row: Record) -> _Findings:
+        if category == "never_recalled":
+            score: float | None = (self._now() - row["created_at"]).total_seconds() / 86_400.0
+        else:
+            score = junk_variety(row["content"], self._policy)
+        if score is None:
+            return []
+        return [Finding(memory=self._memory(row), category=category, score=score)]
+
+    def _compared(
+        self, categories: Sequence[str], row: Record, nearest: Iterable[Near]
+    ) -> _Findings:
+        """Of each category the best, where one of the nearest makes it that."""
+        best: dict[str, tuple[float, str]] = {}
+        mine = Said(row["content"])
+        for near in nearest:
+            for category in categories:
+                score = paired(category, row, mine, near, self._policy)
+                if score is not None and (category not in best or score > best[category][0]):
+                    best[category] = score, near.record["id"]
+        return [
+            Finding(memory=self._memory(row), category=category, score=score, other=other)
+            for category, (score, other) in best.items()
+        ]
+
+    def _nearest(self, row: Record, space: Space | None) -> Iterator[Near]:
+        """The nearest live memories of the same scope, by a search."""
         terms: tuple[str, ...] = ()
         vector = None if space is None else row.get(space.slot)
         leg = None
@@ -229,7 +262,7 @@ class Hygiene(MemoryStore):
         )
         cosines = {hit.key: hit.score for hit in hits.vector}
         for key, other in hits.records.items():
-            yield other, cosines.get(key)
+            yield Near(other, Said(other["content"]), cosines.get(key))
 
     def _forget(self, found: Finding) -> bool:
         """Forget what was found, if it still is what was judged."""
@@ -264,67 +297,3 @@ def junk_variety(content: str, policy: MemoryPolicy) -> float | None:
     variety = len(counts) / total if total else 0.0
     repeats = total >= REPEATED_TERMS and variety < policy.junk_variety
     return variety if len(counts) < policy.junk_terms or repeats else None
-
-
-def paired(
-    category: str, row: Record, other: Record, cosine: float | None, policy: MemoryPolicy
-) -> float | None:
-    """How much ``row`` is of the category because of ``other``; None if it is not."""
-    mine, its = _Said(row["content"]), _Said(other["content"])
-    older = (other["created_at"], other["id"]) < (row["created_at"], row["id"])
-    overlap = mine.overlap(its)
-    if overlap >= policy.conflict_overlap and mine.contradicts(its):
-        return overlap if category == "conflicting" and not older else None
-    if category == "conflicting" or not older:
-        return None
-    echoed = len(mine.terms & its.terms) / len(its.terms) if its.terms else 0.0
-    echo = echoed >= policy.echo_overlap and _accessed_before(other, row, policy.echo_seconds)
-    if category == "echo":
-        return echoed if echo else None
-    similarity = mine.similarity(its) if cosine is None else cosine
-    return similarity if similarity >= policy.duplicate_similarity and not echo else None
-
-
-def _accessed_before(other: Record, row: Record, seconds: float) -> bool:
-    """Whether an access that is on record falls so shortly before the row was written.
-
-    On record are the latest access and the first one of its day.
-    """
-    for instant in (other["last_accessed_at"], other["window_started_at"]):
-        if instant is not None:
-            waited = (row["created_at"] - instant).total_seconds()
-            if 0.0 <= waited <= seconds:
-                return True
-    return False
-
-
-class _Said:
-    """A content as it is compared: its terms, its numbers, and whether it denies."""
-
-    def __init__(self, content: str) -> None:
-        plain = plain_text(normalize_content(content))
-        self.terms = frozenset(term_frequencies(content))
-        self.words = frozenset(t for t in self.terms if not any(map(str.isdigit, t)))
-        self.numbers = frozenset(_NUMBER.findall(plain))
-        self.denies = _NEGATION.search(plain) is not None
-
-    def overlap(self, other: _Said) -> float:
-        return _shared(self.words, other.words)
-
-    def similarity(self, other: _Said) -> float:
-        return _shared(self.terms, other.terms)
-
-    def contradicts(self, other: _Said) -> bool:
-        counted = bool(self.numbers and other.numbers) and self.numbers != other.numbers
-        return counted or self.denies != other.denies
-
-
-def _shared(left: frozenset[Any], right: frozenset[Any]) -> float:
-    return len(left & right) / len(left | right) if left or right else 0.0
-
-
-_NUMBER: Final = re.compile(r"\d++(?:[.,:]\d++)*+")
-_NEGATION: Final = re.compile(
-    r"\b(?:not|no|never|none|nobody|nothing|without|cannot|nicht|kein\w{0,2}|nie|pas|jamais|sans"
-    r"|nunca|sin|non|mai|не|нет|без|никогда)\b|n't\b|[不没沒无無]"
-)

@@ -11,7 +11,7 @@ import pytest
 from holdfast.core.clock import ManualClock
 from holdfast.core.errors import Invalid, InvalidCursor
 from holdfast.storage import Storage
-from holdfast.stores.memory import Memories, MemoryPolicy
+from holdfast.stores.memory import Memories, MemoryPolicy, hygiene
 from holdfast.stores.memory.hygiene import CATEGORIES, PAIRS, Category
 from holdfast.testing.models import AngleEmbedder, with_models
 
@@ -160,6 +160,36 @@ class TestMemoryHygiene:
             "conflicting": (0, 0.0, 0),
         }
         assert memory.hygiene.measure(["junk"]).categories.keys() == {"junk"}
+
+    @pytest.mark.needs_vectors
+    @pytest.mark.parametrize("together", [hygiene.TOGETHER, 3])
+    def test_n5_measured_as_listed(
+        self,
+        storage: Storage,
+        clock: ManualClock,
+        monkeypatch: pytest.MonkeyPatch,
+        together: int,
+    ) -> None:
+        monkeypatch.setattr(hygiene, "TOGETHER", together)
+        fruits = ("plums", "figs", "pears", "quinces")
+        for user in ("u", "v"):
+            scoped = with_models(storage.scoped(user=user), embedder=AngleEmbedder()).memory
+            for n in range(24):
+                most = f"{'no ' * (n % 5 == 3)}{fruits[n % 4]}"
+                scoped.remember(f"{most} of Ada, green and sour @{3 * n + len(user)}")
+                clock.set(clock.now() + timedelta(minutes=4))
+            scoped.remember("plums of Bob @0", session="s", turn=1)
+            scoped.remember("the harbour office opens at dawn @200")
+            by_words(storage.scoped(user=user)).recall("harbour", reinforce=True)
+            clock.set(clock.now() + timedelta(minutes=4))
+            scoped.remember("I recall that the harbour office opens at dawn @200")
+        by_words(storage.scoped(user="v")).remember("plums of Ada, green and sour")
+        for each in (storage, storage.scoped(user="v"), storage.scoped(user="nobody")):
+            memory = with_models(each, embedder=AngleEmbedder()).memory
+            report = memory.hygiene.measure([*PAIRS, *PAIRS])
+            told = {name: one.count for name, one in report.categories.items()}
+            assert told == {name: len(listed(memory, name)) for name in PAIRS}
+            assert each.scope.user == "nobody" or all(told.values())
 
     def test_n5_listed_page_by_page(self, open_storage: Callable[..., Storage]) -> None:
         memory = by_words(open_storage())
