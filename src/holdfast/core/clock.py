@@ -6,8 +6,12 @@ import itertools
 import os
 import sys
 import time
-from datetime import UTC, datetime
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
+_NOTHING: Final = timedelta(0)
 
 
 class Clock(Protocol):
@@ -83,6 +87,14 @@ class CountingIds:
         from hashlib import sha256  # 3 ms that no other process need spend
 
         return sha256(self.new().encode()).hexdigest()
+
+
+def shifted(instant: datetime, by: timedelta) -> datetime:
+    """The instant so much later, or earlier; no further than the calendar goes, years 1 to 9999."""
+    try:
+        return instant + by
+    except OverflowError:
+        return _FIRST if by < _NOTHING else _LAST
 
 
 def monotonic() -> float:

@@ -21,6 +21,7 @@ from holdfast.core.change import (
     Revision,
     When,
 )
+from holdfast.core.clock import shifted
 from holdfast.core.collection import REVISION, Collection, Index
 from holdfast.core.driver import Driver
 from holdfast.core.errors import Conflict, Invalid, NotFound, kind_of
@@ -114,7 +115,7 @@ class KeyValue(Store):
         value = check_json("value", value)
         check_op_id(op_id)
         held = self._stored(key)
-        expires_at = None if lasting is None else self._now() + lasting
+        expires_at = None if lasting is None else shifted(self._now(), lasting)
         put = self._put(key, value, held, expires_at, expected_version)
         if expected_version is None and op_id is None:
             return self._perform([put], _written, lambda _: None)

@@ -20,6 +20,7 @@ from holdfast.backends.postgres.transactions import Operation
 from holdfast.backends.postgres.wire import ConnectionLost, StatementFailed
 from holdfast.backends.sql.dialect import quoted
 from holdfast.core.change import DeleteWhere
+from holdfast.core.clock import shifted
 from holdfast.core.driver import Health, Report, Task
 from holdfast.core.errors import HoldfastError
 from holdfast.core.filter import lt
@@ -57,7 +58,7 @@ def sweep(internals: Internals, *, now: datetime, limit: int | None = None) -> R
         for tenant in _tenants(internals, where, now):
             done = internals.transactions.apply(Operation(tenant, [expired], None, b""))
             counts[collection.name] += done[0].count
-    oldest = internals.clock.now() - timedelta(days=OPERATION_DAYS)
+    oldest = shifted(internals.clock.now(), -timedelta(days=OPERATION_DAYS))
     where = f"{internals.table('holdfast_operations')} WHERE at < {MARK}"
     for tenant in _tenants(internals, where, oldest):
         delete = (f"DELETE FROM {where} AND tenant = {MARK}", [oldest, tenant])

@@ -30,7 +30,7 @@ from holdfast.backends.sqlite.preparing import Preparation
 from holdfast.backends.sqlite.schema import terms_table
 from holdfast.backends.sqlite.writer import Writer
 from holdfast.core.change import DeleteWhere
-from holdfast.core.clock import Clock
+from holdfast.core.clock import Clock, shifted
 from holdfast.core.collection import Collection
 from holdfast.core.driver import Health, Report, Task
 from holdfast.core.errors import Conflict, Corrupt, HoldfastError, Invalid, NotFound
@@ -63,7 +63,7 @@ def sweep(internals: Internals, *, now: datetime, limit: int | None = None) -> R
         for collection in internals.planner.collections.values():
             if collection.ttl is not None:
                 counts[collection.name] = _sweep(internals, connection, collection, now, limit)
-        oldest = to_micros(internals.clock.now() - timedelta(days=OPERATION_DAYS))
+        oldest = to_micros(shifted(internals.clock.now(), -timedelta(days=OPERATION_DAYS)))
         connection.execute("DELETE FROM holdfast_operations WHERE at < ?", (oldest,))
 
     internals.writer.run(work)

@@ -24,7 +24,7 @@ from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sqlite.connection import ConnectionPool, fetched
 from holdfast.backends.sqlite.covers import copied_fields, included_fields
 from holdfast.backends.sqlite.writer import Writer
-from holdfast.core.clock import Clock
+from holdfast.core.clock import Clock, shifted
 from holdfast.core.errors import Invalid
 from holdfast.core.values import to_micros
 
@@ -181,7 +181,7 @@ class Merging:
         find = "SELECT id FROM holdfast_covers WHERE source = ? AND tenant = ?"
         cover = connection.execute(find, (source, tenant)).get
         now = self._clock.now()
-        values = (token, to_micros(now + _CLAIM), cover, to_micros(now))
+        values = (token, to_micros(shifted(now, _CLAIM)), cover, to_micros(now))
         edition = connection.execute(_CLAIMED, values).get
         if edition is None:
             return None

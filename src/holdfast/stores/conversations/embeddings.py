@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.change import ABSENT, Change, Claim, Edit, Patch, PatchWhere, Put, When
+from holdfast.core.clock import shifted
 from holdfast.core.embedding import Embedder
 from holdfast.core.errors import Conflict, Invalid, NotFound, Unsupported
 from holdfast.core.filter import (
@@ -127,7 +128,7 @@ class MessageEmbeddings(Owned):
     def _claimed(self, space: str, limit: int) -> dict[str, tuple[Record, str]]:
         """The vectors' records and the texts to embed, by message, leased to this caller."""
         now, token = self._now(), self._new_id()
-        lease = {"due_at": now + timedelta(seconds=LEASE_SECONDS), "token": token}
+        lease = {"due_at": shifted(now, timedelta(seconds=LEASE_SECONDS)), "token": token}
         due = both(not_null("due_at"), le("due_at", now), eq("parked", False))
         foreign = both(is_null("due_at"), ne("space", space))
         edit = Edit(set=lease, increment={"attempts": 1})
@@ -177,7 +178,7 @@ class MessageEmbeddings(Owned):
         if isinstance(made, str):
             wait = min(BACKOFF_SECONDS * 2.0 ** (record["attempts"] - 1), BACKOFF_LIMIT_SECONDS)
             fields = {
-                "due_at": self._now() + timedelta(seconds=wait),
+                "due_at": shifted(self._now(), timedelta(seconds=wait)),
                 "error": made,
                 "parked": record["attempts"] >= ATTEMPTS,
             }

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.change import ABSENT, Change, Claim, Edit, Patch, PatchWhere, Put, When
+from holdfast.core.clock import shifted
 from holdfast.core.collection import Collection
 from holdfast.core.embedding import Embedder
 from holdfast.core.errors import Conflict, Invalid, NotFound, Unsupported
@@ -152,7 +153,7 @@ class KnowledgeVectors(KnowledgeStore):
 
     def _leased(self, shape: Collection, limit: int) -> tuple[Record, ...]:
         now = self._now()
-        until = now + timedelta(seconds=self._policy.repair_lease_seconds)
+        until = shifted(now, timedelta(seconds=self._policy.repair_lease_seconds))
         taken = Edit(
             set={"repair_at": until, "repair_token": self._new_id()},
             increment={"repair_attempts": 1},
@@ -172,7 +173,7 @@ class KnowledgeVectors(KnowledgeStore):
                 policy.repair_backoff_limit_seconds,
             )
             fields: Record = {
-                "repair_at": self._now() + timedelta(seconds=wait),
+                "repair_at": shifted(self._now(), timedelta(seconds=wait)),
                 "repair_token": None,
                 "repair_error": error,
                 "repair_parked": attempts >= policy.repair_attempts,

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.change import ABSENT, Change, DeleteWhere, Edit, Patch, PatchWhere, Put, When
+from holdfast.core.clock import shifted
 from holdfast.core.digests import sha256
 from holdfast.core.driver import Driver
 from holdfast.core.embedding import vectors_from
@@ -89,7 +90,7 @@ class MemoryStore(Store):
         if fields.get("expires_at") is None:
             life = fields.get("ttl_seconds") or self._policy.life_seconds(row["tier"])
             if life is not None:
-                row["ttl_seconds"], row["expires_at"] = life, now + timedelta(seconds=life)
+                row["ttl_seconds"], row["expires_at"] = life, shifted(now, timedelta(seconds=life))
         return row
 
     def _lexical(self, content: str, said_at: datetime | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from holdfast.core.change import Edit, Patch, PatchWhere, Scale, When
+from holdfast.core.clock import shifted
 from holdfast.core.errors import Invalid, NotFound
 from holdfast.core.filter import Filter, Record, among, both, either, eq, is_null, le
 from holdfast.core.marks import grouped
@@ -120,7 +121,7 @@ class History(Keeping):
         Once within ``corroborate_hours`` for each memory. NotFound.
         """
         row, now, growth = self._row(memory_id), self._now(), self._policy.confidence_growth
-        rested = now - timedelta(hours=self._policy.corroborate_hours)
+        rested = shifted(now, -timedelta(hours=self._policy.corroborate_hours))
         due = both(
             eq("id", row["id"]),
             open_row(),

@@ -27,6 +27,7 @@ from typing import Final, Literal
 import msgspec
 
 from holdfast.core.change import Edit, Patch, When
+from holdfast.core.clock import shifted
 from holdfast.core.cursor import decode_cursor, encode_cursor
 from holdfast.core.errors import Conflict, NotFound
 from holdfast.core.filter import Filter, InSelect, Record, both, eq, gt, le, ne
@@ -184,7 +185,7 @@ class Hygiene(MemoryStore):
         if paired:
             where = both(where, eq("place", ""))
         if categories[0] == "never_recalled":
-            old = now - timedelta(days=self._policy.unrecalled_days)
+            old = shifted(now, -timedelta(days=self._policy.unrecalled_days))
             where = both(where, eq("access_count", 0), le("created_at", old))
         space = self._active_space() if paired else None
         known = self._together(where, space) if together and space is not None else None

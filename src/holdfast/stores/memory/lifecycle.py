@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.change import Change, DeleteWhere, Edit, PatchWhere, Scale
+from holdfast.core.clock import shifted
 from holdfast.core.filter import (
     Filter,
     Record,
@@ -63,8 +64,8 @@ class Lifecycle(MemoryStore):
         Once per period, however often it runs; never below the floor.
         """
         now, policy = self._now(), self._policy
-        idle = now - timedelta(days=policy.decay_idle_days)
-        period = now - timedelta(hours=policy.decay_period_hours)
+        idle = shifted(now, -timedelta(days=policy.decay_idle_days))
+        period = shifted(now, -timedelta(hours=policy.decay_period_hours))
         due = self._within(
             MEMORIES,
             present_at(now),
@@ -88,7 +89,7 @@ class Lifecycle(MemoryStore):
     def promote(self) -> int:
         """Move short-term memories with enough accesses within a day to semantic; how many."""
         now, policy = self._now(), self._policy
-        window = now - timedelta(hours=policy.promote_window_hours)
+        window = shifted(now, -timedelta(hours=policy.promote_window_hours))
         earned = self._within(
             MEMORIES,
             present_at(now),
@@ -107,7 +108,7 @@ class Lifecycle(MemoryStore):
             eq("tier", "semantic"),
             eq("pinned", False),
             lt("confidence", policy.demote_confidence),
-            _untouched_since(now - timedelta(hours=policy.demote_idle_hours)),
+            _untouched_since(shifted(now, -timedelta(hours=policy.demote_idle_hours))),
         )
         edit = self._tier_edit("episodic")
         return self._apply(PatchWhere(MEMORIES.name, doubtful, edit))[0].count
@@ -138,7 +139,9 @@ class Lifecycle(MemoryStore):
         """
         age = timedelta(seconds=check_seconds("older_than_seconds", older_than_seconds))
         check_count("limit", limit, 1, 100_000)
-        closed = self._within(MEMORIES, closed_before(self._now() - age), eq("pinned", False))
+        closed = self._within(
+            MEMORIES, closed_before(shifted(self._now(), -age)), eq("pinned", False)
+        )
         return self._apply(DeleteWhere(MEMORIES.name, closed, limit, asc("created_at")))[0].count
 
     def remove_older(
@@ -148,7 +151,7 @@ class Lifecycle(MemoryStore):
 
         Pinned ones are spared. Only counts, unless ``dry_run`` is False. Limit 1 to 100,000.
         """
-        cutoff = self._now() - timedelta(days=182)
+        cutoff = shifted(self._now(), -timedelta(days=182))
         if before is not None:
             cutoff = check_time("before", before)
         check_count("limit", limit, 1, 100_000)
@@ -184,7 +187,7 @@ class Lifecycle(MemoryStore):
 
     def _tier_edit(self, tier: str) -> Edit:
         life = self._policy.life_seconds(tier)
-        expires_at = None if life is None else self._now() + timedelta(seconds=life)
+        expires_at = None if life is None else shifted(self._now(), timedelta(seconds=life))
         return Edit(set={"tier": tier, "ttl_seconds": life, "expires_at": expires_at})
 
     def _retention(self, row: Record, now: datetime) -> float:
@@ -209,7 +212,7 @@ class Lifecycle(MemoryStore):
 
         Fixed in number: they do not grow with the memories accessed.
         """
-        day = now - timedelta(hours=self._policy.promote_window_hours)
+        day = shifted(now, -timedelta(hours=self._policy.promote_window_hours))
         current = gt("window_started_at", day)
         fresh = {"window_started_at": now, "window_count": 1}
         changes: list[Change] = [
@@ -224,7 +227,7 @@ class Lifecycle(MemoryStore):
         for group in self._driver.aggregate(self._scope.tenant, lives):
             life: Any = group["ttl_seconds"]
             mortal = both(live, not_null("expires_at"), eq("ttl_seconds", life))
-            later = Edit(maximum={"expires_at": now + timedelta(seconds=life)})
+            later = Edit(maximum={"expires_at": shifted(now, timedelta(seconds=life))})
             changes.append(PatchWhere(MEMORIES.name, mortal, later))
         return changes
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from holdfast.core.change import Change, Claim, DeleteWhere, Edit, Patch, PatchWhere, When
+from holdfast.core.clock import shifted
 from holdfast.core.errors import Conflict, Invalid, NotFound
 from holdfast.core.filter import (
     Filter,
@@ -62,7 +63,7 @@ class Repair(MemoryStore):
         seconds = self._policy.repair_lease_seconds
         if lease_seconds is not None:
             seconds = check_seconds("lease_seconds", lease_seconds)
-        until, token = self._now() + timedelta(seconds=seconds), self._new_id()
+        until, token = shifted(self._now(), timedelta(seconds=seconds)), self._new_id()
         taken = Edit(
             set={"repair_at": until, "repair_token": token}, increment={"repair_attempts": 1}
         )
@@ -98,7 +99,7 @@ class Repair(MemoryStore):
         )
         failed = Edit(
             set={
-                "repair_at": self._now() + timedelta(seconds=wait),
+                "repair_at": shifted(self._now(), timedelta(seconds=wait)),
                 "repair_token": None,
                 "repair_error": code,
                 "repair_parked": job.attempt >= policy.repair_attempts,

@@ -16,6 +16,7 @@ import msgspec
 
 from holdfast.core.change import ABSENT, Change, Claim, Edit, Patch, Put
 from holdfast.core.change import When as If
+from holdfast.core.clock import shifted
 from holdfast.core.errors import (
     Ambiguous,
     Conflict,
@@ -193,7 +194,7 @@ class Tasks(Store):
     ) -> Task:
         """Hold the task ``lease_seconds`` from now. Raises Conflict when the lease is lost."""
         now = self._now()
-        until = now + _seconds("lease_seconds", lease_seconds)
+        until = shifted(now, _seconds("lease_seconds", lease_seconds))
         return self._as_holder(
             task_id, lease_token, Edit(set={"lease_until": until, "updated_at": now})
         )
@@ -253,7 +254,7 @@ class Tasks(Store):
             record = self._get(TASKS, task_id)  # a repeat finds it without its lease, or gone
         if retry and record is not None and record["attempts_left"]:
             delay = retry_delay_seconds(record["attempts"], record["retry_seconds"])
-            again = now + timedelta(seconds=delay)
+            again = shifted(now, timedelta(seconds=delay))
             edit = requeued(now, scheduled_at=again, queued_at=again, error=error)
         else:
             edit = ended("failed", now, error=error)
@@ -367,7 +368,7 @@ class Tasks(Store):
                 "state": "running",
                 "holder": worker,
                 "lease_token": self._new_id(),
-                "lease_until": now + _seconds("lease_seconds", lease_seconds),
+                "lease_until": shifted(now, _seconds("lease_seconds", lease_seconds)),
                 "updated_at": now,
             },
             default={"started_at": now},

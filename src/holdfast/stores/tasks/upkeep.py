@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.core.change import DeleteWhere, Edit, PatchWhere
+from holdfast.core.clock import shifted
 from holdfast.core.filter import Filter, InSelect, Not, among, both, either, eq, gt, le, not_null
 from holdfast.core.query import asc
 from holdfast.core.values import check_count, check_seconds
@@ -48,7 +49,9 @@ class TaskUpkeep(Store):
         """
         check_count("limit", limit, 1, 1_000_000)
         age = check_seconds("older_than_seconds", older_than_seconds, 0, 1e10)
-        old = both(among("state", FINAL), le("finished_at", self._now() - timedelta(seconds=age)))
+        old = both(
+            among("state", FINAL), le("finished_at", shifted(self._now(), -timedelta(seconds=age)))
+        )
         unfinished = among("state", UNFINISHED)
         blocked = both(eq("open", True), InSelect("task_id", TASKS.name, "id", unfinished))
         awaited = InSelect("id", DEPENDENCIES.name, "blocker_id", blocked)
