@@ -2646,7 +2646,8 @@ class Hygiene:
     async def measure(self, categories: Sequence[Category] = CATEGORIES) -> HygieneReport:
         """How many live memories each category has.
 
-        Reads every live memory once per category, with a search for each where they are compared.
+        Reads every live memory, for those that are compared with others once more. Of more than
+        ``TOGETHER`` each of these is searched for.
         """
         return await self._calls.run(self._below.measure, categories)
 
