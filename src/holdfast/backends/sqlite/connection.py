@@ -97,6 +97,7 @@ class ConnectionPool:
         try:
             with _OPENING:
                 self.path = os.path.abspath(path)
+                guard.check_name(self.path)
                 check_header(self.path, vfs)
                 if not os.path.exists(self.path):
                     _create(self.path)
