@@ -43,7 +43,7 @@ from holdfast.core.errors import (
     SchemaNewer,
     Unsupported,
 )
-from holdfast.core.filter import EVERYTHING, Filter, Record, Subselect, eq, lt
+from holdfast.core.filter import EVERYTHING, And, Compare, Filter, Record, Subselect, eq, lt
 from holdfast.core.query import (
     Aggregate,
     Bucket,
@@ -71,6 +71,48 @@ class _Table:
 
     records: dict[Key, Record] = field(default_factory=dict)
     terms: dict[Key, dict[str, int]] = field(default_factory=dict)
+    alike: dict[tuple[str, ...], dict[tuple[Any, ...], dict[Key, Record]]] = field(
+        default_factory=dict
+    )
+    """Records by the values of fields that were asked for together."""
+
+    def put(self, key: Key, record: Record | None, terms: dict[str, int] | None) -> None:
+        """Keep a record in place of what is there, or None."""
+        held = self.records.pop(key, None) if record is None else self.records.get(key)
+        self.terms.pop(key, None)
+        if record is not None:
+            self.records[key] = record
+            if terms:
+                self.terms[key] = terms
+        for fields, groups in self.alike.items():
+            if held is not None:
+                values = tuple([held[name] for name in fields])
+                del groups[values][key]
+                if not groups[values]:
+                    del groups[values]
+            if record is not None:
+                groups.setdefault(tuple([record[name] for name in fields]), {})[key] = record
+
+    def having(self, fields: tuple[str, ...], values: tuple[Any, ...]) -> dict[Key, Record]:
+        """The records with these values, found without a look at all of them."""
+        groups = self.alike.get(fields)
+        if groups is None:
+            groups = self.alike[fields] = {}
+            for key, record in self.records.items():
+                groups.setdefault(tuple([record[name] for name in fields]), {})[key] = record
+        return groups.get(values, {})
+
+    def narrowed(self, shape: Collection, where: Filter) -> Iterable[Record]:
+        """Those of the records among which are all that match, by the keys of the collection."""
+        parts = where.parts if isinstance(where, And) else (where,)
+        given = {p.field: p.value for p in parts if isinstance(p, Compare) and p.op == "eq"}
+        keys = (*(one.fields for one in shape.unique), *(one.fields[:1] for one in shape.indexes))
+        found = [
+            self.having(fields, tuple([given[name] for name in fields]))
+            for fields in keys
+            if given.keys() >= set(fields)
+        ]
+        return min(found, key=len, default=self.records).values()
 
 
 class MemoryDriver(Driver):
@@ -264,7 +306,8 @@ class MemoryDriver(Driver):
         found: list[Record] = []
         for owner, table in self._of(tenant, collection):
             subselect = self._subselect(owner)
-            found.extend(r for r in table.records.values() if where.matches(r, subselect))
+            narrowed = table.narrowed(self._collections[collection], where)
+            found.extend(r for r in narrowed if where.matches(r, subselect))
         return found
 
     def _subselect(self, tenant: str) -> Subselect:
@@ -301,6 +344,7 @@ class MemoryDriver(Driver):
     def _bring_up(self, shape: Collection) -> None:
         """Give older records the fields that a later edition added."""
         for (_, name), table in self._tables.items():
+            table.alike.clear()
             for record in table.records.values() if name == shape.name else ():
                 for added in shape.fields:
                     record.setdefault(added.name, copy.deepcopy(added.default))
@@ -395,11 +439,11 @@ class _Write:
     def _replace(self, key: Key, record: Record | None) -> None:
         table, driver = self._table, self._driver
         held, terms = table.records.get(key), table.terms.get(key)
-        driver._undo.append(lambda: _restore(table, key, held, terms))
+        driver._undo.append(lambda: table.put(key, held, terms))
         found: dict[str, int] = {}
         if record is not None and self._shape.full_text:
             found = term_frequencies("\n".join(record[f] or "" for f in self._shape.full_text))
-        _restore(table, key, record, found)
+        table.put(key, record, found)
         if driver._followers:
             self._journal(key, record, (record or held or {})[REVISION])
 
@@ -441,9 +485,8 @@ class _Write:
             values = [record[name] for name in unique.fields]
             if None in values or not where.matches(record):
                 continue
-            for other_key, other in self._table.records.items():
-                same = values == [other[name] for name in unique.fields]
-                if same and other_key != key and where.matches(other):
+            for other_key, other in self._table.having(unique.fields, tuple(values)).items():
+                if other_key != key and where.matches(other):
                     raise Conflict(
                         f"Another record of {self._shape.name} has the same {unique.name}.",
                         unique=unique.name,
@@ -466,7 +509,7 @@ class _Write:
                     continue
                 where = eq(reference.field, record[self._shape.key[0]])
                 table = self._driver._table(self._tenant, shape.name)
-                held = [r for r in table.records.values() if where.matches(r)]
+                held = [r for r in table.narrowed(shape, where) if where.matches(r)]
                 write = _Write(self._driver, self._tenant, shape, table, self._op_id)
                 if held and reference.on_delete == "restrict":
                     raise Conflict(
@@ -478,16 +521,6 @@ class _Write:
                 else:
                     for row in held:
                         write.edit(row, Edit(set={reference.field: None}))
-
-
-def _restore(table: _Table, key: Key, record: Record | None, terms: dict[str, int] | None) -> None:
-    table.terms.pop(key, None)
-    if record is None:
-        table.records.pop(key, None)
-        return
-    table.records[key] = record
-    if terms:
-        table.terms[key] = terms
 
 
 def _copy(

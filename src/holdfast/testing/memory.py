@@ -35,7 +35,7 @@ class MemoryHarness(Harness):
 
     def plant(self, collection: Collection, tenant: str, record: Record) -> None:
         assert self._driver is not None
-        self._driver._table(tenant, collection.name).records[collection.key_of(record)] = record
+        self._driver._table(tenant, collection.name).put(collection.key_of(record), record, None)
 
     def peek(self, collection: Collection, tenant: str) -> list[dict[str, Any]]:
         assert self._driver is not None
