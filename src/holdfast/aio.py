@@ -3109,7 +3109,8 @@ def open(
     ``setup`` creates or upgrades tables; without it they must be there, else Unavailable.
     ``options`` are those of the engine by name. Of a file: ``search_cache_bytes`` bounds what
     searches keep in memory (256 MiB), ``tail_rows`` (1,000) and ``segment_rows`` (65,536) when and
-    how far rows are packed for them. Of PostgreSQL, also in its URL's query: ``schema``,
+    how far rows are packed for them; ``immutable`` True reads a store that was closed and to which
+    nobody writes, as on a read-only disk. Of PostgreSQL, also in its URL's query: ``schema``,
     ``pool_size`` and ``pool_timeout_seconds``, ``connect_timeout_seconds``,
     ``statement_timeout_seconds``, ``lock_timeout_seconds``, ``prepare``, ``replica``,
     ``read_your_writes``.

@@ -64,7 +64,8 @@ def open(
     ``setup`` creates or upgrades tables; without it they must be there, else Unavailable.
     ``options`` are those of the engine by name. Of a file: ``search_cache_bytes`` bounds what
     searches keep in memory (256 MiB), ``tail_rows`` (1,000) and ``segment_rows`` (65,536) when and
-    how far rows are packed for them. Of PostgreSQL, also in its URL's query: ``schema``,
+    how far rows are packed for them; ``immutable`` True reads a store that was closed and to which
+    nobody writes, as on a read-only disk. Of PostgreSQL, also in its URL's query: ``schema``,
     ``pool_size`` and ``pool_timeout_seconds``, ``connect_timeout_seconds``,
     ``statement_timeout_seconds``, ``lock_timeout_seconds``, ``prepare``, ``replica``,
     ``read_your_writes``.
@@ -205,7 +206,7 @@ def _layered(engine: Driver, observe: Sink | None) -> Driver:
 
 
 def _file_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    known = ("search_cache_bytes", "tail_rows", "segment_rows")
+    known = ("search_cache_bytes", "tail_rows", "segment_rows", "immutable")
     for name in options:
         if name not in known:
             raise Invalid("options", expected=f"any of {', '.join(known)}", got=repr(name))

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import apsw
@@ -16,6 +17,7 @@ from holdfast.backends.sqlite.dialect import append_json, merge_json
 from holdfast.backends.sqlite.errors import mapped
 from holdfast.core.clock import monotonic
 from holdfast.core.errors import Busy, Closed, Corrupt, Invalid, SchemaNewer, Unavailable
+from holdfast.core.values import check_bool
 
 Durability = Literal["full", "normal"]
 
@@ -44,6 +46,7 @@ POOL_SIZE: Final = 16
 SHARED: Final = apsw.SQLITE_OPEN_READWRITE
 """Of a connection that several threads may use at once: those that are given away. None makes the
 file: where it was deleted, an empty one in its place would be taken for the store."""
+_READ_ONLY: Final = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 _OWN: Final = SHARED | apsw.SQLITE_OPEN_NOMUTEX
 _STATEMENT_CACHE: Final = 512
 _CREATE_MODE: Final = 0o600
@@ -83,6 +86,7 @@ class ConnectionPool:
         durability: Durability = "full",
         busy_seconds: float = BUSY_SECONDS,
         vfs: str | None = None,
+        immutable: bool = False,
     ) -> None:
         if durability not in ("full", "normal"):
             raise Invalid("durability", expected='"full" or "normal"', got=repr(durability))
@@ -91,6 +95,8 @@ class ConnectionPool:
             raise Invalid("busy_seconds", expected=expected, got=repr(busy_seconds))
         self.durability = durability
         self.busy_seconds = busy_seconds
+        self.immutable = check_bool("immutable", immutable)
+        """Whether the caller vouches that nobody writes to the file, nor do we."""
         self._vfs = vfs
         self._idle: list[Connection] = []
         self._closed = False
@@ -98,7 +104,9 @@ class ConnectionPool:
             with _OPENING:
                 self.path = os.path.abspath(path)
                 guard.check_name(self.path)
-                check_header(self.path, vfs)
+                if immutable:
+                    _check_whole(self.path)
+                check_header(self.path, vfs, immutable=immutable)
                 if not os.path.exists(self.path):
                     _create(self.path)
                 self._mark = guard.hold(self.path)
@@ -122,10 +130,11 @@ class ConnectionPool:
         a reader is lent to one thread, and whoever leads has the writer.
         """
         self.check_place()
+        name = self.path
+        if self.immutable:
+            name, flags = _unchanging(self.path), flags & ~SHARED | _READ_ONLY
         try:
-            connection = Connection(
-                self.path, flags, statementcachesize=_STATEMENT_CACHE, vfs=self._vfs
-            )
+            connection = Connection(name, flags, statementcachesize=_STATEMENT_CACHE, vfs=self._vfs)
         except Exception as error:
             raise mapped(error) from error
         try:
@@ -173,9 +182,10 @@ class ConnectionPool:
         # Without this, whatever has a bound limit, or a partial index beside it, is planned anew
         # at each run; `FilterPlanner` writes out the few values that a plan hangs on.
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-        _enter_wal(connection, self.busy_seconds)
-        connection.execute(f"PRAGMA synchronous={self.durability}")
-        connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
+        if not self.immutable:
+            _enter_wal(connection, self.busy_seconds)
+            connection.execute(f"PRAGMA synchronous={self.durability}")
+            connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("PRAGMA secure_delete=FAST")
         functions = (("holdfast_append", append_json), ("holdfast_merge", merge_json))
@@ -235,7 +245,7 @@ class ConnectionPool:
         guard.release(self._mark)
 
 
-def check_header(path: str, vfs: str | None = None) -> None:
+def check_header(path: str, vfs: str | None = None, *, immutable: bool = False) -> None:
     """Refuse a newer or foreign file before anything could be written to it."""
     if not os.path.exists(path) or os.path.getsize(path) == 0:
         return
@@ -245,8 +255,9 @@ def check_header(path: str, vfs: str | None = None) -> None:
         if os.path.getsize(path) == 0:
             return
         _check_magic(path)
+    name = _unchanging(path) if immutable else path
     try:
-        connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+        connection = apsw.Connection(name, flags=_READ_ONLY, vfs=vfs)
     except Exception as error:
         raise mapped(error) from error
     try:
@@ -271,6 +282,23 @@ def check_header(path: str, vfs: str | None = None) -> None:
             "The file is a SQLite database of another program.",
             hint="Choose another path; nothing was written.",
         )
+
+
+def _unchanging(path: str) -> str:
+    """The name by which SQLite reads a file without a log and without locks."""
+    return f"{Path(path).as_uri()}?immutable=1"
+
+
+def _check_whole(path: str) -> None:
+    """Unavailable where a part of what was committed is not in the file itself."""
+    left = [f"{path}{end}" for end in ("-wal", "-journal")]
+    if any(os.path.exists(log) and os.path.getsize(log) for log in left):
+        raise Unavailable(
+            "The file was not closed: a log lies beside it, which cannot be read as immutable.",
+            hint="Open and close it once where it can be written.",
+        )
+    if not os.path.exists(path):
+        raise Unavailable("There is no file to read as immutable.", hint="Check the path.")
 
 
 def _was_left_unfinished(path: str) -> bool:

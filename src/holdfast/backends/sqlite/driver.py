@@ -52,7 +52,8 @@ class SqliteDriver(Driver):
     "normal" may lose the last commits then, never the file's consistency, and shows in health.
     ``vfs`` names a registered apsw VFS, for fault injection. ``search_cache_bytes`` bounds what
     searches keep in memory; ``tail_rows`` and ``segment_rows`` say when rows are packed into
-    segments and how many go into one.
+    segments and how many go into one. ``immutable`` reads a closed file without a log and without
+    locks: the caller vouches that nobody writes to it, and our own writes are ReadOnly.
     """
 
     name = "sqlite"
@@ -78,14 +79,19 @@ class SqliteDriver(Driver):
         search_cache_bytes: int = CACHE_LIMIT_BYTES,
         tail_rows: int = TAIL_ROWS,
         segment_rows: int = SEGMENT_ROWS,
+        immutable: bool = False,
     ) -> None:
         limits = Limits(tail_rows, segment_rows)
         self._cache = Cache(search_cache_bytes)
         self._clock = clock or SystemClock()
-        self._pool = ConnectionPool(path, durability=durability, busy_seconds=busy_seconds, vfs=vfs)
+        self._pool = ConnectionPool(
+            path, durability=durability, busy_seconds=busy_seconds, vfs=vfs, immutable=immutable
+        )
         self._writer = Writer(self._pool)
         self._planner = Planner(SqliteDialect())
         self._merger = Merger(self._pool, self._writer, self._planner, self._clock, limits)
+        if immutable:
+            self._merger.close()
         self._preparation = Preparation(self._planner)
 
     def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:

@@ -59,7 +59,7 @@ def mapped(error: Exception) -> HoldfastError:
         return Unavailable(
             "The file cannot be opened.",
             hint="Check the path and permissions: a store's log lies beside it, so that its folder"
-            " must be writable, also to read.",
+            " must be writable, also to read. The option immutable reads one on a read-only disk.",
         )
     if isinstance(error, OSError):
         return _of_the_system(error)
