@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -142,6 +143,9 @@ def test_every_connection_ended_again_and_again_loses_and_doubles_nothing(
         def is_over() -> bool:
             return all(future.done() for future in working)
 
+        def got_on(before: int) -> bool:
+            return is_over() or len(told) > before
+
         with ThreadPoolExecutor(WRITERS) as crew:
             working = [crew.submit(write, n) for n in range(WRITERS)]
             while not is_over():
@@ -149,9 +153,10 @@ def test_every_connection_ended_again_and_again_loses_and_doubles_nothing(
                 if end_backends(server, store):
                     struck.set()
                     # However slow they write, they get on between two ends.
-                    wait_for(lambda n=before: is_over() or len(told) > n, seconds=SECONDS)  # type: ignore[misc]
+                    wait_for(partial(got_on, before), seconds=SECONDS)
         names = [name for future in working for name in future.result()]
         texts = [message.text for message in storage.conversations.messages.recent(talk, 0)]
+    assert struck.is_set()
     assert sorted(texts) == sorted(names)
 
 
@@ -333,8 +338,10 @@ def test_a_lock_that_another_program_holds_ends_the_wait_and_not_the_handle(
     store: str, option: str, error: type[HoldfastError]
 ) -> None:
     opened(store).close()
+    # With the patience to hear of it: an answer that is late leaves the outcome unknown.
+    options = {option: 0.2, "connect_timeout_seconds": SECONDS}
     with (
-        answered(lambda: opened(store, **{option: 0.2})) as storage,
+        answered(lambda: opened(store, **options)) as storage,
         psycopg.connect(store) as other,
     ):
         answered(lambda: storage.kv.set("k", 1))
