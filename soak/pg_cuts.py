@@ -27,7 +27,7 @@ from soak.workload import ALWAYS_ASK, TENANT
 WRITERS: Final = 4
 MOMENTS: Final[tuple[Moment | None, ...]] = ("commit asked", "commit answered", None)
 """None is any moment, on every link at once."""
-WITHOUT_THE_WORD: Final[tuple[Moment | None, ...]] = ("commit answered", None)
+WITHOUT_THE_WORD: Final[tuple[Moment | None, ...]] = ("batch asked", "commit answered", None)
 """A write without an operation id is a batch of its own, in which no COMMIT is to be seen."""
 LONGEST_WAIT_SECONDS: Final = 0.02
 CUT_SECONDS: Final = 30.0

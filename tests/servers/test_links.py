@@ -55,6 +55,16 @@ def test_a_commit_is_cut_before_or_after_the_server_did_it(
         connection.execute("INSERT INTO kept VALUES (2)")
 
 
+def test_a_batch_is_cut_before_the_server_sees_its_end(server: Server, proxy: Proxy) -> None:
+    with through(proxy) as connection:
+        connection.autocommit = True
+        proxy.cut_next_commit("batch asked")
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("INSERT INTO kept VALUES (%s)", (1,))
+    assert proxy.commits_cut == 1
+    assert server.psql("SELECT count(*) FROM kept") == "0"
+
+
 def test_a_cut_link_is_broken_and_a_new_one_works(proxy: Proxy) -> None:
     with through(proxy) as connection:
         connection.execute("SELECT 1")

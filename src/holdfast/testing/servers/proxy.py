@@ -21,14 +21,18 @@ COMMITTED: Final = re.compile(
 """The server's messages that it has written, and that no transaction is open any more."""
 COMMIT: Final = re.compile(rb"COMMIT\x00")
 """The end of the client's message that asks for it."""
+SYNC: Final = re.compile(rb"S\x00\x00\x00\x04\Z")
+"""The client's message that ends a batch, and commits one in which no transaction was begun."""
 REMEMBERED: Final = 4096
 """Bytes of what went by, for a message that comes in two parts."""
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
-Moment = Literal["commit asked", "commit answered"]
-"""Before the server sees COMMIT, or after it has committed and before the client learns of it.
+Moment = Literal["commit asked", "batch asked", "commit answered"]
+"""Before the server sees COMMIT, or the end of any batch, or after it has committed and before the
+client learns of it.
 
-What commits without the word, as a batch of its own, has the second moment only."""
+What commits without the word, as a batch of its own, has the last two moments only."""
+_Marks = dict[Moment, re.Pattern[bytes]]
 
 
 class Proxy:
@@ -139,8 +143,9 @@ class _Link:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def start(self) -> None:
-        asks = (self._client, self._server, COMMIT, "commit asked")
-        answers = (self._server, self._client, COMMITTED, "commit answered")
+        asked: _Marks = {"commit asked": COMMIT, "batch asked": SYNC}
+        answered: _Marks = {"commit answered": COMMITTED}
+        asks, answers = (self._client, self._server, asked), (self._server, self._client, answered)
         for arguments in (asks, answers):
             threading.Thread(target=self._pump, args=arguments, daemon=True).start()
 
@@ -148,20 +153,15 @@ class _Link:
         _reset(self._client)
         _reset(self._server)
 
-    def _pump(
-        self,
-        source: socket.socket,
-        target: socket.socket,
-        mark: re.Pattern[bytes],
-        moment: Moment,
-    ) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket, marks: _Marks) -> None:
         seen = b""
         with contextlib.suppress(OSError):
             while chunk := source.recv(CHUNK):
                 self._proxy._wait()
                 seen = seen[-REMEMBERED:] + chunk
-                if mark.search(seen):
-                    if not self._proxy._passes(moment):
+                moments = [moment for moment, mark in marks.items() if mark.search(seen)]
+                if moments:
+                    if not all(map(self._proxy._passes, moments)):
                         break
                     seen = b""
                 target.sendall(chunk)
