@@ -6,12 +6,12 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from holdfast.core.clock import Clock, Ids, SystemClock, Uuid7Ids
+from holdfast.core.clock import CheckedClock, Clock, Ids, SystemClock, Uuid7Ids
 from holdfast.core.embedding import LateReader
 from holdfast.core.errors import Invalid, Unsupported, kind_of
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
-from holdfast.core.values import check_bool, check_seconds, check_text, check_time
+from holdfast.core.values import check_bool, check_seconds, check_text
 from holdfast.layers.check import Checked
 from holdfast.storage import Storage, all_collections
 from holdfast.stores.given import check_verbs
@@ -108,7 +108,8 @@ def _runtime(
     check_verbs("ranker", ranker, "rank")
     check_verbs("clock", clock, "now")
     if clock is not None:
-        check_time("clock", clock.now())
+        clock = CheckedClock(clock)
+        clock.now()
     check_verbs("ids", ids, "new")
     model = _embedder(embedder)
     late, reranker = _readers(reranker, model)

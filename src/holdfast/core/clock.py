@@ -13,6 +13,8 @@ _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 _NOTHING: Final = timedelta(0)
 
+from holdfast.core.values import EPOCH, check_time
+
 
 class Clock(Protocol):
     """Source of instants. Expiry, leases, windows and decay use nothing else."""
@@ -38,7 +40,19 @@ class SystemClock:
     """The machine's clock."""
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        now = datetime.now(UTC)
+        # A test that stops the clock puts a class of its own in datetime's place.
+        return now if type(now) is type(EPOCH) else check_time("clock", now)
+
+
+class CheckedClock:
+    """A caller's clock: whatever class its instants are of, plain ones in UTC are what it tells."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def now(self) -> datetime:
+        return check_time("clock", self._clock.now())
 
 
 class Uuid7Ids:
@@ -63,14 +77,14 @@ class ManualClock:
     """A clock that moves only when told; for tests and for replaying history."""
 
     def __init__(self, start: datetime) -> None:
-        self._now = start.astimezone(UTC)
+        self._now = check_time("start", start)
 
     def now(self) -> datetime:
         return self._now
 
     def set(self, instant: datetime) -> None:
         """Move to ``instant``, also backwards."""
-        self._now = instant.astimezone(UTC)
+        self._now = check_time("instant", instant)
 
 
 class CountingIds:

@@ -44,6 +44,7 @@ B39. hostile text, JSON, numbers and vectors are refused before anything is writ
 B40. maintain sweeps expired records, and only those.
 B41. setup without create changes nothing, and says Unavailable where something is missing.
 B42. query and search with fields give these and those of key and order alone; query the revision.
+B43. a value of a subclass is kept, found and given back as the plain value that it says.
 """
 
 from __future__ import annotations

@@ -46,6 +46,7 @@ from holdfast.testing.memory import MemoryHarness
 from holdfast.testing.stage import Stage
 from holdfast.testing.strategies import unshrunk
 from holdfast.testing.suite.driver_shared import CALLERS
+from holdfast.testing.trusting import Trusting, TrustingFilters
 
 
 class _Late(Layer):
@@ -482,27 +483,6 @@ class _WholeUnique(Layer):
         )
 
 
-class _Trusting(Checked):
-    """Passes every write on as it came."""
-
-    def apply(
-        self,
-        tenant: str,
-        changes: Sequence[Change],
-        *,
-        op_id: str | None = None,
-        op_body: bytes | None = None,
-    ) -> list[Outcome]:
-        return self.below.apply(tenant, changes, op_id=op_id, op_body=op_body)
-
-
-class _TrustingFilters(Checked):
-    """Passes every filter on as it came, names and all."""
-
-    def _filter(self, collection: Collection, part: Filter) -> Filter:
-        return part
-
-
 class _Reusing(MemoryDriver):
     """Numbers a record one above the highest that is left."""
 
@@ -603,7 +583,7 @@ SABOTEURS: Final = (
             _NodeIgnored),
     Saboteur("filter key spliced",
              "TestHostileWishes.test_b39_forged_filters_are_refused_everywhere",
-             _TrustingFilters, arguments={"name": "SQL as field"}),
+             TrustingFilters, arguments={"name": "SQL as field"}),
     _broken("filter after the limit",
             "TestDriverVectorSearch.test_b28_k_means_k_behind_any_filter", _LateFilter),
     _broken("feed that skips", "TestDriverFeed.test_b31_nothing_is_skipped_while_many_write",
@@ -640,10 +620,12 @@ SABOTEURS: Final = (
             "TestMemoryLate.test_e8_packed_tokens_come_and_go_with_their_memory", _OldTokens),
     Saboteur("NaN accepted",
              "TestHostileRecords.test_b39_hostile_values_are_refused_and_nothing_is_written",
-             _Trusting, arguments=_NAN),
+             Trusting, arguments=_NAN),
+    Saboteur("values kept in the class that they came in",
+             "TestSubclasses.test_b43_a_record_of_them_is_stored_and_given_back_plain", Trusting),
     Saboteur("arguments unchecked",
              "TestArguments.test_p5_every_argument_is_checked_before_anything_is_read",
-             _Trusting, arguments={"name": "NUL"}),
+             Trusting, arguments={"name": "NUL"}),
     _broken("conditions ignored",
             "TestDriverApply.test_b10_a_condition_that_does_not_hold_is_a_conflict",
             _NoConditions, arguments={"when": ABSENT, "kind": Conflict}),

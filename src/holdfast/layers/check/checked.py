@@ -76,7 +76,7 @@ class Checked(Layer):
         if len(changes) > CHANGE_LIMIT:
             check_count("changes", len(changes), 0, CHANGE_LIMIT)
         if op_id is not None:
-            check_text("op_id", op_id, NAME_LIMIT)
+            op_id = check_text("op_id", op_id, NAME_LIMIT)
         checked = check_changes(changes, self._collection)
         return self.below.apply(tenant, checked, op_id=op_id, op_body=op_body)
 
@@ -145,7 +145,7 @@ class Checked(Layer):
     def feed(self, follower: str, *, after: int, limit: int) -> list[FeedEntry]:
         self._check_open()
         self._offered("feed", self.capabilities.feed)
-        check_text("follower", follower, NAME_LIMIT)
+        follower = check_text("follower", follower, NAME_LIMIT)
         check_count("after", after, 0, 2**62)
         check_count("limit", limit, 0, CHANGE_LIMIT)
         return self.below.feed(follower, after=after, limit=limit)
@@ -156,8 +156,7 @@ class Checked(Layer):
             self._offered("feed", self.capabilities.feed)
         if task == "integrity":
             self._offered("integrity", self.capabilities.integrity)
-        check_task(task, options)
-        return self.below.maintain(task, **options)
+        return self.below.maintain(task, **check_task(task, options))
 
     def backup(self, target: str) -> Report:
         self._check_open()

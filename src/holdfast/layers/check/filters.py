@@ -124,41 +124,41 @@ def _leaf(collection: Collection, part: Filter) -> Filter:
         return part
     if isinstance(part, Prefix):
         expect_kind(collection, part.field, ("text",))
-        check_text(part.field, part.text)
-        return part
+        return Prefix(part.field, check_text(part.field, part.text))
     if isinstance(part, Contains):
         expect_kind(collection, part.field, ("texts",))
         expect_list("values", part.values)
         check_count("values", len(part.values), 0, IN_LIMIT)
         expect_word("mode", part.mode, ("all", "any"))
-        for value in part.values:
-            check_text(part.field, value)
-        return part
+        values = tuple(check_text(part.field, value) for value in part.values)
+        return Contains(part.field, values, part.mode)
     if isinstance(part, JsonPath | JsonExists):
         expect_kind(collection, part.field, ("json",))
-        _check_path(part.field, part.path)
+        path = _path(part.field, part.path)
         if isinstance(part, JsonPath):
-            _check_json_scalar(part)
-        return part
+            return JsonPath(part.field, path, part.op, _json_scalar(part))
+        return JsonExists(part.field, path)
     raise Invalid("filter", expected="a Filter", got=part)
 
 
-def _check_path(field: str, path: tuple[str, ...]) -> None:
+def _path(field: str, path: tuple[str, ...]) -> tuple[str, ...]:
     expect_list(f"{field} path", path)
     if not 1 <= len(path) <= 16:
         raise Invalid(field, expected="a path of 1 to 16 keys", got=f"{len(path)} keys")
-    for key in path:
-        check_text(f"{field} path", key, JSON_KEY_LIMIT)
+    keys = tuple(check_text(f"{field} path", key, JSON_KEY_LIMIT) for key in path)
+    for key in keys:
         if not key or not all(c.isalnum() or c in "_-. " for c in key):
             raise Invalid(
                 f"{field} path", expected="keys of letters, digits, '_', '-', '.'", got="others"
             )
+    return keys
 
 
-def _check_json_scalar(part: JsonPath) -> None:
+def _json_scalar(part: JsonPath) -> str | float:
     expect_word("op", part.op, COMPARE_OPS)
     if not isinstance(part.value, str | int | float):
         raise InvalidJson(part.field, expected="text, a number or a bool", got=part.value)
-    check_json(part.field, part.value)
-    if isinstance(part.value, bool) and part.op not in ("eq", "ne"):
+    value: str | float = check_json(part.field, part.value)
+    if isinstance(value, bool) and part.op not in ("eq", "ne"):
         raise Invalid(part.field, expected="a number or text to compare", got="bool")
+    return value

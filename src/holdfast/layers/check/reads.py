@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from holdfast.core.collection import Collection
@@ -66,8 +67,8 @@ def check_text_leg(leg: TextLeg) -> None:
             raise Invalid(name, expected="a number of at least 0", got=str(value))
 
 
-def check_task(task: object, options: dict[str, Any]) -> None:
-    """What each maintenance task must be told, and may be."""
+def check_task(task: object, options: dict[str, Any]) -> dict[str, Any]:
+    """The options in canonical form: what each maintenance task must be told, and may be."""
     if not isinstance(task, str) or task not in _TASKS:
         raise Invalid("task", expected=f"one of {', '.join(_TASKS)}", got=repr(task))
     needed, optional = _TASKS[task]
@@ -76,16 +77,18 @@ def check_task(task: object, options: dict[str, Any]) -> None:
     for name in needed:
         if name not in options:
             raise Invalid(name, expected=f"an option that {task} needs", got="none")
-    if "now" in options:
-        check_time("now", options["now"])
-    if "follower" in options:
-        check_text("follower", options["follower"], NAME_LIMIT)
-    if "position" in options:
-        check_count("position", options["position"], 0, 2**62)
-    if options.get("limit") is not None:
-        check_count("limit", options["limit"], 0, 2**31)
+    return {
+        name: value if value is None and name in optional else _OPTIONS[name](value)
+        for name, value in options.items()
+    }
 
 
+_OPTIONS: Final[dict[str, Callable[[Any], Any]]] = {
+    "now": lambda value: check_time("now", value),
+    "follower": lambda value: check_text("follower", value, NAME_LIMIT),
+    "position": lambda value: check_count("position", value, 0, 2**62),
+    "limit": lambda value: check_count("limit", value, 0, 2**31),
+}
 _TASKS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "sweep": (("now",), ("limit",)),
     "follow": (("follower",), ()),
