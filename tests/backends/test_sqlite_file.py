@@ -18,6 +18,7 @@ import pytest
 
 import holdfast
 from holdfast.backends.sqlite import SqliteDriver, connection
+from holdfast.backends.sqlite.header import check_header
 from holdfast.backends.sqlite.maintenance import restore, salvage
 from holdfast.core.change import ABSENT, Edit, Patch, Put
 from holdfast.core.collection import Collection, Field
@@ -295,7 +296,7 @@ def test_a_file_that_another_process_makes_meanwhile_is_not_foreign(
             return found
 
     monkeypatch.setattr(apsw, "Connection", Slow)
-    connection.check_header(path)
+    check_header(path)
     assert made == [""]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from pathlib import Path
 
 import apsw
@@ -109,3 +110,44 @@ def test_a_record_that_does_not_decode_is_found(filled: Shell) -> None:
     done = filled.run("doctor")
     assert done.exit_code == 1
     assert "see findings" in done.stdout
+
+
+READING = (
+    ("memory", "list"),
+    ("recall", "tea"),
+    ("kv", "get", "k"),
+    ("maintain", "integrity"),
+    ("backup", "copy.db"),
+)
+
+
+@pytest.mark.parametrize("command", READING)
+def test_what_reads_makes_no_store_of_a_file_without_a_byte(
+    command: tuple[str, ...], shell: Shell
+) -> None:
+    Path(shell.store).touch()
+    assert "empty" in shell.refused(3, *command)
+    assert Path(shell.store).read_bytes() == b""
+
+
+def test_a_file_without_a_byte_is_not_said_to_be_sound(shell: Shell) -> None:
+    path, log = Path(shell.store), Path(f"{shell.store}-wal")
+    path.touch()
+    for told in ("restore BACKUP", "Keep a copy of agent.db-wal"):
+        done = shell.run("doctor")
+        assert done.exit_code == 1
+        assert told in done.stdout
+        assert "Nothing is wrong" not in done.stdout
+        assert path.read_bytes() == b""
+        log.write_bytes(b"acknowledged" * 100)
+    assert log.exists()
+
+
+def test_without_the_look_at_its_size_a_listing_makes_an_empty_store(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The saboteur: this is why commands that read look."""
+    Path(shell.store).touch()
+    monkeypatch.setattr(sys.modules["holdfast.cli.command"], "is_empty", lambda path: False)
+    assert shell.ok("memory", "list") == ""
+    assert Path(shell.store).stat().st_size > 0

@@ -139,18 +139,37 @@ class Root(Noun):
             raise PipeClosed from error
 
 
+def check_there(path: str | None) -> None:
+    """NotFound where the file of a store is missing or has no byte: opening would make a store."""
+    if path is None:
+        return
+    if not os.path.exists(path):
+        raise NotFound(
+            f"There is no store at {path}.",
+            hint="Name one with --store, or make it by writing: holdfast remember TEXT.",
+        )
+    if is_empty(path):
+        raise NotFound(
+            f"The file at {path} is empty; there is no store in it.",
+            hint="If one was in it, restore a backup: holdfast restore BACKUP NEW-PATH.",
+        )
+
+
+def is_empty(path: str) -> bool:
+    """Whether a file has no byte; Corrupt where a log lies beside it."""
+    from holdfast.backends.sqlite import header
+
+    return os.path.getsize(path) == 0 and header.is_empty(path)
+
+
 @contextmanager
 def opened(*, create: bool = False) -> Iterator[Storage]:
     """The store of the running command. NotFound for a missing file, unless it may ``create``."""
     from holdfast.open import open as open_store
 
     held = settings()
-    path = held.path
-    if not create and path is not None and not os.path.exists(path):
-        raise NotFound(
-            f"There is no store at {path}.",
-            hint="Name one with --store, or make it by writing: holdfast remember TEXT.",
-        )
+    if not create:
+        check_there(held.path)
     with open_store(
         held.store,
         tenant=held.tenant,

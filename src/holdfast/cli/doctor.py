@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from holdfast.cli import output
-from holdfast.cli.command import Leaf, settings
+from holdfast.cli.command import Leaf, is_empty, settings
 from holdfast.core.driver import Report
 from holdfast.core.errors import Corrupt, HoldfastError, Invalid, NotFound
 from holdfast.core.visible import visible
@@ -126,9 +126,11 @@ def file_facts(path: str) -> dict[str, Any]:
 
 def _examined(path: str, advice: list[str]) -> dict[str, Any]:
     """Check the pages read-only first; only a sound file is opened as a store."""
-    from holdfast.backends.sqlite.connection import check_header
+    from holdfast.backends.sqlite.header import check_header
     from holdfast.backends.sqlite.maintenance import salvage
 
+    if os.path.getsize(path) == 0:
+        return _empty(path, advice)
     try:
         check_header(path)
         damage = _page_damage(path)
@@ -154,6 +156,18 @@ def _examined(path: str, advice: list[str]) -> dict[str, Any]:
         "integrity": {"ok": False, "findings": damage},
         "salvage": {"records": counts, "findings": report.findings},
     }
+
+
+def _empty(path: str, advice: list[str]) -> dict[str, Any]:
+    """Nothing opens it: SQLite would make a database of it, and delete the log beside it."""
+    damage = "The file is empty; there is no store in it."
+    try:
+        is_empty(path)
+        advice.append("If a store was in it: holdfast restore BACKUP NEW-PATH.")
+    except Corrupt as error:
+        damage = error.message
+        advice.append(error.hint)
+    return {"integrity": {"ok": False, "findings": [damage]}}
 
 
 def _is_told(table: str) -> bool:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, get_args
 
 import click
 
 from holdfast.cli import output
-from holdfast.cli.command import Leaf, settings
+from holdfast.cli.command import Leaf, check_there, settings
 from holdfast.core.driver import Report, Task
-from holdfast.core.errors import NotFound
 
 TASKS = ("analyze", "vacuum", "reindex", "integrity", "sweep")
 assert set(TASKS) < set(get_args(Task))
@@ -32,8 +30,7 @@ def maintain(task: Task) -> int:
     from holdfast.storage import all_collections
 
     held, clock = settings(), SystemClock()
-    if held.path is not None and not os.path.exists(held.path):
-        raise NotFound(f"There is no store at {held.path}.", hint="Name one with --store.")
+    check_there(held.path)
     driver = Checked(open_driver(held.store, clock))
     try:
         driver.setup(all_collections())

@@ -9,11 +9,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+from holdfast.core.values import EPOCH, check_time
+
 _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 _NOTHING: Final = timedelta(0)
-
-from holdfast.core.values import EPOCH, check_time
 
 
 class Clock(Protocol):

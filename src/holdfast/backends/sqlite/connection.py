@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import apsw
@@ -15,18 +14,19 @@ import apsw
 from holdfast.backends.sqlite import guard
 from holdfast.backends.sqlite.dialect import append_json, merge_json
 from holdfast.backends.sqlite.errors import mapped
+from holdfast.backends.sqlite.header import (
+    BUSY_SECONDS,
+    READ_ONLY,
+    check_header,
+    check_whole,
+    unchanging,
+)
 from holdfast.core.clock import monotonic
-from holdfast.core.errors import Busy, Closed, Corrupt, Invalid, SchemaNewer, Unavailable
+from holdfast.core.errors import Busy, Closed, Invalid, Unavailable
 from holdfast.core.values import check_bool
 
 Durability = Literal["full", "normal"]
 
-APPLICATION_ID: Final = 0x484F4C44
-"""'HOLD' in the file's header, so that tools can tell what the file is."""
-FORMAT: Final = 2
-"""Version of the engine's own tables, kept in the header's user_version."""
-BUSY_SECONDS: Final = 10.0
-"""How long a call waits for another process's write."""
 BUSY_SECONDS_LIMIT: Final = 3600
 WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """What the write-ahead log shrinks back to after a checkpoint."""
@@ -46,12 +46,9 @@ POOL_SIZE: Final = 16
 SHARED: Final = apsw.SQLITE_OPEN_READWRITE
 """Of a connection that several threads may use at once: those that are given away. None makes the
 file: where it was deleted, an empty one in its place would be taken for the store."""
-_READ_ONLY: Final = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 _OWN: Final = SHARED | apsw.SQLITE_OPEN_NOMUTEX
 _STATEMENT_CACHE: Final = 512
 _CREATE_MODE: Final = 0o600
-_JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
-_MAGIC: Final = b"SQLite format 3\x00"
 _OPENING: Final = threading.Lock()
 """Nobody looks at a file's header by other means while a handle on it comes into being."""
 
@@ -105,7 +102,7 @@ class ConnectionPool:
                 self.path = os.path.abspath(path)
                 guard.check_name(self.path)
                 if immutable:
-                    _check_whole(self.path)
+                    check_whole(self.path)
                 check_header(self.path, vfs, immutable=immutable)
                 if not os.path.exists(self.path):
                     _create(self.path)
@@ -132,7 +129,7 @@ class ConnectionPool:
         self.check_place()
         name = self.path
         if self.immutable:
-            name, flags = _unchanging(self.path), flags & ~SHARED | _READ_ONLY
+            name, flags = unchanging(self.path), flags & ~SHARED | READ_ONLY
         try:
             connection = Connection(name, flags, statementcachesize=_STATEMENT_CACHE, vfs=self._vfs)
         except Exception as error:
@@ -243,109 +240,6 @@ class ConnectionPool:
             self._idle.pop().close()
         self.writer.close()
         guard.release(self._mark)
-
-
-def check_header(path: str, vfs: str | None = None, *, immutable: bool = False) -> None:
-    """Refuse a newer or foreign file before anything could be written to it."""
-    if not os.path.exists(path) or os.path.getsize(path) == 0:
-        return
-    if not guard.is_held(path):  # closing a descriptor of a held file would drop our locks on it
-        if _was_left_unfinished(path):
-            _roll_back(path, vfs)
-        if os.path.getsize(path) == 0:
-            return
-        _check_magic(path)
-    name = _unchanging(path) if immutable else path
-    try:
-        connection = apsw.Connection(name, flags=_READ_ONLY, vfs=vfs)
-    except Exception as error:
-        raise mapped(error) from error
-    try:
-        connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
-        # One state of the file: another process may be making it at this moment.
-        connection.execute("BEGIN")
-        version = connection.pragma("user_version")
-        application = connection.pragma("application_id")
-        tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
-    except Exception as error:
-        raise mapped(error) from error
-    finally:
-        connection.close()
-    if application == APPLICATION_ID and version > FORMAT:
-        raise SchemaNewer(
-            f"The file has format {version}; this version of holdfast knows {FORMAT}.",
-            hint="Upgrade holdfast. Nothing was written.",
-            format=version,
-        )
-    if application != APPLICATION_ID and (tables or application or version):
-        raise Corrupt(
-            "The file is a SQLite database of another program.",
-            hint="Choose another path; nothing was written.",
-        )
-
-
-def _unchanging(path: str) -> str:
-    """The name by which SQLite reads a file without a log and without locks."""
-    return f"{Path(path).as_uri()}?immutable=1"
-
-
-def _check_whole(path: str) -> None:
-    """Unavailable where a part of what was committed is not in the file itself."""
-    left = [f"{path}{end}" for end in ("-wal", "-journal")]
-    if any(os.path.exists(log) and os.path.getsize(log) for log in left):
-        raise Unavailable(
-            "The file was not closed: a log lies beside it, which cannot be read as immutable.",
-            hint="Open and close it once where it can be written.",
-        )
-    if not os.path.exists(path):
-        raise Unavailable("There is no file to read as immutable.", hint="Check the path.")
-
-
-def _was_left_unfinished(path: str) -> bool:
-    """Whether a crash left the journal of making this file, or of making it a log of its own.
-
-    SQLite cannot read past such a journal without rolling it back, which takes a writer. Where
-    the file was empty before, or is ours, that is ours to do.
-    """
-    try:
-        with open(f"{path}-journal", "rb") as journal:
-            head = journal.read(20)
-    except OSError:
-        return False
-    if not head.startswith(_JOURNAL_MAGIC):
-        return False
-    if head[16:20] == bytes(4):  # pages before the transaction
-        return True
-    with open(path, "rb") as file:
-        head = file.read(72)
-    version, application = (int.from_bytes(head[at : at + 4], "big") for at in (60, 68))
-    return application == APPLICATION_ID and version <= FORMAT
-
-
-def _roll_back(path: str, vfs: str | None) -> None:
-    """Let SQLite undo what the journal says was not finished; unless its writer is still at it."""
-    try:
-        connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
-    except Exception as error:
-        raise mapped(error) from error
-    try:
-        connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
-    except Exception as error:
-        raise mapped(error) from error
-    finally:
-        connection.close()
-
-
-def _check_magic(path: str) -> None:
-    """SQLite takes a file of a few bytes for an empty database; it is somebody's file."""
-    with open(path, "rb") as file:
-        if not file.read(len(_MAGIC)).startswith(_MAGIC):
-            raise Corrupt(
-                "The file is not a SQLite database, or its first page is damaged.",
-                hint="If it was a store, restore a backup: `holdfast restore`. If not, choose"
-                " another path. Nothing was written.",
-            )
 
 
 def _create(path: str) -> None:

@@ -14,7 +14,6 @@ from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sql.rows import decoded, decoded_all
 from holdfast.backends.sqlite.changes import Transaction
 from holdfast.backends.sqlite.connection import (
-    BUSY_SECONDS,
     SHARED,
     Connection,
     ConnectionPool,
@@ -22,6 +21,7 @@ from holdfast.backends.sqlite.connection import (
 )
 from holdfast.backends.sqlite.dialect import SqliteDialect
 from holdfast.backends.sqlite.errors import ENGINE_ERRORS, mapped
+from holdfast.backends.sqlite.header import BUSY_SECONDS
 from holdfast.backends.sqlite.merger import Merger
 from holdfast.backends.sqlite.merging import SEGMENT_ROWS, TAIL_ROWS, Limits
 from holdfast.backends.sqlite.preparing import Preparation, Prepared, PreparedPatch

@@ -17,14 +17,9 @@ from holdfast.backends.sql.rows import decoded
 from holdfast.backends.sql.terms import pack
 from holdfast.backends.sqlite import guard, upkeep
 from holdfast.backends.sqlite.changes import Transaction
-from holdfast.backends.sqlite.connection import (
-    FORMAT,
-    Connection,
-    ConnectionPool,
-    check_header,
-    fetched,
-)
+from holdfast.backends.sqlite.connection import Connection, ConnectionPool, fetched
 from holdfast.backends.sqlite.errors import mapped
+from holdfast.backends.sqlite.header import FORMAT, check_header, is_empty
 from holdfast.backends.sqlite.merger import Merger
 from holdfast.backends.sqlite.preparing import Preparation
 from holdfast.backends.sqlite.schema import terms_table
@@ -255,6 +250,8 @@ def restore(source: str, target: str) -> Report:
     if os.path.exists(target):
         raise Conflict("The target of the restore exists.", hint="Choose a new path.")
     check_header(source)
+    if is_empty(source):
+        raise Corrupt("The backup is empty.", hint="Choose another; nothing was written.")
     connection = apsw.Connection(source, flags=apsw.SQLITE_OPEN_READONLY)
     try:
         found = [text for (text,) in fetched(connection, "PRAGMA integrity_check(5)")]

@@ -16,7 +16,7 @@ from holdfast.backends.sql.editions import (
     without_lists,
 )
 from holdfast.backends.sql.filters import FilterPlanner
-from holdfast.backends.sqlite.connection import APPLICATION_ID, FORMAT, fetched
+from holdfast.backends.sqlite.connection import fetched
 from holdfast.backends.sqlite.covers import (
     SEGMENT_TABLES,
     unwatch_updates,
@@ -25,6 +25,7 @@ from holdfast.backends.sqlite.covers import (
 )
 from holdfast.backends.sqlite.dialect import TYPES, SqliteDialect, encode_json, literal
 from holdfast.backends.sqlite.errors import constraint_conflict
+from holdfast.backends.sqlite.header import APPLICATION_ID, FORMAT
 from holdfast.core.collection import Collection, Field
 from holdfast.core.filter import Filter
 from holdfast.core.text import ANALYSIS_VERSION
