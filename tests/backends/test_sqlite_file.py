@@ -17,7 +17,7 @@ import apsw
 import pytest
 
 import holdfast
-from holdfast.backends.sqlite import SqliteDriver, connection
+from holdfast.backends.sqlite import SqliteDriver, connection, maintenance
 from holdfast.backends.sqlite.header import check_header
 from holdfast.backends.sqlite.maintenance import restore, salvage
 from holdfast.core.change import ABSENT, Edit, Patch, Put
@@ -161,6 +161,44 @@ def test_the_file_is_readable_by_its_owner_alone(path: str) -> None:
                 assert stat.S_IMODE(os.stat(name).st_mode) == 0o600
     finally:
         os.umask(previous)
+
+
+def modes_while_copied(path: str, folder: Path) -> set[tuple[str, int]]:
+    """What other people could read of a copy and of what lies beside it, at any moment."""
+    seen: set[tuple[str, int]] = set()
+    target = folder / "copy.db"
+
+    def look() -> bool:
+        modes = [(each.name, stat.S_IMODE(each.stat().st_mode)) for each in folder.glob("copy*")]
+        seen.update(modes)
+        return False
+
+    previous = os.umask(0)
+    source = apsw.Connection(path)
+    try:
+        (folder / "copy.db.partial").write_bytes(b"of a copy that was killed")
+        source.set_progress_handler(look, 50)
+        maintenance.backup(source, str(target))
+        look()
+    finally:
+        source.close()
+        os.umask(previous)
+    return seen
+
+
+def test_a_copy_is_readable_by_its_owner_alone_from_its_first_byte(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with holdfast.open(path) as storage:
+        for n in range(100):
+            storage.kv.set(f"k{n}", "v" * 9_000)
+    seen = modes_while_copied(path, tmp_path)
+    assert {mode for _, mode in seen} == {0o600}
+    assert {name for name, _ in seen} >= {"copy.db", "copy.db.partial"}
+    # The saboteur leaves it to SQLite to make the file, which gives it the mode of the umask.
+    (tmp_path / "copy.db").unlink()
+    monkeypatch.setattr(maintenance, "create", lambda _: None)
+    assert ("copy.db.partial", 0o644) in modes_while_copied(path, tmp_path)
 
 
 def test_a_backup_restores_and_refuses_to_overwrite(path: str, tmp_path: Path) -> None:

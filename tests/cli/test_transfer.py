@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import holdfast
+from holdfast.cli import files, transfer
 from tests.cli.conftest import Shell
 
 SAID_AT = "2026-01-02T03:04:05Z"
@@ -152,6 +156,50 @@ def test_an_export_writes_over_nothing_unasked(filled: Shell) -> None:
     told = filled.refused(1, "export", str(filled.folder / "no" / "all.jsonl"))
     assert "No such file or directory" in told
     assert not list(filled.folder.glob("*.partial"))
+
+
+def modes_of_an_export(filled: Shell) -> tuple[list[int], int]:
+    """The mode of an export as each of its lines was on its way, and in the end."""
+    target = filled.folder / "all.jsonl"
+    partial = Path(f"{target}.partial")
+    partial.write_text("of an export that was killed")
+    seen = []
+
+    def lines() -> Iterator[str]:
+        for line in ("one", "two"):
+            seen.append(stat.S_IMODE(partial.stat().st_mode))
+            yield line
+
+    previous = os.umask(0)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(transfer, "exported", lambda _: lines())
+            filled.ok("export", str(target), "--force")
+    finally:
+        os.umask(previous)
+    return seen, stat.S_IMODE(target.stat().st_mode)
+
+
+def test_an_export_is_readable_by_its_owner_alone_unless_the_file_was_there(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = shell.folder / "all.jsonl"
+    shell.ok("remember", "Ada drinks tea")
+    assert modes_of_an_export(shell) == ([0o600, 0o600], 0o600)
+    target.chmod(0o640)
+    assert modes_of_an_export(shell) == ([0o600, 0o600], 0o640)
+    target.unlink()
+    # The saboteur opens files as Python does, for everybody that the umask lets in.
+    monkeypatch.setattr(files, "owned", lambda path, flags: os.open(path, flags, 0o644))
+    assert modes_of_an_export(shell) == ([0o644, 0o644], 0o600)
+
+
+def test_a_checkpoint_is_written_for_its_owner_alone(shell: Shell) -> None:
+    with holdfast.open(shell.store) as storage:
+        saved = storage.checkpoints.save(b"state", iteration=0)
+    target = shell.folder / "state"
+    shell.ok("checkpoint", "get", saved.id, "--output", str(target))
+    assert (target.read_bytes(), stat.S_IMODE(target.stat().st_mode)) == (b"state", 0o600)
 
 
 def test_a_backup_is_restored(filled: Shell) -> None:

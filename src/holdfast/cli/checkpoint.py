@@ -9,6 +9,7 @@ import click
 from holdfast.cli import output
 from holdfast.cli.command import Noun, opened, paged, settings
 from holdfast.cli.consent import confirm, destroys
+from holdfast.cli.files import owned
 from holdfast.core.errors import NotFound
 
 COLUMNS = ("id", "session_id", "iteration", "sequence", "size", "saved_at", "?agent")
@@ -50,7 +51,8 @@ def get(checkpoint_id: str, target: Path | None) -> None:
     if found is None:
         raise NotFound(MISSING, hint=SEE)
     if target is not None:
-        target.write_bytes(found.state)
+        with open(target, "wb", opener=owned) as file:
+            file.write(found.state)
     elif settings().form in ("json", "jsonl"):
         output.emit(found)
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 
 import click
@@ -18,6 +18,7 @@ import msgspec
 from holdfast.cli import output
 from holdfast.cli.command import Leaf, opened
 from holdfast.cli.consent import rehearsed
+from holdfast.cli.files import write_lines
 from holdfast.cli.progress import counted, progress
 from holdfast.core.errors import Conflict, Invalid
 from holdfast.core.values import check_count
@@ -50,7 +51,7 @@ def export_store(file: str, force: bool) -> None:
             raise Conflict(
                 "The target of the export exists.", hint="Choose a new path, or --force."
             )
-        count = _written(file, counted(exported(storage), advance))
+        count = write_lines(file, counted(exported(storage), advance))
     output.one({"target": os.path.abspath(file), "lines": count}, ("target", "lines"))
 
 
@@ -101,24 +102,6 @@ def exported(storage: Storage) -> Iterator[str]:
         if cursor is None:
             break
     yield from storage.memory.transfer.export_lines()
-
-
-def _written(file: str, lines: Iterable[str]) -> int:
-    """Write the lines; the file has its name only when it is complete. How many there were."""
-    partial, count = f"{file}.partial", 0
-    try:
-        with open(partial, "w", encoding="utf-8", newline="\n") as target:
-            for line in lines:
-                target.write(line + "\n")
-                count += 1
-            target.flush()
-            os.fsync(target.fileno())
-        os.replace(partial, file)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(partial)
-        raise
-    return count
 
 
 class Taking:

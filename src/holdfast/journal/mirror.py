@@ -66,7 +66,7 @@ class TranscriptMirror:
         if not wanted:
             return
         created = not self._path.exists()
-        with self._path.open("a+b") as file, _locked(file):
+        with open(self._path, "a+b", opener=_owned) as file, _locked(file):
             position, end = self._last(file)
             lines = b"".join(_line(e) for e in wanted if e.position > position)
             file.truncate(end)
@@ -120,6 +120,11 @@ def _end_of_lines(file: BinaryIO, before: int) -> int:
             return start + found + 1
         before = start
     return 0
+
+
+def _owned(path: str, flags: int) -> int:
+    """A transcript that is made here is for its owner's eyes; one that was there keeps its mode."""
+    return os.open(path, flags, 0o600)
 
 
 @contextmanager

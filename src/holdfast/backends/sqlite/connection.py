@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Literal
 
 import apsw
@@ -105,7 +105,8 @@ class ConnectionPool:
                     check_whole(self.path)
                 check_header(self.path, vfs, immutable=immutable)
                 if not os.path.exists(self.path):
-                    _create(self.path)
+                    with suppress(FileExistsError):
+                        create(self.path)
                 self._mark = guard.hold(self.path)
         except OSError as error:
             raise mapped(error) from error
@@ -242,13 +243,13 @@ class ConnectionPool:
         guard.release(self._mark)
 
 
-def _create(path: str) -> None:
-    """Make the file readable by its owner alone; a link in its place is not followed."""
-    try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-        os.close(os.open(path, flags, _CREATE_MODE))
-    except FileExistsError:
-        pass
+def create(path: str) -> None:
+    """Make an empty file that its owner alone can read; a link in its place is not followed.
+
+    SQLite gives the logs and journals beside a file the mode of that file.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    os.close(os.open(path, flags, _CREATE_MODE))
 
 
 def _enter_wal(connection: apsw.Connection, busy_seconds: float) -> None:

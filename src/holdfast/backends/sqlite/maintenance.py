@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from holdfast.backends.sql.rows import decoded
 from holdfast.backends.sql.terms import pack
 from holdfast.backends.sqlite import guard, upkeep
 from holdfast.backends.sqlite.changes import Transaction
-from holdfast.backends.sqlite.connection import Connection, ConnectionPool, fetched
+from holdfast.backends.sqlite.connection import Connection, ConnectionPool, create, fetched
 from holdfast.backends.sqlite.errors import mapped
 from holdfast.backends.sqlite.header import FORMAT, check_header, is_empty
 from holdfast.backends.sqlite.merger import Merger
@@ -224,23 +225,29 @@ def backup(connection: apsw.Connection, target: str) -> Report:
     if not os.path.isdir(os.path.dirname(target)):
         raise Invalid("target", expected="a path in an existing folder", got="another path")
     partial = f"{target}.partial"
-    if os.path.exists(partial):
-        os.unlink(partial)
     connection.execute("PRAGMA query_only=OFF")
     try:
+        _remove(partial)
+        create(partial)
         connection.execute("VACUUM INTO ?", (partial,))
-    except apsw.Error as error:
-        if os.path.exists(partial):
-            os.unlink(partial)
+    except (apsw.Error, OSError) as error:
+        with suppress(OSError):
+            _remove(partial)
         raise mapped(error) from error
     finally:
         connection.execute("PRAGMA query_only=ON")
     _sync(partial)
-    os.chmod(partial, 0o600)
     os.rename(partial, target)
     _sync(os.path.dirname(target))
     size = os.path.getsize(target)
     return Report("backup", True, {"bytes": size}, [f"sha256 {checksum(target)}"])
+
+
+def _remove(partial: str) -> None:
+    """Take away what a backup that did not end has left."""
+    for path in (partial, f"{partial}-journal"):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def restore(source: str, target: str) -> Report:

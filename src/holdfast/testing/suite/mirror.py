@@ -76,6 +76,18 @@ class TestMirror:
         assert following.catch_up() == 0
         assert following.progress.failures == 0
 
+    def test_c23_a_new_file_is_for_its_owner_alone_and_another_keeps_its_mode(
+        self, storage: Storage, path: Path
+    ) -> None:
+        following = storage.follow(TranscriptMirror(path))
+        made = storage.conversations.create().id
+        for mode in (0o600, 0o640):
+            if mode != 0o600:
+                path.chmod(mode)
+            storage.conversations.append(made, "for nobody else")
+            following.catch_up()
+            assert path.stat().st_mode & 0o777 == mode
+
     def test_c23_it_goes_on_where_its_file_ends(
         self, open_storage: Callable[..., Storage], path: Path
     ) -> None:
