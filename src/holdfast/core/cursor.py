@@ -12,6 +12,7 @@ import msgspec
 
 from holdfast.core.errors import InvalidCursor
 from holdfast.core.query import Query
+from holdfast.core.values import plain
 
 _SIGNATURE_BYTES: Final = 16
 """128 bits: beyond guessing."""
@@ -43,6 +44,7 @@ def decode_cursor(key: bytes, tenant: str, query: Query, cursor: object) -> tupl
 
 
 def _sign(key: bytes, tenant: str, query: Query, body: bytes) -> bytes:
-    shape = msgspec.msgpack.encode((tenant, query.collection, query.filter, query.order))
+    wanted = (tenant, query.collection, query.filter, query.order)
+    shape = msgspec.msgpack.encode(wanted, enc_hook=plain)
     digest = hmac.new(key, len(shape).to_bytes(8) + shape + body, hashlib.sha256)
     return digest.digest()[:_SIGNATURE_BYTES]

@@ -42,11 +42,12 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str | None = None
 
     def __post_init__(self) -> None:
-        check_name("tenant", self.tenant)
-        for part in SCOPE_FIELDS:
+        for part in ("tenant", *SCOPE_FIELDS):
             value = getattr(self, part)
-            if value is not None:
-                check_name(part, value)
+            if value is not None or part == "tenant":
+                name = check_name(part, value)
+                if name is not value:
+                    msgspec.structs.force_setattr(self, part, name)
 
     def bound(self) -> dict[str, str]:
         """The bound parts below the tenant, by field name."""
@@ -61,7 +62,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         """
         if op_id is None or not self.bound():
             return op_id
-        check_text("op_id", op_id, NAME_LIMIT)
+        op_id = check_text("op_id", op_id, NAME_LIMIT)
         parts = (self.agent, self.user, self.namespace, op_id)
         from hashlib import sha256  # 3 ms that few processes need spend
 
@@ -80,4 +81,4 @@ def check_name(field: str, value: object) -> str:
         )
     if not value.isprintable():
         raise InvalidText(field, expected="printable characters", got="unprintable text")
-    return value
+    return str.__str__(value)

@@ -210,6 +210,28 @@ CHECKS: Final[dict[Kind, Callable[[str, object], Any]]] = {
 }
 
 
+def plain(value: object) -> Any:
+    """What a value says that a check accepts and msgspec does not encode: its ``enc_hook``."""
+    if isinstance(value, datetime):
+        return check_time("time", value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bytes):
+        return memoryview(value).tobytes()
+    for read, kinds in _PLAIN:
+        if isinstance(value, kinds):
+            return read(value)
+    raise TypeError(f"no plain form of {kind_of(value)}")
+
+
+_PLAIN: Final[tuple[tuple[Callable[[Any], Any], type], ...]] = (
+    (float, float),
+    (int.__int__, int),
+    (dict, Mapping),
+    (list, Sequence),
+)
+
+
 class Vector(msgspec.Struct, frozen=True):
     """A direction in a named embedding space: ``data`` is little-endian float32."""
 

@@ -17,6 +17,7 @@ from holdfast.core.halves import Write, is_left
 from holdfast.core.query import Order, Query
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import SCOPE_FIELDS, Scope
+from holdfast.core.values import plain
 from holdfast.stores.given import check_page
 
 T = TypeVar("T")
@@ -212,8 +213,8 @@ def _body(asked: tuple[Any, ...]) -> bytes | None:
     from hashlib import sha256
 
     try:
-        return sha256(msgspec.msgpack.encode(asked)).digest()
-    except (TypeError, ValueError, OverflowError, RecursionError):
+        return sha256(msgspec.msgpack.encode(asked, enc_hook=plain)).digest()
+    except (TypeError, ValueError, OverflowError, RecursionError, Invalid):
         return None
 
 

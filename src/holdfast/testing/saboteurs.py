@@ -262,6 +262,20 @@ class _NoOperations(Layer):
         return self.below.apply(tenant, changes)
 
 
+class _Rebodied(Layer):
+    """Compares operations by what they write, which is minted anew at each call."""
+
+    def apply(
+        self,
+        tenant: str,
+        changes: Sequence[Change],
+        *,
+        op_id: str | None = None,
+        op_body: bytes | None = None,
+    ) -> list[Outcome]:
+        return self.below.apply(tenant, changes, op_id=op_id)
+
+
 class _OwnOperations(Layer):
     """Operation ids are kept beside the transaction: in the handle, not in the store."""
 
@@ -623,6 +637,9 @@ SABOTEURS: Final = (
              Trusting, arguments=_NAN),
     Saboteur("values kept in the class that they came in",
              "TestSubclasses.test_b43_a_record_of_them_is_stored_and_given_back_plain", Trusting),
+    _broken("operations compared by what they write",
+            "TestRepeatsInOtherClasses.test_b18_a_repeat_says_the_same_in_whatever_class_it_is_said",
+            _Rebodied, arguments={"name": "text", "agent": None}),
     Saboteur("arguments unchecked",
              "TestArguments.test_p5_every_argument_is_checked_before_anything_is_read",
              Trusting, arguments={"name": "NUL"}),

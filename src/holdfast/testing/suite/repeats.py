@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import pytest
 
 from holdfast.core.clock import ManualClock
 from holdfast.core.errors import Conflict, IdempotencyMismatch, NotFound
 from holdfast.storage import Storage
+from holdfast.stores.audit.audit import AuditEvent
+from holdfast.stores.conversations.appending import Draft
+from holdfast.testing.shapes import NOON
+from holdfast.testing.suite.subclasses import STAMP, Number, Word
 
 
 def _begun(storage: Storage) -> Callable[[str], Any]:
@@ -54,6 +60,60 @@ def _forgotten_in_the_archive(storage: Storage) -> Callable[[str], Any]:
     for memory in ids.values():
         storage.memory.archive.put([memory])
     return lambda name: storage.memory.forget(ids[name], op_id="op")
+
+
+Said = tuple[Callable[[Storage, Any], object], Any, Any]
+"""A call, what it is given, and the same in plain values."""
+
+IN_OTHER_CLASSES: Final[dict[str, Said]] = {
+    "text": (lambda s, v: s.memory.remember(v, op_id="op"), Word("x"), "x"),
+    "an instant": (
+        lambda s, v: s.memory.remember("x", said_at=v, op_id="op"),
+        STAMP,
+        NOON,
+    ),
+    "a number": (
+        lambda s, v: s.kv.set("k", 1, ttl_seconds=v, op_id="op"),
+        Number(60.0),
+        60.0,
+    ),
+    "a lease": (
+        lambda s, v: s.tasks.claim("w", lease_seconds=v, op_id="op"),
+        Number(60.0),
+        60.0,
+    ),
+    "a mapping": (
+        lambda s, v: s.sessions.create(metadata=v, op_id="op"),
+        MappingProxyType({"a": UserDict(b=1)}),
+        {"a": {"b": 1}},
+    ),
+    "a mapping of mappings": (
+        lambda s, v: s.kv.set("k", v, op_id="op"),
+        ChainMap({"a": 1}, {"b": 2}),
+        {"b": 2, "a": 1},
+    ),
+    "a list": (
+        lambda s, v: s.memory.remember("x", tags=v, op_id="op"),
+        UserList(["a"]),
+        ["a"],
+    ),
+    "a queue": (
+        lambda s, v: s.memory.remember("x", tags=v, op_id="op"),
+        deque([Word("a")]),
+        ["a"],
+    ),
+    "an event": (
+        lambda s, v: s.audit.append_many([AuditEvent(action="a", data=v)], op_id="op"),
+        MappingProxyType({"a": 1}),
+        {"a": 1},
+    ),
+    "a checkpoint": (
+        lambda s, v: s.checkpoints.save(b"x", iteration=1, metadata=v, op_id="op"),
+        MappingProxyType({"a": 1}),
+        {"a": 1},
+    ),
+    "an operation's id": (lambda s, v: s.kv.set("k", 1, op_id=v), Word("op"), "op"),
+}
 
 
 def _claimed(storage: Storage) -> tuple[str, str]:
@@ -117,3 +177,28 @@ class TestRepeatedOperations:
         with pytest.raises(NotFound):
             two.tasks.complete(task, token, op_id="op")
         assert one.tasks.complete(task, token, op_id="op").state == "completed"
+
+
+class TestRepeatsInOtherClasses:
+    """B18: what is compared is what was accepted, and not the class that it came in."""
+
+    @pytest.mark.parametrize("agent", [None, Word("ada")])
+    @pytest.mark.parametrize("name", IN_OTHER_CLASSES)
+    def test_b18_a_repeat_says_the_same_in_whatever_class_it_is_said(
+        self, storage: Storage, name: str, agent: str | None
+    ) -> None:
+        handle = storage if agent is None else storage.with_agent(agent)
+        call, given, plain = IN_OTHER_CLASSES[name]
+        first = call(handle, given)
+        assert call(handle, given) == first
+        same = storage if agent is None else storage.with_agent(str(agent))
+        assert call(same, plain) == first
+
+    def test_b18_a_message_of_them_is_kept_once(self, storage: Storage) -> None:
+        conversation = storage.conversations.create().id
+        metadata: Any = UserDict(a=1)
+        given = Draft(text=Word("x"), metadata=metadata)
+        first = storage.conversations.append_many(conversation, [given], op_id="op")
+        assert storage.conversations.append_many(conversation, [given], op_id="op") == first
+        plain = Draft(text="x", metadata={"a": 1})
+        assert storage.conversations.append_many(conversation, [plain], op_id="op") == first
