@@ -220,3 +220,22 @@ def test_parts_switch_off_for_stores_too() -> None:
 def test_constants_without_an_order_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
         Recipe(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        *(("fusion", value) for value in ("RRF", "nonsense", 5, None, ["rrf"])),
+        *(("text_weight", value) for value in ("x", float("nan"), None, True, 11)),
+        *(("late_weight", value) for value in ("x", float("nan"), 1.5)),
+        *(("rrf_k", value) for value in ("x", float("inf"), 0)),
+        *(("candidates", value) for value in (1.5, "200", 0, True)),
+        *(("session_best", value) for value in (1.5, None, 0)),
+        *(("cut_names", value) for value in ("no", 1, None)),
+        *(("date_words", value) for value in ("no", 0)),
+    ],
+)
+def test_a_recipe_by_which_nothing_can_be_ordered_is_refused(part: str, value: Any) -> None:
+    with pytest.raises(Invalid) as refused:
+        Recipe(**{part: value})
+    assert refused.value.field == part

@@ -32,6 +32,8 @@ KEYED_TEXT_LIMIT: Final = 512
 """Longest text in a key, unique key or index, in characters: four bytes each still fit a
 PostgreSQL b-tree entry (2,704 bytes)."""
 JSON_DEPTH_LIMIT: Final = 64
+JSON_KEY_LIMIT: Final = 128
+"""Longest key of a path into JSON, in characters."""
 JSON_SIZE_LIMIT: Final = 1024 * 1024
 """Largest JSON value, in bytes of UTF-8."""
 _SHORT_JSON: Final = JSON_SIZE_LIMIT // 8
@@ -196,6 +198,21 @@ def _json_number(field: str, check: Callable[[str, object], Any], value: object)
         raise InvalidJson(
             field, expected=error.context["expected"], got=error.context["got"]
         ) from None
+
+
+def check_json_path(field: str, path: object) -> tuple[str, ...]:
+    """The keys that lead to a value inside JSON objects."""
+    if not isinstance(path, list | tuple):
+        raise Invalid(f"{field} path", expected="a list", got=kind_of(path))
+    if not 1 <= len(path) <= 16:
+        raise Invalid(field, expected="a path of 1 to 16 keys", got=f"{len(path)} keys")
+    keys = tuple(check_text(f"{field} path", key, JSON_KEY_LIMIT) for key in path)
+    for key in keys:
+        if not key or not all(c.isalnum() or c in "_-. " for c in key):
+            raise Invalid(
+                f"{field} path", expected="keys of letters, digits, '_', '-', '.'", got="others"
+            )
+    return keys
 
 
 CHECKS: Final[dict[Kind, Callable[[str, object], Any]]] = {

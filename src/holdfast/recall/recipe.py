@@ -23,10 +23,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from holdfast.core.errors import Invalid
+from holdfast.core.errors import Invalid, kind_of
 from holdfast.core.fusion import stretched
 from holdfast.core.ranker import Candidate, Period, PreparedQuery, Ranked
 from holdfast.core.text import analyze
+from holdfast.core.values import check_bool, check_count, check_float
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,18 +65,24 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Raise ``Invalid`` for a constant with which no order is defined."""
+        if self.fusion not in ("convex", "rrf"):
+            raise Invalid("fusion", expected="convex or rrf", got=kind_of(self.fusion))
         for name in _SHARES:
-            value = getattr(self, name)
+            value = check_float(name, getattr(self, name))
             if not 0.0 <= value <= 10.0:
                 raise Invalid(name, expected="a number from 0 to 10", got=repr(value))
-        if not 0.0 <= self.late_weight <= 1.0:
+        if not 0.0 <= check_float("late_weight", self.late_weight) <= 1.0:
             raise Invalid("late_weight", expected="a share, 0 to 1", got=repr(self.late_weight))
         if not self.text_weight + self.vector_weight > 0.0:
             raise Invalid("text_weight", expected="one of the two weights above 0", got="none")
-        for name in ("rrf_k", "candidates", "session_best", "date_scale_days"):
-            value = getattr(self, name)
+        for name in ("rrf_k", "date_scale_days"):
+            value = check_float(name, getattr(self, name))
             if not 0 < value < 1_000_000:
                 raise Invalid(name, expected="a positive number", got=repr(value))
+        for name in ("candidates", "session_best"):
+            check_count(name, getattr(self, name), 1, 999_999)
+        for name in ("cut_names", "date_words"):
+            check_bool(name, getattr(self, name))
 
     @property
     def neighbours(self) -> bool:

@@ -15,7 +15,7 @@ from holdfast.core.query import asc, desc
 from holdfast.core.scope import check_name
 from holdfast.core.search import Search, TextLeg
 from holdfast.core.text import analyze
-from holdfast.core.values import check_count, check_text
+from holdfast.core.values import check_count, check_keyed_text, check_text
 from holdfast.stores.owned import Owned, name_of
 from holdfast.stores.sessions.records import SESSIONS
 from holdfast.stores.store import Page, builder, object_of
@@ -200,9 +200,10 @@ class ToolEvents(Owned):
         minimum_importance: int,
     ) -> tuple[Filter | None, ...]:
         check_count("minimum_importance", minimum_importance, 1, 10)
+        session = None if session_id is None else check_keyed_text("session_id", session_id)
         whose = None if agent is None else eq("agent", check_name("agent", agent))
         return (
-            None if session_id is None else eq("session_id", session_id),
+            None if session is None else eq("session_id", session),
             None if type is None else eq("type", _named("type", type)),
             None if tool is None else eq("tool", _named("tool", tool)),
             None if minimum_importance == 1 else ge("importance", minimum_importance),

@@ -25,14 +25,13 @@ from holdfast.core.filter import (
     Prefix,
 )
 from holdfast.core.query import Order
-from holdfast.core.values import check_count, check_json, check_text
+from holdfast.core.values import check_count, check_json, check_json_path, check_text
 from holdfast.layers.check.expect import expect_kind, expect_list, expect_word, present
 
 FILTER_NODE_LIMIT: Final = 64
 """Most nodes of one filter."""
 IN_LIMIT: Final = 10_000
 """Most values of one In."""
-JSON_KEY_LIMIT: Final = 128
 COMPARE_OPS: Final = ("eq", "ne", "lt", "le", "gt", "ge")
 ORDERED: Final = {"text", "int", "float", "bool", "time"}
 """Kinds of field that have an order."""
@@ -134,24 +133,11 @@ def _leaf(collection: Collection, part: Filter) -> Filter:
         return Contains(part.field, values, part.mode)
     if isinstance(part, JsonPath | JsonExists):
         expect_kind(collection, part.field, ("json",))
-        path = _path(part.field, part.path)
+        path = check_json_path(part.field, part.path)
         if isinstance(part, JsonPath):
             return JsonPath(part.field, path, part.op, _json_scalar(part))
         return JsonExists(part.field, path)
     raise Invalid("filter", expected="a Filter", got=part)
-
-
-def _path(field: str, path: tuple[str, ...]) -> tuple[str, ...]:
-    expect_list(f"{field} path", path)
-    if not 1 <= len(path) <= 16:
-        raise Invalid(field, expected="a path of 1 to 16 keys", got=f"{len(path)} keys")
-    keys = tuple(check_text(f"{field} path", key, JSON_KEY_LIMIT) for key in path)
-    for key in keys:
-        if not key or not all(c.isalnum() or c in "_-. " for c in key):
-            raise Invalid(
-                f"{field} path", expected="keys of letters, digits, '_', '-', '.'", got="others"
-            )
-    return keys
 
 
 def _json_scalar(part: JsonPath) -> str | float:

@@ -8,6 +8,7 @@ Writers are ordered by a condition on the head: who comes second reads again and
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import chain as joined
@@ -20,7 +21,7 @@ from holdfast.core.change import ABSENT, Change, DeleteWhere, Edit, Patch, Put, 
 from holdfast.core.errors import Conflict, Corrupt, IdempotencyMismatch, Invalid, kind_of
 from holdfast.core.filter import Filter, Record, both, eq, gt, le
 from holdfast.core.query import Aggregate, Query, asc, desc
-from holdfast.core.values import check_count, check_json, check_keyed_text, check_text
+from holdfast.core.values import check_count, check_json, check_keyed_text, check_text, check_time
 from holdfast.stores.audit.records import (
     AUDIT,
     COLLECTIONS,
@@ -43,6 +44,7 @@ BATCH_LIMIT: Final = 1_000
 """Most entries of one append."""
 VERIFY_PAGE: Final = 500
 """Entries that verification holds in memory at once."""
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
 _CHAIN: Final[tuple[str, ...]] = ("agent", "user", "namespace", "stream")
 
 _entry = builder(AuditEntry)
@@ -290,6 +292,11 @@ class Audit(Store):
     def _check_anchor(self, chain: Chain, anchor: Anchor, key: bytes | None) -> None:
         if not isinstance(anchor, Anchor):
             raise Invalid("anchor", expected="an Anchor", got=kind_of(anchor))
+        check_count("anchor.seq", anchor.seq, 1, 2**62)
+        if not _DIGEST.fullmatch(check_text("anchor.hash", anchor.hash)):
+            raise Invalid("anchor.hash", expected="64 hex digits", got="another text")
+        check_time("anchor.at", anchor.at)
+        check_text("anchor.signature", anchor.signature)
         of = (anchor.agent, anchor.user, anchor.namespace, anchor.stream)
         if (anchor.tenant, of) != (self._scope.tenant, chain):
             raise Invalid("anchor", expected="an anchor of this chain", got="another chain's")
@@ -306,11 +313,12 @@ def _of(chain: Chain) -> Filter:
 def _content(event: AuditEvent) -> Record:
     if not isinstance(event, AuditEvent):
         raise Invalid("events", expected="an AuditEvent", got=kind_of(event))
-    if not check_text("action", event.action):
+    action = check_text("action", event.action)
+    if not action:
         raise Invalid("action", expected="a name", got="empty text")
     return {
         "actor": check_text("actor", event.actor),
-        "action": event.action,
+        "action": action,
         "subject": check_text("subject", event.subject),
         "body": canonical_json(check_json("data", event.data)),
     }

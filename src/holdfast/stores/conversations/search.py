@@ -12,7 +12,15 @@ from holdfast.core.query import asc
 from holdfast.core.ranker import Candidate, PreparedQuery, Ranked, Ranker
 from holdfast.core.search import Search, TextLeg, VectorLeg
 from holdfast.core.text import analyze
-from holdfast.core.values import Vector, check_bool, check_count, check_text, check_time, vector_of
+from holdfast.core.values import (
+    Vector,
+    check_bool,
+    check_count,
+    check_keyed_text,
+    check_text,
+    check_time,
+    vector_of,
+)
 from holdfast.stores.conversations.found import FoundMessage, FoundMessages
 from holdfast.stores.conversations.records import (
     CONVERSATIONS,
@@ -73,8 +81,11 @@ class MessageSearch(Owned):
         check_text("query", query)
         check_count("k", k, 0, K_LIMIT)
         check_bool("explain", explain)
+        talk = conversation_id
+        if talk is not None:
+            talk = check_keyed_text("conversation_id", talk)
         where = (
-            None if conversation_id is None else eq("conversation_id", conversation_id),
+            None if talk is None else eq("conversation_id", talk),
             None if sender_id is None else eq("sender_id", check_text("sender_id", sender_id)),
             None if role is None else eq("role", one_of("role", role, Role)),
             None if start is None else ge("created_at", check_time("start", start)),

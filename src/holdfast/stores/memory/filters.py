@@ -24,6 +24,8 @@ from holdfast.core.values import (
     check_bool,
     check_count,
     check_float,
+    check_json,
+    check_json_path,
     check_text,
     check_texts,
     check_time,
@@ -144,7 +146,7 @@ def _metadata(equal: bool) -> Builder:
 
 
 def _path(name: str, path: str, value: Any, equal: bool) -> Filter:
-    keys = tuple(path.split("."))
+    keys = check_json_path(name, path.split("."))
     if value is None:
         exists = JsonExists("metadata", keys)
         return ~exists if equal else exists
@@ -152,7 +154,7 @@ def _path(name: str, path: str, value: Any, equal: bool) -> Filter:
         raise Invalid(
             f"{name}.{path}", expected="text, a number, true, false or null", got=kind_of(value)
         )
-    return JsonPath("metadata", keys, "eq" if equal else "ne", value)
+    return JsonPath("metadata", keys, "eq" if equal else "ne", check_json(name, value))
 
 
 def _floor(field: str) -> Builder:

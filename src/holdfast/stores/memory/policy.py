@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from holdfast.core.errors import Invalid
-from holdfast.core.values import check_float
+from holdfast.core.values import check_bool, check_count, check_float
 
 
 class MemoryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,8 +77,11 @@ class MemoryPolicy(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is None and name.endswith("_hours"):
                 continue
-            if not low <= check_float(name, value) <= high:
+            if isinstance(low, int):
+                check_count(name, value, low, int(high))
+            elif not low <= check_float(name, value) <= high:
                 raise Invalid(name, expected=f"a number from {low} to {high}", got=repr(value))
+        check_bool("reuse_embeddings", self.reuse_embeddings)
         if not self.chunk_overlap < self.chunk_characters:
             raise Invalid("chunk_overlap", expected="less than chunk_characters", got="more")
 

@@ -9,7 +9,13 @@ import msgspec
 from holdfast.core.collection import Collection, Index, Reference, Sequence, Unique
 from holdfast.core.errors import Invalid, kind_of
 from holdfast.core.filter import Contains, Filter, among, both, eq, ge, lt
-from holdfast.core.values import check_count, check_seconds, check_texts, check_time
+from holdfast.core.values import (
+    check_count,
+    check_keyed_text,
+    check_seconds,
+    check_texts,
+    check_time,
+)
 
 TaskState = Literal["pending", "blocked", "running", "completed", "failed", "cancelled"]
 Priority = Literal["urgent", "high", "normal", "low"]
@@ -219,13 +225,14 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
         """The filter of the contract that says the same. Raises Invalid for unknown names."""
         equal = ("assignee", "team", "parent_id", "project_id")
         given = {name: getattr(self, name) for name in equal}
+        before, after = self.due_before, self.due_after
         return both(
             None if self.states is None else among("state", map(check_state, self.states)),
             None if self.priorities is None else among("rank", map(rank_of, self.priorities)),
-            *(eq(name, value) for name, value in given.items() if value is not None),
+            *(eq(name, check_keyed_text(name, v)) for name, v in given.items() if v is not None),
             Contains("tags", tuple(check_texts("tags", self.tags))) if self.tags else None,
-            None if self.due_before is None else lt("due_at", check_time("due", self.due_before)),
-            None if self.due_after is None else ge("due_at", check_time("due", self.due_after)),
+            None if before is None else lt("due_at", check_time("due_before", before)),
+            None if after is None else ge("due_at", check_time("due_after", after)),
         )
 
 

@@ -18,6 +18,7 @@ from holdfast.core.driver import Driver
 from holdfast.core.errors import GOT_LIMIT, Invalid
 from holdfast.core.scope import Scope
 from holdfast.storage import Storage, all_collections
+from holdfast.stores.tasks.records import TaskFilter
 from holdfast.testing.races import Counting
 from holdfast.testing.scope_calls import CALLS, seed
 from holdfast.testing.stage import runtime
@@ -67,6 +68,52 @@ ALSO_CALLED: Final = {
 """Arguments that an error may name by what they are."""
 
 
+SEARCHES: Final = {
+    "conversations.search": "query",
+    "knowledge.search": "query",
+    "knowledge.library.search": "query",
+    "memory.recall": "query",
+    "tasks.search": "text",
+    "tool_events.search": "query",
+}
+"""What takes words to look for, and the argument that has them."""
+
+
+def _recalled(mode: Any, **filters: Any) -> tuple[Callable[[Storage, str], object], str]:
+    [field] = filters
+    return lambda storage, words: storage.memory.recall(words, mode=mode, **filters), field
+
+
+def _found(**given: Any) -> tuple[Callable[[Storage, str], object], str]:
+    [field] = given
+    return lambda storage, words: storage.tasks.search(words, TaskFilter(**given)), field
+
+
+WRONG_FILTERS: Final[dict[str, dict[str, Any]]] = {
+    "NaN": {"metadata": {"a": float("nan")}},
+    "no NaN": {"metadata_not": {"a": float("nan")}},
+    "2**70": {"metadata": {"a": 2**70}},
+    "NUL": {"metadata": {"a": "\x00"}},
+    "a quote in a path": {"metadata": {"a'b": 1}},
+    "no key in a path": {"metadata_not": {"a..b": 1}},
+    "a number among ids": {"ids": [5]},
+}
+WRONG_INSIDE: Final[dict[str, tuple[Callable[[Storage, str], object], str]]] = {
+    f"{name}, {mode}": _recalled(mode, **filters)
+    for mode in ("hybrid", "keyword")
+    for name, filters in WRONG_FILTERS.items()
+} | {
+    "a team that is a number": _found(team=5),
+    "an assignee with NUL": _found(assignee="\x00"),
+    "a parent that is bytes": _found(parent_id=b"x"),
+    "a project that is a list": _found(project_id=["x"]),
+    "due before a text": _found(due_before="x"),
+    "due after a number": _found(due_after=5),
+    "a tag that is a number": _found(tags=[5]),
+}
+"""Searches whose narrowing is wrong inside, and the field that the error names."""
+
+
 class _Caught(Exception):
     """Carries what a call was given."""
 
@@ -77,19 +124,41 @@ class TestArguments:
         self, driver: Driver, clock: ManualClock, name: str
     ) -> None:
         storage, counting = _counted(driver, clock)
-        ids = seed(storage)
-        faults = []
-        for path, method, given in _calls(storage, ids):
-            for argument in _arguments(method):
-                if f"{path} {argument}" in ANYTHING:
-                    continue
-                counting.calls.clear()
-                told = _refusal(method, {**given, argument: SENSELESS[name]}, argument)
-                if told is None and counting.calls and argument != SIGNED:
-                    told = f"was refused after {counting.calls}"
-                if told is not None:
-                    faults.append(f"{path}({argument}=...): {told}")
+        faults = [
+            fault
+            for path, method, given in _calls(storage, seed(storage))
+            for fault in _faults(counting, path, method, given, SENSELESS[name])
+        ]
         assert not faults, "\n".join(faults)
+
+    @pytest.mark.parametrize("words", ["", "the"])
+    @pytest.mark.parametrize("name", SENSELESS)
+    def test_p5_also_where_no_word_is_left_to_look_for(
+        self, driver: Driver, clock: ManualClock, name: str, words: str
+    ) -> None:
+        storage, counting = _counted(driver, clock)
+        faults: list[str] = []
+        for path, method, given in _calls(storage, seed(storage)):
+            if path in SEARCHES:
+                wordless = {**given, SEARCHES[path]: words}
+                if "mode" in _arguments(method):
+                    wordless["mode"] = "keyword"
+                faults += _faults(counting, path, method, wordless, SENSELESS[name])
+        assert not faults, "\n".join(faults)
+
+    @pytest.mark.parametrize("words", ["tea", "the", ""])
+    @pytest.mark.parametrize("search", WRONG_INSIDE)
+    def test_p5_what_an_argument_holds_is_checked_before_anything_is_read(
+        self, driver: Driver, clock: ManualClock, search: str, words: str
+    ) -> None:
+        storage, counting = _counted(driver, clock)
+        storage.memory.remember("tea for two", speaker="Ada", metadata={"a": 1.0})
+        call, field = WRONG_INSIDE[search]
+        counting.calls.clear()
+        with pytest.raises(Invalid) as refused:
+            call(storage, words)
+        assert refused.value.field.startswith(field)
+        assert not counting.calls
 
     def test_a20_no_error_repeats_a_text_where_another_kind_was_meant(
         self, storage: Storage
@@ -175,6 +244,21 @@ def _arguments(method: Callable[..., Any]) -> list[str]:
         elif one.kind is not one.VAR_POSITIONAL:
             names.append(name)
     return names
+
+
+def _faults(
+    counting: Counting, path: str, method: Callable[..., Any], given: dict[str, Any], value: Any
+) -> Iterator[str]:
+    """What is wrong with how the method takes the value for each of its arguments in turn."""
+    for argument in _arguments(method):
+        if f"{path} {argument}" in ANYTHING:
+            continue
+        counting.calls.clear()
+        told = _refusal(method, {**given, argument: value}, argument)
+        if told is None and counting.calls and argument != SIGNED:
+            told = f"was refused after {counting.calls}"
+        if told is not None:
+            yield f"{path}({argument}=...): {told}"
 
 
 def _refusal(method: Callable[..., Any], given: dict[str, Any], argument: str) -> str | None:

@@ -379,6 +379,26 @@ class TestAuditTampering:
         found = storage.audit.verify(anchor=anchor, key=KEY)
         assert (found.fault, found.anchored_seq) == (Fault(6, "rewritten"), 0)
 
+    @pytest.mark.parametrize("key", [None, KEY])
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            *(("seq", value) for value in (float("nan"), -1, 0, "x", True, None)),
+            *(("hash", value) for value in (b"x", None, "x", "0" * 63, "A" * 64)),
+            *(("at", value) for value in ("x", None, datetime(2026, 1, 1))),
+            *(("signature", value) for value in (None, b"00", "\x00")),
+        ],
+    )
+    def test_j9_an_anchor_of_which_a_part_cannot_be_is_refused(
+        self, storage: Storage, key: bytes | None, field: str, value: object
+    ) -> None:
+        storage.audit.append("a")
+        anchor = storage.audit.export_anchor(key=KEY)
+        torn = msgspec.structs.replace(anchor, **{field: value})
+        with pytest.raises(Invalid) as refused:
+            storage.audit.verify(anchor=torn, key=key)
+        assert refused.value.field == f"anchor.{field}"
+
     def test_j9_a_forged_anchor_is_refused(
         self, storage: Storage, harness: Harness, open_driver: Drivers
     ) -> None:

@@ -374,8 +374,18 @@ class TestMemoryRemember:
         assert memory.remember("far @30", near_duplicate="hint").is_unique is True
         loose = memory.configured(MemoryPolicy(duplicate_similarity=0.8))
         assert loose.remember("off @-30", near_duplicate="hint").is_unique is False
-        with pytest.raises(Invalid):
-            MemoryPolicy(duplicate_similarity=1.5)
+        wrong: list[dict[str, Any]] = [
+            {"duplicate_similarity": 1.5},
+            {"duplicate_similarity": "1"},
+            {"promote_accesses": 1.5},
+            {"embeddings_limit": True},
+            {"reuse_embeddings": "no"},
+            {"reuse_embeddings": 1},
+        ]
+        for given in wrong:
+            with pytest.raises(Invalid) as refused:
+                MemoryPolicy(**given)
+            assert refused.value.field in given
 
     def test_f26_prefix_is_literal_and_ambiguity_is_told(self, storage: Storage) -> None:
         for name in ("ab%1", "ab_2", "abx3"):
