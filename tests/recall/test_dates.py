@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.core.ranker import Period
-from holdfast.recall.dates import date_words, find_periods, nearness
+from holdfast.recall.dates import PERIOD_LIMIT, date_words, find_periods, nearness
 
 NOW = datetime(2024, 3, 13, 15, tzinfo=UTC)  # a Wednesday
 
@@ -129,3 +129,13 @@ WORDS = ["may", "7", "2023", "last", "week", "of", "june", "ago", "999", "years"
 def test_no_jumble_of_date_words_raises(words: list[str], now: datetime | None) -> None:
     for period in find_periods(" ".join(words), now):
         assert period.start < period.end
+
+
+def test_of_very_many_dates_the_first_count() -> None:
+    days = [date(2000, 1, 1) + timedelta(days=n) for n in range(1_000)]
+    found = find_periods(" ".join(day.isoformat() for day in days))
+    assert [period.start.date() for period in found] == days[:PERIOD_LIMIT]
+
+
+def test_a_date_that_is_said_very_often_is_one_and_leaves_none_to_other_readers() -> None:
+    assert spans("in May 2023, " * 20_000) == [("2023-05-01", "2023-05-31")]

@@ -16,6 +16,9 @@ from typing import Final
 
 from holdfast.core.ranker import Period
 
+PERIOD_LIMIT: Final = 128
+"""Most periods of one text, as many as a query has terms: each is compared with every turn."""
+
 _MONTHS: Final = [
     "january",
     "february",
@@ -63,23 +66,26 @@ def find_periods(text: str, now: datetime | None = None) -> tuple[Period, ...]:
 
     Relative ones ("yesterday", "three weeks ago") need ``now``, an aware instant, and are passed
     over without it. A month or day without a year is the latest one that began before ``now``;
-    without ``now`` it is yearly. Takes linear time and never raises on any text.
+    without ``now`` it is yearly. Takes linear time and never raises on any text; of more than
+    PERIOD_LIMIT periods the first ones that are read count.
     """
     found: dict[Period, None] = {}
-    taken: list[tuple[int, int]] = []
+    taken = bytearray(len(text))
     today = None if now is None else now.astimezone(UTC).date()
     for pattern, read in _readers():
         for match in pattern.finditer(text):
-            span = match.span()
-            if any(span[0] < end and start < span[1] for start, end in taken):
+            start, end = match.span()
+            if 1 in taken[start:end]:
                 continue
             try:
                 period = read(match, today)
             except (ValueError, OverflowError):  # 31 June, or a century beyond the calendar
                 continue
             if period is not None:
-                taken.append(span)
+                taken[start:end] = b"\x01" * (end - start)
                 found[period] = None
+                if len(found) == PERIOD_LIMIT:
+                    return tuple(found)
     return tuple(found)
 
 

@@ -89,6 +89,12 @@ class TestMemoryRecall:
         assert contents(found) == ["word7 here"]
         assert found.flags == ("query_terms_cut",)
 
+    def test_f3_a_query_that_names_very_many_dates_is_answered(self, storage: Storage) -> None:
+        kept = storage.memory.remember("I went to Oslo on 2024-05-12.")
+        days = [f"{year}-{month:02}-11" for year in range(1950, 2050) for month in range(1, 13)]
+        for query in ("on 2024-05-12 " * 20_000, " ".join(days * 20)):
+            assert [m.memory.id for m in storage.memory.recall(f"Oslo {query}")] == [kept.id]
+
     @pytest.mark.needs_vectors
     def test_f4_hybrid_finds_what_either_leg_finds(self, storage: Storage) -> None:
         memory = with_models(storage, embedder=AngleEmbedder()).memory
