@@ -10,7 +10,7 @@ import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn
 
 import msgspec
 
@@ -152,43 +152,71 @@ def check_texts(field: str, value: object) -> list[str]:
 
 
 def check_json(field: str, value: object) -> Any:
-    """JSON: objects with text keys, lists, text, finite numbers, 64-bit integers, bool, null."""
+    """JSON: objects with text keys, lists, text, finite numbers, 64-bit integers, bool, null.
+
+    What one list holds many times counts as often as it would be written.
+    """
     if value is None:
         return None
     if type(value) is dict and not value:  # whatever else it is may have no truth, as an array has
         return {}
     if type(value) is str and len(value) <= _SHORT_JSON:
         return check_text(field, value)
-    checked = _json(field, value, JSON_DEPTH_LIMIT)
+    checked = _json(field, value, JSON_DEPTH_LIMIT, [JSON_SIZE_LIMIT])
     size = len(msgspec.json.encode(checked))
     if size > JSON_SIZE_LIMIT:
-        raise TooLarge(field, expected=f"at most {JSON_SIZE_LIMIT} bytes of JSON", got=f"{size}")
+        _too_much_json(field, f"{size}")
     return checked
 
 
-def _json(field: str, value: object, depth: int) -> Any:
+def _json(field: str, value: Any, depth: int, left: list[int]) -> Any:
+    """A plain copy. ``left`` is how many bytes it may still take, of which none is counted twice.
+
+    Counted as it is copied: a few lists that hold each other are more than any memory written out.
+    """
     kind = type(value)
     if kind is str:
-        return check_text(field, value)
+        left[0] -= len(value)
+        return check_text(field, value) if left[0] >= 0 else _too_much_json(field)
     if value is None or kind is bool:
         return value
     if kind is int:
         return _json_number(field, check_int, value)
     if kind is float:
         return _json_number(field, check_float, value)
-    if depth == 0:
-        raise InvalidJson(field, expected=f"at most {JSON_DEPTH_LIMIT} levels", got="more")
-    if isinstance(value, Mapping):
+    if kind is dict or kind is list or isinstance(value, Mapping | list | tuple):
+        left[0] -= len(value) + 1
+        if left[0] < 0:
+            _too_much_json(field)
+        if depth == 0:
+            raise InvalidJson(field, expected=f"at most {JSON_DEPTH_LIMIT} levels", got="more")
+        if isinstance(value, list | tuple):
+            return [_json(field, held, depth - 1, left) for held in value]
         for key in value:
             if not isinstance(key, str):
                 raise InvalidJson(field, expected="text keys", got=key)
+            left[0] -= len(key)
+        named = f"{field} key"
         return {
-            check_text(f"{field} key", key): _json(field, held, depth - 1)
+            check_text(named, key): _json(field, held, depth - 1, left)
             for key, held in value.items()
         }
-    if isinstance(value, list | tuple):
-        return [_json(field, held, depth - 1) for held in value]
+    return _json_scalar(field, value, left)
+
+
+def _json_scalar(field: str, value: object, left: list[int]) -> Any:
+    """A value of a subclass, as the members of an enumeration are and the numbers of numpy."""
+    if isinstance(value, str):
+        return _json(field, str.__str__(value), 0, left)
+    if isinstance(value, int):
+        return _json_number(field, check_int, int.__int__(value))
+    if isinstance(value, float):
+        return _json_number(field, check_float, value)
     raise InvalidJson(field, expected="JSON", got=kind_of(value))
+
+
+def _too_much_json(field: str, size: str = "more") -> NoReturn:
+    raise TooLarge(field, expected=f"at most {JSON_SIZE_LIMIT} bytes of JSON", got=size)
 
 
 def _json_number(field: str, check: Callable[[str, object], Any], value: object) -> Any:

@@ -253,10 +253,24 @@ HOSTILE_TEXTS: Final[dict[str, Build]] = {
     "a list": lambda: ["a"],
     "beyond the limit": lambda: "a" * (16 * 1024 * 1024 + 1),
 }
+
+
+def _doubled() -> Any:
+    """Few lists, and more than any memory when each is written out where it stands."""
+    held: list[Any] = []
+    for _ in range(60):
+        held = [held, held]
+    return held
+
+
 HOSTILE_JSON: Final[dict[str, Build]] = {
     "65 levels": lambda: _nested(66),
     "100,000 levels": lambda: _nested(100_000),
     "a cycle": _cycle,
+    "a cycle of many": lambda: _cycle() * 1_000,
+    "two of two of two": _doubled,
+    "one text a million times": lambda: [["x" * 1_000] * 1_000] * 1_000,
+    "one object a million times": lambda: [[{"k" * 500: None}] * 1_000] * 1_000,
     "NaN": lambda: {"a": [float("nan")]},
     "infinity": lambda: {"a": 1e400},
     "minus infinity": lambda: [-1e400],

@@ -1,4 +1,4 @@
-"""Checks that let pass what they should not: for saboteurs."""
+"""Checks and layers that let pass what they should not: for saboteurs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,20 @@ from collections.abc import Sequence
 
 from holdfast.core.change import Change, Outcome
 from holdfast.core.collection import Collection
+from holdfast.core.errors import SchemaNewer
 from holdfast.core.filter import Filter
 from holdfast.layers.check import Checked
+from holdfast.layers.layer import Layer
+
+
+class NoGuard(Layer):
+    """Opens a newer store as if it were its own."""
+
+    def setup(self, collections: Sequence[Collection], *, create: bool = True) -> None:
+        try:
+            self.below.setup(collections, create=create)
+        except SchemaNewer:
+            return
 
 
 class Trusting(Checked):

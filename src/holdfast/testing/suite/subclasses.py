@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
 from typing import Any, Final
 
 import pytest
@@ -33,6 +36,18 @@ class Blob(bytes):
     """Bytes."""
 
 
+class Color(StrEnum):
+    """Words of a closed set."""
+
+    RED = "red"
+
+
+class Rank(IntEnum):
+    """Numbers of a closed set."""
+
+    FIRST = 1
+
+
 class Stamp(datetime):
     """An instant that computes with its own kind only, as those of some libraries do."""
 
@@ -54,6 +69,8 @@ GIVEN: Final[dict[str, Any]] = {
     "maybe_at": Stamp(2026, 1, 5, 12, tzinfo=UTC),
     "blob": Blob(b"b"),
     "tags": [Word("t")],
+    "data": MappingProxyType({Word("a"): [Color.RED, Rank.FIRST, Number(0.5), (Word("w"),)]}),
+    "maybe_data": Color.RED,
 }
 PLAIN: Final[dict[str, Any]] = {
     "id": "a",
@@ -64,6 +81,8 @@ PLAIN: Final[dict[str, Any]] = {
     "maybe_at": NOON,
     "blob": b"b",
     "tags": ["t"],
+    "data": {"a": ["red", 1, 0.5, ["w"]]},
+    "maybe_data": "red",
 }
 
 
@@ -101,7 +120,7 @@ class TestSubclasses:
             le("score", Number(0.5)),
             Prefix("note", Word("xx")),
             Contains("tags", (Word("t"),)),
-            JsonPath("data", (Word("a"),), "eq", "b"),
+            JsonPath("data", (Word("a"),), "eq", Word("b")),
         ],
         ids=lambda where: f"{where.__struct_config__.tag} {where.field}",
     )
@@ -142,6 +161,23 @@ class TestSubclassesInStores:
         assert storage.memory.get(memory.id) == memory
         assert storage.tasks.get(task.id) == task
 
+    @pytest.mark.parametrize(
+        ("given", "plain"),
+        [
+            (Color.RED, "red"),
+            (Rank.FIRST, 1),
+            (Number(0.5), 0.5),
+            ([Color.RED, {Color.RED: Rank.FIRST}], ["red", {"red": 1}]),
+        ],
+        ids=repr,
+    )
+    def test_b43_json_of_them_is_plain(self, storage: Storage, given: Any, plain: Any) -> None:
+        for told in (storage.kv.set("k", given).value, storage.kv.get("k")):
+            assert type(told) is type(plain)
+            assert told == plain
+        storage.memory.remember("red", metadata={"a": {"b": given}})
+        assert storage.memory.list().items[0].metadata == {"a": {"b": plain}}
+
     def test_b43_a_page_by_them_goes_on(self, storage: Storage) -> None:
         kept = [storage.memory.remember(content).id for content in ("one", "two", "three")]
         early = Stamp(2020, 1, 1, tzinfo=UTC)
@@ -168,13 +204,21 @@ class TestSubclassesInStores:
         assert _shown({"at": clock.now()}) == _shown({"at": NOON})
 
 
+def _classes(value: Any) -> Iterator[type]:
+    """The classes of the values in lists and objects, and of keys."""
+    yield type(value)
+    if isinstance(value, dict | list):
+        for held in (*value, *value.values()) if isinstance(value, dict) else value:
+            yield from _classes(held)
+
+
 def _shown(record: dict[str, Any]) -> dict[str, tuple[type, Any]]:
     """The values, each with its class: equal values may be of several."""
     shown: dict[str, tuple[type, Any]] = {}
     for name, value in record.items():
         shown[name] = (type(value), value)
-        if isinstance(value, list):
-            shown[f"{name} entries"] = (list, [*map(type, value)])
+        if isinstance(value, list | dict):
+            shown[f"{name} inside"] = (list, [*_classes(value)])
         if isinstance(value, datetime):
             shown[f"{name} zone"] = (tzinfo, value.tzinfo)
     return shown
