@@ -6,14 +6,19 @@ does pass.
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
+import apsw
 import pytest
 
 import holdfast
-from holdfast.backends.sqlite import header
+from holdfast.backends.sqlite import SqliteDriver, driver, errors, header, schema
 from holdfast.backends.sqlite.maintenance import restore
-from holdfast.core.errors import Corrupt
+from holdfast.core.collection import Collection, Field, Unique
+from holdfast.core.errors import Corrupt, Invalid
 
 
 @pytest.fixture
@@ -51,3 +56,147 @@ def test_an_empty_backup_is_not_restored(path: str, tmp_path: Path) -> None:
     with pytest.raises(Corrupt, match="empty"):
         restore(path, str(tmp_path / "again.db"))
     assert not (tmp_path / "again.db").exists()
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with segments, to be copied."""
+    path = tmp_path_factory.mktemp("damage") / "filled.db"
+    with holdfast.open(path, options={"tail_rows": 20, "segment_rows": 500}) as storage:
+        conversation = storage.conversations.create(key="k").id
+        for number in range(40):
+            storage.memory.remember(f"memory number {number} about tea")
+            storage.conversations.append(conversation, f"message {number} printers")
+        storage.sessions.create(label="l")
+        storage._driver.maintain("reindex")
+    return path
+
+
+def planted(filled: Path, path: str, sql: str) -> None:
+    shutil.copy(filled, path)
+    with apsw.Connection(path) as damaging:
+        damaging.execute(sql)
+    damaging.close()
+
+
+def first(table: str) -> str:
+    return f"WHERE rowid = (SELECT min(rowid) FROM {table})"
+
+
+def integrity(storage: holdfast.Storage) -> object:
+    report = storage._driver.maintain("integrity")
+    if not report.ok:
+        raise Corrupt(report.findings[0])
+    return report
+
+
+def words(storage: holdfast.Storage) -> object:
+    return storage.conversations.search("printers")
+
+
+def stats(storage: holdfast.Storage) -> object:
+    return storage.memory.stats()
+
+
+PLANTED: dict[str, tuple[str, tuple[Callable[[holdfast.Storage], object], ...]]] = {
+    "a torn vector": (
+        f"UPDATE memories__embedding SET data = x'00' {first('memories__embedding')}",
+        (integrity,),
+    ),
+    "a torn part of a segment": (
+        f"UPDATE holdfast_segment_parts SET data = x'00' {first('holdfast_segment_parts')}",
+        (words, integrity),
+    ),
+    "an empty part of a segment": (
+        f"UPDATE holdfast_segment_parts SET data = x'' {first('holdfast_segment_parts')}",
+        (words, integrity),
+    ),
+    "a segment's bounds": (
+        f"UPDATE holdfast_segments SET high = 0 {first('holdfast_segments')}",
+        (integrity,),
+    ),
+    "a segment's size": (
+        f"UPDATE holdfast_segments SET rows = 9223372036854775807 {first('holdfast_segments')}",
+        (integrity,),
+    ),
+    "a cover of no table": ("UPDATE holdfast_covers SET source = '{' || id", (integrity,)),
+    "a time beyond the year 9999": (
+        f"UPDATE memories SET updated_at = 9223372036854775807 {first('memories')}",
+        (stats, integrity),
+    ),
+    "a table that is gone": ("DROP TABLE messages__terms", (words, integrity)),
+}
+
+
+@pytest.mark.parametrize("case", PLANTED)
+def test_damage_is_corrupt_whoever_meets_it(filled: Path, path: str, case: str) -> None:
+    sql, calls = PLANTED[case]
+    planted(filled, path, sql)
+    with holdfast.open(path) as storage:
+        for call in calls:
+            with pytest.raises(Corrupt):
+                call(storage)
+
+
+@pytest.mark.parametrize("case", ["a torn part of a segment", "a time beyond the year 9999"])
+def test_without_the_guard_of_reads_damage_is_a_raw_error(
+    filled: Path, path: str, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "READ_ERRORS", errors.ENGINE_ERRORS)
+    sql, (call, *_) = PLANTED[case]
+    planted(filled, path, sql)
+    with holdfast.open(path) as storage, pytest.raises((ValueError, OverflowError)):
+        call(storage)
+
+
+NOTED = {
+    "a kind": "SET shape = replace(shape, '\"text\"', '\"tezt\"') WHERE name = 'sessions'",
+    "a field": "SET shape = replace(shape, '\"label\"', '\"labem\"') WHERE name = 'sessions'",
+    "an index": "SET shape = replace(shape, '[\"state\"', '[\"label\"') WHERE name = 'tasks'",
+    "a word": "SET shape = replace(shape, '\"key\":', '\"kez\":') WHERE name = 'sessions'",
+    "no object": "SET shape = '9' WHERE name = 'sessions'",
+    "a name": "SET name = 'factz' WHERE name = 'facts'",
+}
+
+
+@pytest.mark.parametrize("case", NOTED)
+def test_a_damaged_note_of_a_shape_is_no_wrong_argument(filled: Path, path: str, case: str) -> None:
+    planted(filled, path, f"UPDATE holdfast_collections {NOTED[case]}")
+    with pytest.raises(Corrupt):
+        holdfast.open(path)
+
+
+def test_a_note_that_lost_its_value_is_corrupt(path: str) -> None:
+    with pytest.raises(Corrupt), driver._Reading(cast("Any", _Lender()), None):
+        schema._decode_shape(cast("Any", None))
+
+
+class _Lender:
+    """A pool of nothing."""
+
+    def take(self) -> None: ...
+
+    def give(self, _: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        Collection("things", (Field("id", "text"), Field("at", "time"))),
+        Collection(
+            "things", (Field("id", "text"), Field("at", "int")), unique=(Unique("u", ("at",)),)
+        ),
+        Collection("things", (Field("id", "text"), Field("at", "int")), filtered=("at",)),
+    ],
+)
+def test_a_declared_shape_that_changed_alone_is_a_wrong_argument(
+    path: str, changed: Collection
+) -> None:
+    for collection in (Collection("things", (Field("id", "text"), Field("at", "int"))), changed):
+        opened = SqliteDriver(path)
+        if collection is changed:
+            with pytest.raises(Invalid, match="Raise the collection's version"):
+                opened.setup([collection])
+        else:
+            opened.setup([collection])
+        opened.close()

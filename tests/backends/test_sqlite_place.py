@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 import holdfast
-from holdfast.backends.sqlite import connection
+from holdfast.backends.sqlite import connection, header
 from holdfast.core.errors import Corrupt, HoldfastError, StorageFull, Unavailable
 
 
@@ -50,7 +50,7 @@ def test_what_the_system_says_of_a_file_is_told_in_our_words(
         raise error
 
     holdfast.open(path).close()
-    monkeypatch.setattr(connection, "_check_magic", fail)
+    monkeypatch.setattr(header, "_check_magic", fail)
     with pytest.raises(kind) as caught:
         holdfast.open(path)
     assert caught.value.__cause__ is error

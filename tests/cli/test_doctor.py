@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from holdfast.core.errors import Corrupt, Unavailable
 from tests.cli.conftest import Shell
 
 
@@ -151,3 +152,18 @@ def test_without_the_look_at_its_size_a_listing_makes_an_empty_store(
     monkeypatch.setattr(sys.modules["holdfast.cli.command"], "is_empty", lambda path: False)
     assert shell.ok("memory", "list") == ""
     assert Path(shell.store).stat().st_size > 0
+
+
+@pytest.mark.parametrize("error", [KeyError(1), Corrupt("torn"), Unavailable("The disk refuses.")])
+def test_whatever_a_check_ends_in_nothing_is_said_to_be_sound(
+    filled: Shell, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(path: str) -> None:
+        raise error
+
+    monkeypatch.setattr(sys.modules["holdfast.cli.doctor"], "integrity", fail)
+    report = json.loads(filled.run("doctor", "--json").stdout)
+    assert report["ok"] is False
+    assert report["integrity"]["findings"]
+    assert "Nothing is wrong." not in report["advice"]
+    assert ("salvage" in report) is not isinstance(error, Unavailable)

@@ -47,7 +47,8 @@ def doctor(path: str | None, role: str | None) -> int:
     else:
         found |= {"file": file_facts(target), **_examined(target, advice)}
     ok = bool(found.get("integrity", {}).get("ok", True)) and not found.get("problems")
-    report = {"ok": ok, **found, "advice": advice or ["Nothing is wrong."]}
+    said = "Nothing is wrong." if ok else "Not all of it could be checked; see findings."
+    report = {"ok": ok, **found, "advice": advice or [said]}
     if held.form in ("json", "jsonl"):
         output.emit(report)
     else:
@@ -144,6 +145,8 @@ def _examined(path: str, advice: list[str]) -> dict[str, Any]:
     except HoldfastError as error:
         advice += [error.hint] if error.hint else []
         return {"integrity": {"ok": False, "findings": [error.message]}}
+    except Exception as error:  # noqa: BLE001 - whatever a check met, the file is not sound
+        damage = [f"A check ended in an error of its own: {type(error).__name__}."]
     report = salvage(path)
     counts = {name: count for name, count in report.counts.items() if count and _is_told(name)}
     readable = sum(counts.values())

@@ -14,13 +14,8 @@ from holdfast.core.text import ANALYSIS_VERSION
 
 def needs_upgrade(collection: Collection, old: dict[str, Any]) -> bool:
     """Whether the stored edition is older; SchemaNewer if newer, Invalid if incompatible."""
-    if old["version"] > collection.version or old["analysis"] > ANALYSIS_VERSION:
-        raise SchemaNewer(
-            f"{collection.name} was written in edition {old['version']}; this version of"
-            f" holdfast knows {collection.version}.",
-            hint="Upgrade holdfast. Nothing was written.",
-            collection=collection.name,
-        )
+    _refuse_newer(collection, "edition", old["version"], collection.version)
+    _refuse_newer(collection, "text analysis", old["analysis"], ANALYSIS_VERSION)
     if old["version"] < collection.version or old["analysis"] < ANALYSIS_VERSION:
         return True
     if old["shape"] != shape_of(collection):
@@ -31,6 +26,16 @@ def needs_upgrade(collection: Collection, old: dict[str, Any]) -> bool:
             hint="Raise the collection's version when its shape changes.",
         )
     return False
+
+
+def _refuse_newer(collection: Collection, what: str, held: int, known: int) -> None:
+    if held > known:
+        raise SchemaNewer(
+            f"{collection.name} was written in {what} {held}; this version of holdfast knows"
+            f" {known}.",
+            hint="Upgrade holdfast. Nothing was written.",
+            collection=collection.name,
+        )
 
 
 def shape_of(collection: Collection) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from holdfast.backends.sqlite.connection import (
     Durability,
 )
 from holdfast.backends.sqlite.dialect import SqliteDialect
-from holdfast.backends.sqlite.errors import ENGINE_ERRORS, mapped
+from holdfast.backends.sqlite.errors import ENGINE_ERRORS, READ_ERRORS, mapped, of_reading
 from holdfast.backends.sqlite.header import BUSY_SECONDS
 from holdfast.backends.sqlite.merger import Merger
 from holdfast.backends.sqlite.merging import SEGMENT_ROWS, TAIL_ROWS, Limits
@@ -160,14 +160,13 @@ class SqliteDriver(Driver):
         text, values = self._planner.aggregate(tenant, aggregate)
         readers = self._planner.aggregate_decoders(aggregate)
         with self._reading() as connection:
-            rows = connection.rows(text, values)
-        return [
-            {
-                name: value if read is None or value is None else read(value)
-                for (name, read), value in zip(readers, row, strict=True)
-            }
-            for row in rows
-        ]
+            return [
+                {
+                    name: value if read is None or value is None else read(value)
+                    for (name, read), value in zip(readers, row, strict=True)
+                }
+                for row in connection.rows(text, values)
+            ]
 
     def search(self, tenant: str, search: Search) -> Hits:
         from holdfast.backends.sqlite.search import RowSearch  # which loads numpy
@@ -190,7 +189,7 @@ class SqliteDriver(Driver):
                 " FROM holdfast_journal WHERE position > ? ORDER BY position LIMIT ?",
                 (after, limit),
             ).fetchall()
-        return [_feed_entry(self._planner, row) for row in rows]
+            return [_feed_entry(self._planner, row) for row in rows]
 
     def maintain(self, task: Task, **options: Any) -> Report:
         from holdfast.backends.sqlite import maintenance  # which few processes need
@@ -201,7 +200,11 @@ class SqliteDriver(Driver):
         )
         try:
             return run(internals, **options)
-        except ENGINE_ERRORS as error:
+        except READ_ERRORS as error:
+            if task == "integrity":
+                raise of_reading(error) from error
+            if not isinstance(error, ENGINE_ERRORS):
+                raise
             raise mapped(error) from error
 
     def backup(self, target: str) -> Report:
@@ -311,8 +314,8 @@ class _Reading:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if self._lent:
             self._pool.give(self._connection)
-        if error is not None and isinstance(error, ENGINE_ERRORS):
-            raise mapped(error) from error
+        if error is not None and isinstance(error, READ_ERRORS):
+            raise of_reading(error) from error
 
 
 def _feed_entry(planner: Planner, row: tuple[Any, ...]) -> FeedEntry:

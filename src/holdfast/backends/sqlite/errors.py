@@ -31,7 +31,27 @@ _BEYOND: Final = (
 DAMAGE: Final = (UnicodeDecodeError, msgspec.DecodeError)
 """Text that is no UTF-8 and JSON that is none were never written by us: the pages are damaged."""
 ENGINE_ERRORS: Final = (apsw.Error, OSError, *DAMAGE)
-"""What reading a file can raise, for `mapped`."""
+"""What an engine raises of itself, for `mapped`."""
+UNREADABLE: Final = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
+"""What values that were never written by us raise wherever they are decoded or counted with."""
+READ_ERRORS: Final = (*ENGINE_ERRORS, *UNREADABLE)
+"""What reading a file can raise, for `of_reading`."""
+# A statement beyond what SQLite takes, and no other mistake that it tells of in one.
+_LIMITS: Final = r"too many|too (large|deep|big)|stack overflow|maximum depth"
+
+
+def of_reading(error: Exception) -> HoldfastError:
+    """The contract's error for what a read raised.
+
+    Arguments were checked before, so what cannot be decoded is damage. Not for writes, where a
+    mistake of ours must show as one.
+    """
+    is_damage = isinstance(error, UNREADABLE) and not isinstance(error, OSError)
+    return _damaged() if is_damage else mapped(error)
+
+
+def _damaged() -> Corrupt:
+    return Corrupt("The file is damaged.", hint="`holdfast doctor` says what can be saved from it.")
 
 
 def mapped(error: Exception) -> HoldfastError:
@@ -52,8 +72,11 @@ def mapped(error: Exception) -> HoldfastError:
     if isinstance(error, apsw.NotADBError):
         return Corrupt("The file is not a SQLite database, or its first page is damaged.")
     if isinstance(error, (apsw.CorruptError, *DAMAGE)):
+        return _damaged()
+    if isinstance(error, apsw.SQLError) and not re.search(_LIMITS, str(error)):
         return Corrupt(
-            "The file is damaged.", hint="`holdfast doctor` says what can be saved from it."
+            "The tables of the file are not those that holdfast made.",
+            hint="`holdfast doctor` says what can be saved from it.",
         )
     if isinstance(error, apsw.CantOpenError):
         return Unavailable(
@@ -65,6 +88,8 @@ def mapped(error: Exception) -> HoldfastError:
         return _of_the_system(error)
     if isinstance(error, apsw.IOError):
         return Unavailable("The disk refused the work.", hint="Nothing was acknowledged.")
+    if isinstance(error, OverflowError):  # what is given was checked, so that it was stored
+        return _damaged()
     if isinstance(error, MemoryError | apsw.NoMemError):
         return Unavailable("There is not enough memory for this.")
     return Unavailable(f"SQLite failed: {type(error).__name__}.")

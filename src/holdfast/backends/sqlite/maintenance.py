@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -19,11 +19,11 @@ from holdfast.backends.sql.terms import pack
 from holdfast.backends.sqlite import guard, upkeep
 from holdfast.backends.sqlite.changes import Transaction
 from holdfast.backends.sqlite.connection import Connection, ConnectionPool, create, fetched
-from holdfast.backends.sqlite.errors import mapped
+from holdfast.backends.sqlite.errors import READ_ERRORS, mapped
 from holdfast.backends.sqlite.header import FORMAT, check_header, is_empty
 from holdfast.backends.sqlite.merger import Merger
 from holdfast.backends.sqlite.preparing import Preparation
-from holdfast.backends.sqlite.schema import terms_table
+from holdfast.backends.sqlite.schema import terms_table, vector_table
 from holdfast.backends.sqlite.writer import Writer
 from holdfast.core.change import DeleteWhere
 from holdfast.core.clock import Clock, shifted
@@ -214,7 +214,17 @@ def _check_rows(
             ).fetchone()
             if held != pack(collection, record):
                 findings.append(f"{collection.name}: the text index differs from record {row[-1]}")
+    findings.extend(_torn_vectors(connection, collection))
     return count
+
+
+def _torn_vectors(connection: apsw.Connection, collection: Collection) -> Iterator[str]:
+    """Vectors that are none, which searches pass by."""
+    for name in collection.vectors:
+        table = vector_table(collection, name)
+        text = f"SELECT _row FROM {table} WHERE length(data) % 4 OR length(data) = 0"
+        for (row,) in fetched(connection, text):
+            yield f"{collection.name}: {name} of record {row} is no vector"
 
 
 def backup(connection: apsw.Connection, target: str) -> Report:
@@ -322,7 +332,7 @@ def health(pool: ConnectionPool, name: str) -> Health:
         facts["wal_bytes"] = os.path.getsize(wal) if os.path.exists(wal) else 0
     except HoldfastError as error:
         return Health(False, name, error.message, facts)
-    except (apsw.Error, OSError) as error:
+    except READ_ERRORS as error:
         return Health(False, name, type(error).__name__, facts)
     return Health(True, name, facts=facts)
 

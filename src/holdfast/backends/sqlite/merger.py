@@ -6,7 +6,7 @@ import threading
 
 from holdfast.backends.sql.planner import Planner
 from holdfast.backends.sqlite.connection import ConnectionPool
-from holdfast.backends.sqlite.errors import ENGINE_ERRORS
+from holdfast.backends.sqlite.errors import READ_ERRORS
 from holdfast.backends.sqlite.merging import Limits, Lost, Merging
 from holdfast.backends.sqlite.writer import Writer
 from holdfast.core.clock import Clock
@@ -89,7 +89,7 @@ class Merger:
                 self.run(source, tenant)
             except Lost:
                 pass
-            except (HoldfastError, *ENGINE_ERRORS) as error:
+            except (HoldfastError, *READ_ERRORS) as error:
                 # Searches are right without it, and the next one asks again.
                 self.last_error = getattr(error, "code", type(error).__name__)
             with self._state:

@@ -27,9 +27,10 @@ from holdfast.backends.sqlite.dialect import TYPES, SqliteDialect, encode_json, 
 from holdfast.backends.sqlite.errors import constraint_conflict
 from holdfast.backends.sqlite.header import APPLICATION_ID, FORMAT
 from holdfast.core.collection import Collection, Field
+from holdfast.core.errors import Corrupt, Invalid
 from holdfast.core.filter import Filter
 from holdfast.core.text import ANALYSIS_VERSION
-from holdfast.core.values import to_micros
+from holdfast.core.values import Kind, to_micros
 
 ENGINE_TABLES: Final = """
 CREATE TABLE holdfast_collections (
@@ -57,7 +58,32 @@ CREATE TABLE holdfast_journal (
 ) STRICT;
 """
 
+_INDEXES: Final = """
+SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL"""
+
 _FORMATS: Final = (ENGINE_TABLES, SEGMENT_TABLES)
+
+
+_decode_shape = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class _Noted(msgspec.Struct):
+    """A shape as `shape_of` gives it."""
+
+    fields: list[tuple[str, Kind, bool]]
+    key: list[str]
+    unique: list[tuple[str, list[str], Any]]
+    indexes: list[tuple[list[str], Any]]
+    full_text: list[str]
+    vectors: list[str]
+    filtered: list[str] = []
+    included: list[str] = []
+
+    def named(self) -> set[str]:
+        """The fields that it names besides declaring them."""
+        listed = [*(fields for _, fields, _ in self.unique), *(each for each, _ in self.indexes)]
+        named = {*self.key, *self.full_text, *self.filtered, *self.included}
+        return named.union(*listed)
 
 
 def terms_source(collection: Collection) -> str:
@@ -91,7 +117,52 @@ class Schema:
         """Whether the file needs nothing. Raises SchemaNewer where it is of a later edition."""
         stored = _stored(connection)
         return connection.pragma("user_version") == FORMAT and all(
-            c.name in stored and not needs_upgrade(c, stored[c.name]) for c in self._collections
+            c.name in stored and not self._is_older(connection, c, stored[c.name])
+            for c in self._collections
+        )
+
+    def _is_older(
+        self, connection: apsw.Connection, collection: Collection, old: dict[str, Any]
+    ) -> bool:
+        """What `needs_upgrade` says; Corrupt where the note of a shape is not of the table."""
+        try:
+            return needs_upgrade(collection, old)
+        except Invalid as error:
+            if self._is_damaged(connection, collection, old["shape"]):
+                raise Corrupt(
+                    f"What the file notes of {collection.name} is damaged.",
+                    hint="`holdfast doctor` says what can be saved from it.",
+                    collection=collection.name,
+                ) from error
+            raise
+
+    def _is_damaged(
+        self, connection: apsw.Connection, collection: Collection, shape: dict[str, Any]
+    ) -> bool:
+        """Whether a shape was never noted of the table that is there.
+
+        Otherwise it is the declared one that was changed, and its version was not.
+        """
+        try:
+            held = msgspec.convert(shape, _Noted)
+        except msgspec.ValidationError:
+            return True
+        columns = fetched(
+            connection,
+            'SELECT name, type, "notnull" FROM pragma_table_info(?)'
+            " WHERE name NOT IN ('_row', 'tenant', 'revision')",
+            (collection.name,),
+        )
+        noted = {(name, TYPES[kind], int(not null)) for name, kind, null in held.fields}
+        if noted != set(columns) or not held.named() <= {name for name, _, _ in noted}:
+            return True
+        tables = {name for (name,) in fetched(connection, "SELECT name FROM sqlite_schema")}
+        if not {vector_source(collection, name) for name in held.vectors} <= tables:
+            return True
+        found = fetched(connection, _INDEXES, (collection.name,))
+        declared = shape_of(collection)
+        return sorted(found) == sorted(self._index_texts(collection)) and any(
+            shape[part] != declared[part] for part in ("key", "unique", "indexes")
         )
 
     def upgrade(self, connection: apsw.Connection, now: Any) -> list[Collection]:
@@ -110,7 +181,7 @@ class Schema:
                 self._watch(connection, collection)
             if old is None:
                 self._create(connection, collection)
-            elif needs_upgrade(collection, old):
+            elif self._is_older(connection, collection, old):
                 if self._alter(connection, collection, old):
                     derive.append(collection)
             else:
@@ -148,13 +219,7 @@ class Schema:
             self._create_vectors(connection, collection, field)
 
     def _index_anew(self, connection: apsw.Connection, collection: Collection) -> None:
-        held = fetched(
-            connection,
-            "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = ?"
-            " AND sql IS NOT NULL",
-            (collection.name,),
-        )
-        for (name,) in held:
+        for name, _ in fetched(connection, _INDEXES, (collection.name,)):
             connection.execute(f"DROP INDEX {quoted(name)}")
         unwatch_updates(connection, collection.name)
         self._create_indexes(connection, collection)
@@ -295,7 +360,7 @@ def _stored(connection: apsw.Connection) -> dict[str, dict[str, Any]]:
         return {}
     rows = fetched(connection, "SELECT name, version, shape, analysis FROM holdfast_collections")
     return {
-        name: {"version": version, "shape": msgspec.json.decode(shape), "analysis": analysis}
+        name: {"version": version, "shape": _decode_shape(shape), "analysis": analysis}
         for name, version, shape, analysis in rows
     }
 

@@ -13,6 +13,7 @@ from holdfast.backends.segments.cache import Cache
 from holdfast.backends.segments.included import Included
 from holdfast.backends.sql.dialect import quoted
 from holdfast.backends.sqlite.connection import fetched
+from holdfast.backends.sqlite.errors import UNREADABLE
 from holdfast.backends.sqlite.index import Index, Picture, Segment, Source
 from holdfast.core.errors import Corrupt
 
@@ -25,22 +26,23 @@ def differences(connection: apsw.Connection) -> Iterator[str]:
     """What a person should know, one line each; nothing when all is well."""
     covers = fetched(connection, "SELECT id, source, tenant FROM holdfast_covers ORDER BY id")
     for cover, table, tenant in covers:
-        kinds = {("", 0)}
-        if not table.endswith("__terms"):
-            kinds = set(
-                fetched(
-                    connection,
-                    "SELECT space, width FROM holdfast_segments WHERE cover = ?1 UNION"
-                    f" SELECT space, length(data) / 4 FROM {quoted(table)} WHERE tenant = ?2",
-                    (cover, tenant),
-                )
-            )
-        for space, width in sorted(kinds):
-            check = _Check(connection, Source(table, tenant, space, width))
-            try:
-                yield from check.lines()
-            except (Corrupt, ValueError, IndexError):
-                yield f"{table}: a segment of the search index cannot be read"
+        try:
+            for source in _sources(connection, cover, table, tenant):
+                yield from _Check(connection, source).lines()
+        except (Corrupt, apsw.SQLError, *UNREADABLE):
+            yield f"{table}: a segment of the search index cannot be read"
+
+
+def _sources(connection: apsw.Connection, cover: int, table: str, tenant: str) -> list[Source]:
+    if table.endswith("__terms"):
+        return [Source(table, tenant)]
+    kinds = fetched(
+        connection,
+        "SELECT space, width FROM holdfast_segments WHERE cover = ?1 UNION"
+        f" SELECT space, length(data) / 4 FROM {quoted(table)} WHERE tenant = ?2 ORDER BY 1, 2",
+        (cover, tenant),
+    )
+    return [Source(table, tenant, space, width) for space, width in kinds if width]
 
 
 class _Check:
