@@ -167,3 +167,16 @@ def test_whatever_a_check_ends_in_nothing_is_said_to_be_sound(
     assert report["integrity"]["findings"]
     assert "Nothing is wrong." not in report["advice"]
     assert ("salvage" in report) is not isinstance(error, Unavailable)
+
+
+def test_a_record_that_no_store_can_build_is_found_and_named(filled: Shell) -> None:
+    filled.ok("remember", "Ada drinks tea")
+    told = filled.ok("memory", "list", "-q").split()
+    with apsw.Connection(filled.store) as connection:
+        connection.execute("UPDATE memories SET metadata = '5' WHERE id = ?", (told[0],)).fetchall()
+    connection.close()
+    assert f"metadata: {told[0]}" in filled.refused(1, "memory", "list")
+    done = filled.run("doctor", "--json")
+    report = json.loads(done.stdout)
+    assert (done.exit_code, report["ok"]) == (1, False)
+    assert any("metadata" in text and told[0] in text for text in report["integrity"]["findings"])

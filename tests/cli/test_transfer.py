@@ -98,7 +98,7 @@ def test_a_bound_export_carries_its_own_alone(filled: Shell) -> None:
         ("nonsense", "line 3: expected a record of an export"),
         ("[]", "line 3: expected a record of an export"),
         ('{"kind": "memories", "record": {}}', "expected"),
-        ('{"kind": "message", "record": {"id": 1}}', "line 3: expected a record of an export"),
+        ('{"kind": "message", "record": {"id": 1}}', "line 3.id: expected what a message has"),
         ('{"kind": "unheard-of", "record": {}}', "line 3: expected a record of an export"),
         ('{"format": "holdfast.export", "version": 99}', "line 3 version: expected"),
     ],
@@ -106,6 +106,17 @@ def test_a_bound_export_carries_its_own_alone(filled: Shell) -> None:
 def test_a_strange_line_is_named(line: str, told: str, shell: Shell) -> None:
     text = '{"format": "holdfast.export", "version": 1}\n\n' + line + "\n"
     assert told in shell.refused(2, "import", "-", stdin=text)
+
+
+def test_a_file_of_which_one_record_is_none_is_not_begun(filled: Shell) -> None:
+    text = filled.ok("export")
+    source, target = filled.folder / "all.jsonl", filled.folder / "target.db"
+    source.write_text(text.replace('"metadata":{}', '"metadata":5'))
+    number = next(n for n, line in enumerate(text.splitlines(), 1) if '"metadata":{}' in line)
+    for more in ((), ("--dry-run",)):
+        told = filled.refused(2, "--store", str(target), "import", str(source), *more)
+        assert f"line {number}.metadata: expected" in told
+        assert not target.exists()
 
 
 def test_other_bytes_are_refused_by_their_line(shell: Shell) -> None:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from holdfast.backends import memory as memory_engine
+from holdfast.core.filter import Record
+from holdfast.core.scope import SCOPE_FIELDS
 from holdfast.journal import mirror
+from holdfast.stores.memory import archive, transfer
 from holdfast.testing.memory import MemoryHarness
 from holdfast.testing.stage import Stage
-from holdfast.testing.suite import mirror as mirror_cases
+from holdfast.testing.suite import memory_moving as moving
+from holdfast.testing.suite import mirror as transcripts
 
 Broken = tuple[Any, str, Any]
 """An owner, the name of what it has, and what takes its place."""
@@ -24,10 +33,34 @@ def _for_everybody(path: str, flags: int) -> int:
     return descriptor
 
 
+def _whosever(packed: Record) -> Record:
+    body = msgspec.msgpack.decode(zlib.decompress(packed["body"]))
+    return archive.unpack({**packed, **{name: body[name] for name in ("id", *SCOPE_FIELDS)}})
+
+
+def _import(**arguments: Any) -> Callable[..., None]:
+    cases = moving.TestMemoryTransfer()
+    return partial(
+        cases.test_f35_a_record_that_no_store_could_build_is_refused_by_line_and_field, **arguments
+    )
+
+
 SABOTEURS: dict[str, tuple[Callable[..., None], Broken]] = {
     "transcript for everybody": (
-        mirror_cases.TestMirror().test_c23_a_new_file_is_for_its_owner_alone_and_another_keeps_its_mode,
+        transcripts.TestMirror().test_c23_a_new_file_is_for_its_owner_alone_and_another_keeps_its_mode,
         (mirror, "_owned", _for_everybody),
+    ),
+    "import of what no store can build": (
+        _import(kind="memories", change={"metadata": 5}, named="metadata"),
+        (transfer, "_check_meaning", lambda *_: None),
+    ),
+    "archived body of another memory": (
+        _import(kind="memory_archive", change={"id": "of-another"}, named="body"),
+        (transfer, "unpack", _whosever),
+    ),
+    "integrity that trusts the kinds of fields": (
+        moving.TestMemoryTransfer().test_c24_what_no_store_can_build_is_found_and_named_by_its_id,
+        (memory_engine, "finding", lambda *_: None),
     ),
 }
 
@@ -37,7 +70,7 @@ def test_the_case_fails_on_the_saboteur_and_passes_without(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case, broken = SABOTEURS[name]
-    wants_path = "path" in case.__code__.co_varnames
+    wants_path = "path" in signature(case).parameters
     given = {"path": tmp_path / "sound.jsonl"} if wants_path else {}
     Stage(MemoryHarness()).play(case, **given)
     monkeypatch.setattr(*broken)

@@ -58,6 +58,7 @@ from holdfast.core.query import (
     sorted_records,
 )
 from holdfast.core.ranking import bm25, cosine_scores
+from holdfast.core.record_type import finding
 from holdfast.core.scope import EVERY_TENANT, Tenant
 from holdfast.core.search import Hit, Hits, RecordSet, Search, TextLeg, VectorLeg
 from holdfast.core.text import term_frequencies
@@ -271,9 +272,18 @@ class MemoryDriver(Driver):
                     raise NotFound("There is no such follower.", hint="Register it first.")
                 self._followers[options["follower"]] = options["position"]
                 return self._trim(task)
-            return Report(
-                task, True, {"records": sum(len(t.records) for t in self._tables.values())}
-            )
+            findings = self._findings() if task == "integrity" else []
+            held = sum(len(table.records) for table in self._tables.values())
+            return Report(task, not findings, {"records": held}, findings)
+
+    def _findings(self) -> list[str]:
+        """What no store could build of what it holds."""
+        return [
+            wrong
+            for (_, name), table in self._tables.items()
+            for record in table.records.values()
+            if (wrong := finding(self._collections[name], record)) is not None
+        ]
 
     def backup(self, target: str) -> Report:
         raise Unsupported("The memory backend has no file to copy.")

@@ -21,15 +21,21 @@ from holdfast.cli.consent import rehearsed
 from holdfast.cli.files import write_lines
 from holdfast.cli.progress import counted, progress
 from holdfast.core.errors import Conflict, Invalid
+from holdfast.core.record_type import place_of
 from holdfast.core.values import check_count
 from holdfast.storage import Storage
 from holdfast.stores.conversations.appending import Draft
 from holdfast.stores.conversations.records import Conversation, Message, Participant
+from holdfast.stores.memory.transfer import record_of
 
 FORMAT: Final = "holdfast.export"
 VERSION: Final = 1
 BATCH: Final = 500
-KINDS: Final = ("conversation", "participant", "message")
+KINDS: Final[dict[str, type[Conversation | Participant | Message]]] = {
+    "conversation": Conversation,
+    "participant": Participant,
+    "message": Message,
+}
 REPORT: Final = ("conversations", "messages", "memory_records", "unchanged", "refused")
 
 
@@ -61,20 +67,26 @@ def export_store(file: str, force: bool) -> None:
 def import_store(file: str, dry_run: bool) -> int:
     """Read what `holdfast export` wrote from FILE, or from standard input.
 
-    What is there already stays as it is, so an import that was cut short is simply repeated. The
-    exit status is 1 when something was refused because the store holds it with other values.
+    All of FILE is checked before anything is written, and what comes through standard input line
+    by line. What is there already stays as it is, so an import that was cut short is simply
+    repeated. The exit status is 1 when something was refused because the store holds it with other
+    values.
     """
-    with _source(file) as lines:
+    if dry_run or os.path.isfile(file):  # a pipe can be read once only
+        with _source(file) as lines:
+            counts = _checked(lines)
         if dry_run:
-            counts = _counts(lines)
-            total = sum(counts.values())
-            rehearsed(f"read {total} records")
+            rehearsed(f"read {sum(counts.values())} records")
             output.one(counts, tuple(counts))
             return 0
-        with opened(create=True) as storage, progress("import", None, "lines") as advance:
-            taking = Taking(storage)
-            done = storage.memory.transfer.import_lines(taking.memories(counted(lines, advance)))
-            taking.flush()
+    with (
+        _source(file) as lines,
+        opened(create=True) as storage,
+        progress("import", None, "lines") as advance,
+    ):
+        taking = Taking(storage)
+        done = storage.memory.transfer.import_lines(taking.memories(counted(lines, advance)))
+        taking.flush()
     told = {
         "conversations": taking.conversations,
         "messages": taking.messages,
@@ -139,15 +151,13 @@ class Taking:
             self._drafts = []
 
     def _take(self, number: int, kind: str, record: Any) -> None:
-        try:
-            if kind == "conversation":
-                self._conversation(msgspec.convert(record, Conversation))
-            elif kind == "participant":
-                self._participant(number, msgspec.convert(record, Participant))
-            else:
-                self._message(number, msgspec.convert(record, Message))
-        except msgspec.ValidationError:
-            raise _strange(number) from None
+        held = built(number, kind, record)
+        if isinstance(held, Conversation):
+            self._conversation(held)
+        elif isinstance(held, Participant):
+            self._participant(number, held)
+        else:
+            self._message(number, held)
 
     def _conversation(self, held: Conversation) -> None:
         self.flush()
@@ -227,6 +237,15 @@ def parsed(number: int, line: str) -> tuple[str, Any]:
         raise _strange(number) from None
 
 
+def built(number: int, kind: str, record: Any) -> Conversation | Participant | Message:
+    """A record of a conversation, or Invalid naming the line and the field."""
+    try:
+        return msgspec.convert(record, KINDS[kind])
+    except msgspec.ValidationError as error:
+        field = f"line {number + 1}.{place_of(error)}"
+        raise Invalid(field, expected=f"what a {kind} has there", got="another value") from None
+
+
 def _strange(number: int) -> Invalid:
     return Invalid(f"line {number + 1}", expected="a record of an export", got="something else")
 
@@ -237,12 +256,18 @@ def _out_of_place(number: int) -> Invalid:
     )
 
 
-def _counts(lines: Iterable[str]) -> dict[str, int]:
+def _checked(lines: Iterable[str]) -> dict[str, int]:
+    """How many records of each kind there are, each of which was checked by itself."""
     counts: dict[str, int] = {}
     for number, line in enumerate(lines):
-        kind, _ = parsed(number, line)
-        if kind not in ("", "header"):
-            counts[kind] = counts.get(kind, 0) + 1
+        kind, record = parsed(number, line)
+        if kind in ("", "header"):
+            continue
+        if kind in KINDS:
+            built(number, kind, record)
+        else:
+            record_of(number, line)
+        counts[kind] = counts.get(kind, 0) + 1
     return counts
 
 

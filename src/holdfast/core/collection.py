@@ -113,7 +113,8 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
     ``filtered`` fields that searches are often narrowed to a few values of, ``included`` those by
     which hits are ordered or that nearly every search asks about, as a covering index includes
     columns: of both an engine may keep copies beside what it searches. ``ttl`` is the time field
-    after which `maintain("sweep")` may delete the record.
+    after which `maintain("sweep")` may delete the record. ``struct`` is the type that its store
+    makes of a record; an integrity check names those that are none of it.
     """
 
     name: str
@@ -129,6 +130,7 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
     included: tuple[str, ...] = ()
     ttl: str | None = None
     version: int = 1
+    struct: type[msgspec.Struct] | None = None
 
     def __post_init__(self) -> None:
         assigned = {s.field for s in self.sequences}
@@ -203,7 +205,7 @@ class Collection(msgspec.Struct, frozen=True, dict=True):
             for name in struct.__struct_fields__
             if name != REVISION
         )
-        return Collection(name=name, fields=fields, **declared)
+        return Collection(name=name, fields=fields, struct=struct, **declared)
 
     def keyed_fields(self) -> set[str]:
         """Fields of the key, of unique keys and of indexes; their text is kept short."""

@@ -186,7 +186,8 @@ class Driver(ABC):
         expired first; ``limit`` counts for each tenant and collection;
         ``follow(follower)`` and ``unfollow(follower)`` start and stop a feed;
         ``trim(follower, position)`` says how far a follower is;
-        ``integrity`` verifies what is stored; ``analyze``, ``vacuum``, ``reindex`` keep it fast.
+        ``integrity`` verifies what is stored, and finds what no store can build (`record_type`);
+        ``analyze``, ``vacuum``, ``reindex`` keep it fast.
         """
 
     @abstractmethod

@@ -15,6 +15,7 @@ from holdfast.core.errors import Conflict, Corrupt, Invalid, NotFound, kind_of
 from holdfast.core.filter import Filter, Record, both, eq
 from holdfast.core.halves import Write, is_left
 from holdfast.core.query import Order, Query
+from holdfast.core.record_type import place_of
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import SCOPE_FIELDS, Scope
 from holdfast.core.values import plain
@@ -230,13 +231,13 @@ def builder(struct: type[S]) -> Callable[[Record], S]:
         try:
             return convert(record, struct)
         except msgspec.ValidationError as error:
-            # The message may quote the stored value; only the place in it is safe to show.
-            place = str(error).partition("$.")[2].strip("`") or "a field"
+            place, record_id = place_of(error), record.get("id")
+            which = "" if record_id is None else f": {record_id}"
             raise Corrupt(
-                f"A stored {struct.__name__} does not decode at {place}.",
+                f"A stored {struct.__name__} does not decode at {place}{which}.",
                 hint="Run an integrity check, or restore the record from a backup.",
                 record=struct.__name__,
-                id=record.get("id"),
+                id=record_id,
                 field=place,
             ) from error
 

@@ -15,6 +15,7 @@ from holdfast.backends.sql.terms import pack
 from holdfast.core.collection import Collection
 from holdfast.core.driver import Report
 from holdfast.core.errors import Corrupt
+from holdfast.core.record_type import finding
 
 
 def integrity(internals: Internals) -> Report:
@@ -108,6 +109,8 @@ def _check_row(
     except Corrupt as error:
         findings.append(error.message)
         return
+    if (wrong := finding(collection, record)) is not None:
+        findings.append(wrong)
     if texts is not None and not texts.is_as(pack(collection, record), row):
         key = collection.key_of(record)
         findings.append(f"{collection.name}: the text index differs from record {key}")

@@ -32,6 +32,7 @@ from holdfast.core.driver import Health, Report, Task
 from holdfast.core.errors import Conflict, Corrupt, HoldfastError, Invalid, NotFound
 from holdfast.core.filter import lt
 from holdfast.core.query import asc
+from holdfast.core.record_type import finding
 from holdfast.core.values import to_micros
 
 OPERATION_DAYS: Final = 7
@@ -206,6 +207,8 @@ def _check_rows(
         except Corrupt as error:
             findings.append(error.message)
             continue
+        if (wrong := finding(collection, record)) is not None:
+            findings.append(wrong)
         if collection.full_text:
             held = connection.execute(
                 f"SELECT length, terms, counts FROM {terms_table(collection)}"

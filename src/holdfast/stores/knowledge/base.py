@@ -31,6 +31,9 @@ from holdfast.stores.knowledge.policy import KnowledgePolicy
 from holdfast.stores.knowledge.records import GRANTS, SLOTS, SPACES, KnowledgeSpace
 from holdfast.stores.models import document_vectors
 from holdfast.stores.owned import Owned
+from holdfast.stores.store import builder
+
+as_space = builder(KnowledgeSpace)
 
 TRIES: Final = 50
 """How often a write repeats when others write the same document or the first of a space."""
@@ -80,7 +83,7 @@ class KnowledgeStore(Owned):
 
     def _active_space(self) -> KnowledgeSpace | None:
         found = self._first(SPACES, eq("state", "active"))
-        return None if found is None else KnowledgeSpace(**found)
+        return None if found is None else as_space(found)
 
     def _space(self, embedder: Embedder) -> KnowledgeSpace | None:
         """The tenant's space if it is the embedder's, None while the tenant has none.

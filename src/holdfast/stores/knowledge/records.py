@@ -9,7 +9,8 @@ from holdfast.core.collection import Collection, Index, Reference, Unique
 from holdfast.core.filter import eq, not_null
 from holdfast.stores.knowledge.access import Access, access_of
 
-SLOTS: Final = ("embedding", "embedding_other")
+Slot = Literal["embedding", "embedding_other"]
+SLOTS: Final[tuple[Slot, Slot]] = ("embedding", "embedding_other")
 """Vector fields: one serves while the other is built by a re-embedding."""
 CARRIED: Final = (
     "title",
@@ -138,7 +139,7 @@ class KnowledgeSpace(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     state: Literal["active", "building", "retired"]
-    slot: str
+    slot: Slot
     created_at: datetime
     updated_at: datetime
     revision: int = 0

@@ -28,7 +28,7 @@ from holdfast.core.filter import (
 from holdfast.core.query import Aggregate, Query, asc
 from holdfast.core.values import Vector, check_bool, check_count
 from holdfast.stores.given import check_embedder, check_function
-from holdfast.stores.knowledge.base import SETTLED, TRIES, KnowledgeStore
+from holdfast.stores.knowledge.base import SETTLED, TRIES, KnowledgeStore, as_space
 from holdfast.stores.knowledge.records import CHUNKS, LIBRARY, SLOTS, SPACES, KnowledgeSpace
 from holdfast.stores.models import vectors_or_refusals
 
@@ -199,7 +199,7 @@ class KnowledgeVectors(KnowledgeStore):
             if found is not None:
                 if found["id"] != target:
                     raise Conflict("A move to another space is under way.", target=found["id"])
-                return KnowledgeSpace(**found)
+                return as_space(found)
             slot, now = SLOTS[1 - SLOTS.index(active.slot)], self._now()
             fresh = {"state": "building", "slot": slot, "created_at": now, "updated_at": now}
             known = self._driver.get(self._scope.tenant, SPACES.name, (target,))
@@ -211,7 +211,7 @@ class KnowledgeVectors(KnowledgeStore):
             empty = Edit(set={slot: None, "other_space": None})
             cleared = [PatchWhere(s.name, not_null("other_space"), empty) for s, _ in EMBEDDED]
             try:
-                return KnowledgeSpace(**self._apply(opened, *cleared)[0].record)
+                return as_space(self._apply(opened, *cleared)[0].record)
             except (Conflict, NotFound):
                 continue  # another worker opened it
         raise Conflict("Other workers keep moving this knowledge.", hint="Try again later.")

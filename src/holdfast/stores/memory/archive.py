@@ -25,6 +25,15 @@ from holdfast.stores.store import Page
 
 SCAN_PAGE: Final = 500
 """Archived memories that are unpacked at a time while a recall looks through them."""
+UNREADABLE: Final = (
+    zlib.error,
+    msgspec.MsgspecError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)
+"""What unpacking bytes that are no memory can raise."""
 
 
 class ArchiveEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,7 +190,7 @@ def pack(row: Record) -> bytes:
 
 
 def unpack(packed: Record) -> Record:
-    """The record inside an archive row. Corrupt when it cannot be read."""
+    """The record inside an archive row. Corrupt when it cannot be read, or is another's."""
     try:
         row: Record = msgspec.msgpack.decode(zlib.decompress(packed["body"]))
         fixed = {
@@ -190,12 +199,18 @@ def unpack(packed: Record) -> Record:
             if field.name in row
         }
         memory = msgspec.convert(fixed, Memory)
-        vectors = {
+        vectors: Record = {
             slot: None if row.get(slot) is None else msgspec.convert(row[slot], Vector)
             for slot in SLOTS
         }
-    except (zlib.error, msgspec.MsgspecError, KeyError) as error:
-        raise Corrupt("An archived memory cannot be unpacked.", id=packed["id"]) from error
+        if any(getattr(memory, name) != packed[name] for name in ("id", *SCOPE_FIELDS)):
+            raise ValueError("the body is of another memory")
+    except UNREADABLE as error:
+        raise Corrupt(
+            f"An archived memory cannot be unpacked: {packed['id']}.",
+            hint="Restore it from a backup, or remove it: archive.discard(id).",
+            id=packed["id"],
+        ) from error
     return {**msgspec.structs.asdict(memory), **vectors}
 
 

@@ -42,6 +42,7 @@ SPACE_SECONDS: Final = 60.0
 into a retired space are found by keyword, and by `spaces.stragglers`."""
 
 _build = builder(Memory)
+as_space = builder(Space)
 _BLANK: Final = {
     field.name: field.default
     for field in MEMORIES.fields
@@ -130,7 +131,7 @@ class MemoryStore(Store):
         """
         record = self._driver.get(self._scope.tenant, SPACES.name, (space_id,))
         if record is not None and record["state"] == "active":
-            return Space(**record)
+            return as_space(record)
         active = self._active_space()
         if active is None or active.id == space_id:  # another's first memory came in between
             return active
@@ -144,7 +145,7 @@ class MemoryStore(Store):
 
     def _active_space(self) -> Space | None:
         found = self._first(SPACES, eq("state", "active"))
-        return None if found is None else Space(**found)
+        return None if found is None else as_space(found)
 
     def _writing_slot(self, space_id: str) -> tuple[str, list[Change]]:
         """The vector field to write to, and the space's own row when this is its first vector."""

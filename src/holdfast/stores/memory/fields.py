@@ -101,6 +101,13 @@ def check_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
+def check_stored(row: Mapping[str, Any]) -> None:
+    """What `check_fields` says of each field by itself, and of the content of a whole record."""
+    check_content(row["content"])
+    for name, check in _CHECKS.items():
+        check(name, row[name])
+
+
 def check_kind(field: str, value: object) -> str:
     """A well-known kind as it is spelled, or any other short text."""
     kind = check_name(field, value)

@@ -15,10 +15,12 @@ from holdfast.stores.memory.fields import check_fraction, check_name
 from holdfast.stores.memory.filters import open_row, present_at, seen
 from holdfast.stores.memory.keep import Keeping
 from holdfast.stores.memory.records import EVENTS, MEMORIES, Memory, MemoryEvent
-from holdfast.stores.store import Page
+from holdfast.stores.store import Page, builder
 
 CHAIN_LIMIT = 1_000
 """Longest chain of successors that is followed."""
+
+_note = builder(MemoryEvent)
 
 
 class History(Keeping):
@@ -182,7 +184,7 @@ class History(Keeping):
         about = None if memory_id is None else eq("memory_id", check_text("id", memory_id))
         return self._page(
             EVENTS,
-            lambda record: MemoryEvent(**record),
+            _note,
             about,
             order=asc("at"),
             limit=limit,

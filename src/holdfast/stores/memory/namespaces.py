@@ -25,6 +25,9 @@ from holdfast.stores.memory.records import (
     SPEAKERS,
     NamespaceLink,
 )
+from holdfast.stores.store import builder
+
+_link = builder(NamespaceLink)
 
 
 class NamespaceCount(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +106,7 @@ class Namespaces(MemoryStore):
             "created_at": now if held is None else held["created_at"],
             "updated_at": now,
         }
-        return NamespaceLink(**self._apply(Put(LINKS.name, record))[0].record)
+        return _link(self._apply(Put(LINKS.name, record))[0].record)
 
     def unlink(self, origin: str, target: str, relation: str = "") -> bool:
         """Remove a link; whether there was one."""
@@ -118,7 +121,7 @@ class Namespaces(MemoryStore):
         if name is not None:
             touching = both(touching, either(eq("origin", _name(name)), eq("target", name)))
         order = asc("origin", "target", "relation")
-        return [NamespaceLink(**record) for record in self._all(LINKS, touching, order=order)]
+        return [_link(record) for record in self._all(LINKS, touching, order=order)]
 
     # --- moving
 

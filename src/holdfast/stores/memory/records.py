@@ -28,7 +28,8 @@ _KIND_WORDS: Final = (
 KINDS: Final = frozenset(_KIND_WORDS.split())
 """Well-known kinds. Any other text is a kind too; these are refused in another spelling."""
 
-SLOTS: Final = ("embedding", "embedding_other")
+Slot = Literal["embedding", "embedding_other"]
+SLOTS: Final[tuple[Slot, Slot]] = ("embedding", "embedding_other")
 """Vector fields: one serves while the other is built by a re-embedding."""
 
 
@@ -176,7 +177,7 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     state: Literal["active", "building", "kept", "retired"]
     """"kept" is the space that a move came from, while its vectors are kept for a way back."""
-    slot: str
+    slot: Slot
     chunked: bool
     """Whether any memory has chunks, so that recall need not ask where there are none."""
     created_at: datetime

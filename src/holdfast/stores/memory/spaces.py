@@ -27,7 +27,7 @@ from holdfast.core.filter import Filter, InSelect, Record, both, eq, gt, ne, not
 from holdfast.core.query import Aggregate, Query, asc
 from holdfast.core.values import Vector, check_bool, check_count
 from holdfast.stores.given import check_embedder, check_function
-from holdfast.stores.memory.base import TRIES
+from holdfast.stores.memory.base import TRIES, as_space
 from holdfast.stores.memory.calibration import Calibrating
 from holdfast.stores.memory.records import CHUNKS, MEMORIES, SLOTS, SPACES, Space
 from holdfast.stores.models import exact_vectors, vectors_or_refusals
@@ -186,7 +186,7 @@ class Spaces(Calibrating):
                 error
             )
         self._trusted = None
-        return Space(**outcomes[1].record)
+        return as_space(outcomes[1].record)
 
     def cancel(self) -> bool:
         """Give up the move and drop what it built; whether there was one."""
@@ -226,7 +226,7 @@ class Spaces(Calibrating):
 
     def _in_state(self, state: str) -> Space | None:
         found = self._first(SPACES, eq("state", state))
-        return None if found is None else Space(**found)
+        return None if found is None else as_space(found)
 
     def _moving_to(self, embedder: Embedder) -> tuple[Space, Space] | None:
         """The active space and the one that is built; None without a move."""

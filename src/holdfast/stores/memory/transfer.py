@@ -11,12 +11,15 @@ import msgspec
 
 from holdfast.core.change import ABSENT, Change, Put
 from holdfast.core.collection import Collection
-from holdfast.core.errors import Conflict, DimensionMismatch, Invalid, kind_of
+from holdfast.core.errors import Conflict, Corrupt, DimensionMismatch, Invalid, kind_of
 from holdfast.core.filter import Record
 from holdfast.core.query import Query, asc
+from holdfast.core.record_type import misplaced
 from holdfast.core.values import Vector, check_count, check_text
 from holdfast.stores.given import check_function
+from holdfast.stores.memory.archive import unpack
 from holdfast.stores.memory.base import MemoryStore
+from holdfast.stores.memory.fields import check_stored
 from holdfast.stores.memory.records import (
     ARCHIVE,
     CHUNKS,
@@ -129,24 +132,13 @@ class Transfer(MemoryStore):
 
     def _parsed(self, number: int, line: str) -> tuple[Collection, Record] | None:
         """The record of a line; None for the header and for empty lines."""
-        field = f"line {number + 1}"
-        if not check_text(field, line).strip():
-            return None
-        try:
-            parsed = msgspec.json.decode(line)
-            if number == 0 and parsed.get("format") == FORMAT:
-                check_count(f"{field} version", parsed.get("version"), 1, VERSION)
-                return None
-            collection = CARRIED[parsed["kind"]]
-            record = _inward(collection, parsed["record"])
-        except Invalid:
-            raise
-        except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Invalid(field, expected="a record of an export", got="something else") from error
-        for part, value in self._scope.bound().items():
-            if record.get(part, value) != value:
-                raise Invalid(field, expected=f"a record of this {part}", got="another's")
-        return collection, record
+        found = record_of(number, line)
+        if found is not None:
+            for part, value in self._scope.bound().items():
+                if found[1].get(part, value) != value:
+                    expected = f"a record of this {part}"
+                    raise Invalid(f"line {number + 1}", expected=expected, got="another's")
+        return found
 
     def _check_space(self, record: Record) -> None:
         active = self._active_space()
@@ -175,6 +167,44 @@ class Transfer(MemoryStore):
                 tally.refuse(shape, record)
         else:
             tally.written += 1
+
+
+def record_of(number: int, line: str) -> tuple[Collection, Record] | None:
+    """The record in a line, checked as the stores would build it; None where there is none.
+
+    Invalid names the line, counted from 1, and the field.
+    """
+    field = f"line {number + 1}"
+    if not check_text(field, line).strip():
+        return None
+    try:
+        parsed = msgspec.json.decode(line)
+        if number == 0 and parsed.get("format") == FORMAT:
+            check_count("version", parsed.get("version"), 1, VERSION)
+            return None
+        collection = CARRIED[parsed["kind"]]
+        record = _inward(collection, parsed["record"])
+        _check_meaning(collection, record)
+    except Invalid as error:
+        raise error.within(field) from error
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Invalid(field, expected="a record of an export", got="something else") from error
+    return collection, record
+
+
+def _check_meaning(collection: Collection, record: Record) -> None:
+    """Refuse what the engine would take, and no store could build, naming the field."""
+    place = misplaced(collection, record)
+    if place is not None:
+        shape = collection.name
+        raise Invalid(place, expected=f"what a record of {shape} has there", got="another value")
+    if collection is MEMORIES:
+        check_stored(record)
+    if collection is ARCHIVE:
+        try:
+            check_stored(unpack(record))
+        except Corrupt as error:
+            raise Invalid("body", expected="this memory, packed", got="other bytes") from error
 
 
 class _Tally:

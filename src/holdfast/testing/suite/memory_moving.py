@@ -10,9 +10,17 @@ from typing import Any
 import pytest
 
 from holdfast.core.clock import ManualClock
-from holdfast.core.errors import Conflict, DimensionMismatch, Forbidden, Invalid, NotFound
+from holdfast.core.errors import (
+    Conflict,
+    Corrupt,
+    DimensionMismatch,
+    Forbidden,
+    Invalid,
+    NotFound,
+)
 from holdfast.storage import Storage
-from holdfast.stores.memory.records import ARCHIVE, CHUNKS, EVENTS, MEMORIES
+from holdfast.stores.memory.archive import pack
+from holdfast.stores.memory.records import ARCHIVE, CHUNKS, EVENTS, MEMORIES, SPACES
 from holdfast.testing.harness import Harness
 from holdfast.testing.models import AngleEmbedder, with_models
 
@@ -228,6 +236,88 @@ class TestMemoryTransfer:
         with pytest.raises(DimensionMismatch):
             other.memory.transfer.import_lines(lines)
         assert other.memory.stats().total == 1
+
+    @pytest.mark.parametrize(
+        ("kind", "change", "named"),
+        [
+            ("memories", {"metadata": 5}, "metadata"),
+            ("memories", {"session": "s" * 600}, "session"),
+            ("memories", {"content": ""}, "content"),
+            ("memories", {"created_at": "soon"}, ""),
+            ("memories", {"trust": None}, "trust"),
+            ("memory_spaces", {"slot": "x"}, "slot"),
+            ("memory_spaces", {"state": "x"}, "state"),
+            ("memory_events", {"detail": []}, "detail"),
+            ("memory_archive", {"body": "AAAA"}, "body"),
+            ("memory_archive", {"id": "of-another"}, "body"),
+        ],
+    )
+    @pytest.mark.needs_vectors
+    def test_f35_a_record_that_no_store_could_build_is_refused_by_line_and_field(
+        self,
+        open_storage: Callable[..., Storage],
+        kind: str,
+        change: dict[str, Any],
+        named: str,
+    ) -> None:
+        storage, target = open_storage(), open_storage(tenant="target")
+        kept = [storage.memory.remember(text).id for text in ("tea", "cocoa", "cold water")]
+        storage.memory.history.supersede(kept[0], kept[1])
+        storage.memory.archive.put([kept[2]])
+        lines = [json.loads(line) for line in storage.memory.transfer.export_lines()]
+        number = next(n for n, line in enumerate(lines, 1) if line.get("kind") == kind)
+        lines[number - 1]["record"] |= change
+        with pytest.raises(Invalid) as refused:
+            target.memory.transfer.import_lines(map(json.dumps, lines))
+        assert refused.value.field == (f"line {number}.{named}" if named else f"line {number}")
+        assert not target.memory.list(include_closed=True).items
+
+    def test_c24_what_no_store_can_build_is_found_and_named_by_its_id(
+        self, storage: Storage, harness: Harness
+    ) -> None:
+        made = storage.memory.remember("fine")
+        assert storage._driver.maintain("integrity").ok
+        row = {name: getattr(made, name) for name in MEMORIES.by_name}
+        bad = {**row, "id": "bad", "fingerprint": "other", "metadata": 5, "revision": 1}
+        harness.plant(MEMORIES, "default", bad)
+        with pytest.raises(Corrupt, match=r"metadata: bad\.") as raised:
+            storage.memory.list()
+        assert raised.value.context["id"] == "bad"
+        report = storage._driver.maintain("integrity")
+        assert not report.ok
+        [found] = [each for each in report.findings if "metadata" in each]
+        assert "memories" in found
+        assert "bad" in found
+
+    @pytest.mark.needs_vectors
+    def test_c24_a_space_that_means_nothing_is_corrupt(
+        self, open_storage: Callable[..., Storage], harness: Harness
+    ) -> None:
+        storage, other = open_storage(), open_storage(tenant="other")
+        storage.memory.remember("tea")
+        held = storage.memory.spaces.active()
+        assert held is not None
+        row = {name: getattr(held, name) for name in SPACES.by_name}
+        harness.plant(SPACES, "other", {**row, "id": "bad", "slot": "x", "revision": 1})
+        for call in (lambda: other.memory.recall("tea"), lambda: other.memory.remember("tea")):
+            with pytest.raises(Corrupt, match=r"slot: bad\."):
+                call()
+
+    @pytest.mark.parametrize("body", [b"", b"no archive", pack({}), pack([1]), pack({"id": 1})])  # type: ignore[arg-type]
+    def test_c24_an_archived_memory_that_cannot_be_read_is_corrupt(
+        self, storage: Storage, harness: Harness, body: bytes
+    ) -> None:
+        kept = storage.memory.remember("fine")
+        packed = {name: getattr(kept, name) for name in ("agent", "user", "namespace")}
+        times = {"archived_at": kept.created_at, "created_at": kept.created_at}
+        harness.plant(
+            ARCHIVE, "default", {"id": "bad", **packed, "body": body, **times, "revision": 1}
+        )
+        for call in (storage.memory.archive.get, lambda it: storage.memory.archive.restore([it])):
+            with pytest.raises(Corrupt) as raised:
+                call("bad")
+            assert raised.value.context["id"] == "bad"
+        assert storage.memory.archive.discard("bad")
 
 
 class TestMemoryArchive:
