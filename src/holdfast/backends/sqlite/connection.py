@@ -100,6 +100,7 @@ class ConnectionPool:
         try:
             with _OPENING:
                 self.path = os.path.abspath(path)
+                guard.check_alone(self.path)
                 guard.check_name(self.path)
                 if immutable:
                     check_whole(self.path)
@@ -117,6 +118,7 @@ class ConnectionPool:
             # Not before: file systems of layers may give a file a new number when it is first
             # opened for writing.
             self._place = guard.identity(self.path)
+            self.locks = _locks_of(self.writer, self._place)
         except BaseException:
             guard.release(self._mark)
             raise
@@ -241,6 +243,15 @@ class ConnectionPool:
             self._idle.pop().close()
         self.writer.close()
         guard.release(self._mark)
+
+
+def _locks_of(connection: Connection, place: tuple[int, int] | None) -> guard.Locks:
+    """The lock that a connection takes at its first read, and keeps until it is closed."""
+    try:
+        connection.pragma("schema_version")
+    except apsw.Error as error:
+        raise mapped(error) from error
+    return guard.Locks(place)
 
 
 def create(path: str) -> None:

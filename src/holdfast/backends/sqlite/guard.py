@@ -5,6 +5,14 @@ sqlite3 is another copy of SQLite that does not know of ours: opening and closin
 through it would silently unlock it, and another process could write in the middle of our
 transaction. Other processes may open the file freely.
 
+What is seen, and what is not: `sqlite3.connect` on a held file is refused, and so is holding a
+file that this process has open by other means. An ATTACH through a connection to something else
+tells nobody which file it opens, and any code may open the file as plain bytes. Their closing is
+noticed on Linux, which shows whose locks a file has, at the first write that is a second later or
+more: writes are then refused. Locks that belong to a descriptor instead of the process are no way
+out, since the other processes that share the file take SQLite's; nor is keeping the file to one
+process.
+
 SQLite puts the log beside the name by which a file was opened. Under two names, hard links or
 mounts, one file has two logs: what is committed to one is lost to those who read the other. So a
 file is refused while it is in use under another name, in this process or, where the system has
@@ -16,9 +24,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import suppress
 from functools import cache
 from typing import Any, Final
 
+import apsw
+
+from holdfast.core.clock import monotonic
 from holdfast.core.errors import Forbidden
 
 try:
@@ -26,8 +38,14 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_held: dict[tuple[int, int], int] = {}
-_names: dict[tuple[int, int], str] = {}
+Mark = tuple[int, int]
+"""What tells a file from all others, whatever its path."""
+LOOK_SECONDS: Final = 1.0
+"""How often it is looked whether the locks are still there: each look is a few system calls."""
+_DESCRIPTORS: Final = "/dev/fd"
+_FACTS: Final = "/proc/self/fdinfo"
+_held: dict[Mark, int] = {}
+_names: dict[Mark, str] = {}
 """By which name each file is held."""
 _lock = threading.Lock()
 
@@ -37,7 +55,7 @@ _LOG_IN_USE_BYTE: Final = (128, 1)
 """Where it locks the index of a log that is in use."""
 
 
-def hold(path: str) -> tuple[int, int]:
+def hold(path: str) -> Mark:
     """Guard a file from now on; returns the mark to `release`. May be repeated per file."""
     mark = _identity(path)
     _install_hook()
@@ -63,7 +81,7 @@ def check_name(path: str) -> None:
         )
 
 
-def _are_two(held: str, name: str, mark: tuple[int, int]) -> bool:
+def _are_two(held: str, name: str, mark: Mark) -> bool:
     """Whether these are two names of a file, and not two spellings of one."""
     if held == name or identity(held) != mark:  # which was renamed
         return False
@@ -92,7 +110,19 @@ def _is_locked(path: str, first: int, count: int) -> bool:
     return False
 
 
-def release(mark: tuple[int, int]) -> None:
+def check_alone(path: str) -> None:
+    """Forbidden when this process has a file open that it does not hold, unless through apsw."""
+    mark = identity(path)
+    if mark is None or mark in _held or not _descriptors(mark) or _is_ours(mark):
+        return
+    raise Forbidden(
+        "This process has the file open by other means, such as sqlite3; closing that would"
+        " break holdfast's locks and could lose writes.",
+        hint="Close it first, or open it from another process.",
+    )
+
+
+def release(mark: Mark) -> None:
     """Undo one `hold`."""
     with _lock:
         left = _held.get(mark, 0) - 1
@@ -108,12 +138,92 @@ def is_held(path: str) -> bool:
     return identity(path) in _held
 
 
-def identity(path: str) -> tuple[int, int] | None:
+def identity(path: str) -> Mark | None:
     """What tells the file at the path from all others; None where there is none."""
     try:
         return _identity(path)
     except OSError:
         return None
+
+
+class Locks:
+    """Whether the locks of a held file are still there, where the system can tell."""
+
+    def __init__(self, mark: Mark | None) -> None:
+        """Made while a connection is open: that one holds a lock until it closes."""
+        self._mark = mark
+        self._holder: int | None = None
+        """The descriptor that has shown the lock; None where the system shows none."""
+        self._is_lost = False
+        self._looked_at = monotonic()
+        with suppress(OSError):
+            self._holder = self._find()
+
+    def check(self) -> None:
+        """Forbidden from when the locks were seen to have gone; looks once in `LOOK_SECONDS`."""
+        now = monotonic()
+        if now - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = now
+            self._look()
+        if self._is_lost:
+            raise Forbidden(
+                "The file was opened and closed beside holdfast in this process, which broke"
+                " holdfast's locks. Nothing of this was written.",
+                hint="Close every handle on it and open it again; `holdfast doctor` looks at the"
+                " file. Use storage.connection() to read it.",
+            )
+
+    def _look(self) -> None:
+        if self._holder is None:
+            return
+        with suppress(OSError):  # such as no descriptor left to look with: nothing is known
+            if not self._shows_lock(self._holder):
+                holder = self._find()  # the connection that took the lock may have been closed
+                self._is_lost, self._holder = holder is None, holder
+
+    def _find(self) -> int | None:
+        return next((one for one in _descriptors(self._mark) if self._shows_lock(one)), None)
+
+    def _shows_lock(self, descriptor: int) -> bool:
+        try:
+            status = os.fstat(descriptor)
+            if (status.st_dev, status.st_ino) != self._mark:
+                return False
+            with open(f"{_FACTS}/{descriptor}", "rb", buffering=0) as facts:
+                return b"\nlock:" in facts.read()
+        except FileNotFoundError:
+            return False
+
+
+def _is_ours(mark: Mark) -> bool:
+    """Whether a connection of our own SQLite has the file open, such as one that was given away."""
+    try:
+        return any(
+            identity(each.db_filename(name)) == mark
+            for each in apsw.connections()
+            # Those that only one thread may use cannot be asked by another; ours are of held files.
+            if not each.open_flags & apsw.SQLITE_OPEN_NOMUTEX
+            for name in each.db_names()
+        )
+    except apsw.Error:  # in use or closed by another thread: who has what cannot be told
+        return True
+
+
+def _descriptors(mark: Mark | None) -> list[int]:
+    """This process's descriptors of a file, where the system lists them."""
+    found: list[int] = []
+    try:
+        listed = os.listdir(_DESCRIPTORS)
+    except FileNotFoundError:
+        return found
+    for name in listed:
+        try:
+            status = os.fstat(int(name))
+        except (OSError, ValueError):
+            continue
+        if (status.st_dev, status.st_ino) == mark:
+            found.append(int(name))
+    return found
 
 
 @cache
@@ -122,7 +232,7 @@ def _install_hook() -> None:
     sys.addaudithook(_audit)
 
 
-def _identity(path: str) -> tuple[int, int]:
+def _identity(path: str) -> Mark:
     found = os.stat(path)
     return found.st_dev, found.st_ino
 

@@ -220,6 +220,7 @@ class Writer:
 
     def _begin(self, connection: Connection) -> None:
         self._pool.check_place()
+        self._pool.locks.check()
         connection.kept.execute("BEGIN IMMEDIATE")
         self.known.begin(connection)
 
