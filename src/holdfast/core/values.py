@@ -190,7 +190,7 @@ def _json(field: str, value: Any, depth: int, left: list[int]) -> Any:
             _too_much_json(field)
         if depth == 0:
             raise InvalidJson(field, expected=f"at most {JSON_DEPTH_LIMIT} levels", got="more")
-        if isinstance(value, list | tuple):
+        if kind is list or (kind is not dict and isinstance(value, list | tuple)):
             return [_json(field, held, depth - 1, left) for held in value]
         for key in value:
             if not isinstance(key, str):
