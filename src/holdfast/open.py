@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from holdfast.core.clock import CheckedClock, Clock, Ids, SystemClock, Uuid7Ids
 from holdfast.core.embedding import LateReader
-from holdfast.core.errors import Invalid, Unsupported, kind_of
+from holdfast.core.errors import Invalid, kind_of
+from holdfast.core.extras import lacking
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import Scope
 from holdfast.core.values import check_bool, check_seconds, check_text
@@ -231,9 +232,7 @@ def _postgres(
     try:
         from holdfast.backends.postgres import PostgresDriver
     except ImportError as error:
-        raise Unsupported(
-            "PostgreSQL needs the extra postgres.", hint="pip install 'holdfast[postgres]'"
-        ) from error
+        raise lacking("PostgreSQL needs the extra postgres.", "postgres") from error
     chosen = "full" if durability is None else durability
     return PostgresDriver(url, clock, durability=chosen, options=options)
 

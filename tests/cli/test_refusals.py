@@ -42,6 +42,29 @@ def test_an_error_is_json_when_json_is_asked_for(shell: Shell) -> None:
     assert error["hint"]
 
 
+@pytest.mark.parametrize(
+    ("args", "status", "said"),
+    [
+        (("nonsense",), 2, "No such command"),
+        (("kv",), 2, "Missing command"),
+        (("kv", "get"), 2, "Missing argument"),
+        (("kv", "get", "k", "--nonsense"), 2, "No such option"),
+        (("memory", "list", "--limit", "many"), 2, "not a valid integer"),
+        (("export", "no/such/folder/x"), 1, "No such file or directory"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_words_are_json_too_when_json_is_asked_for(
+    args: tuple[str, ...], status: int, said: str, shell: Shell
+) -> None:
+    shell.ok("kv", "set", "k", "v")
+    error = json.loads(shell.refused(status, "--json", *args))["error"]
+    assert sorted(error) == ["code", "hint", "message", "retryable"]
+    assert error["code"] == ("usage" if status == 2 else "error")
+    assert said in error["message"]
+    assert ("--help" in error["hint"]) == (status == 2)
+
+
 def test_what_is_not_there_is_not_found(shell: Shell) -> None:
     shell.ok("kv", "set", "k", "v")
     missing = "01a1febc-eb97-749b-a0c9-10de7b47e6f2"
@@ -59,6 +82,10 @@ def test_what_is_not_there_is_not_found(shell: Shell) -> None:
         ("task", "complete", missing, "--lease", "x"),
         ("task", "cancel", missing),
         ("audit", "anchor"),
+        ("import", "no-such-file"),
+        ("import", "no-such-file", "--dry-run"),
+        ("restore", "no-such-file", "new.db"),
+        ("doctor", "no-such-file"),
     ):
         assert shell.refused(3, *args).startswith("error: There is no"), args
 

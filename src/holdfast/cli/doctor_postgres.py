@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.core.errors import Unsupported
+from holdfast.core.extras import lacking
 
 LARGEST = 10
 """Tables that are listed by their size."""
@@ -15,9 +15,7 @@ def examined(url: str, role: str | None, advice: list[str]) -> dict[str, Any]:
     try:
         from holdfast.backends.postgres import PostgresDriver
     except ImportError as error:
-        raise Unsupported(
-            "PostgreSQL needs the extra postgres.", hint="pip install 'holdfast[postgres]'"
-        ) from error
+        raise lacking("PostgreSQL needs the extra postgres.", "postgres") from error
     import psycopg
 
     from holdfast.cli.command import settings

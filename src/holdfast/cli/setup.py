@@ -8,7 +8,8 @@ import click
 
 from holdfast.cli import output
 from holdfast.cli.command import Leaf, Noun, settings
-from holdfast.core.errors import Invalid, Unsupported
+from holdfast.core.errors import Invalid
+from holdfast.core.extras import lacking
 
 
 @click.group(cls=Noun)
@@ -46,9 +47,7 @@ def setup_postgres(
     try:
         from holdfast.backends.postgres.provision import Provision, RoleWanted
     except ImportError as error:
-        raise Unsupported(
-            "PostgreSQL needs the extra postgres.", hint="pip install 'holdfast[postgres]'"
-        ) from error
+        raise lacking("PostgreSQL needs the extra postgres.", "postgres") from error
     from holdfast.core.clock import SystemClock
     from holdfast.storage import all_collections
 

@@ -20,7 +20,7 @@ from holdfast.cli.command import Leaf, opened
 from holdfast.cli.consent import rehearsed
 from holdfast.cli.files import write_lines
 from holdfast.cli.progress import counted, progress
-from holdfast.core.errors import Conflict, Invalid
+from holdfast.core.errors import Conflict, Invalid, NotFound
 from holdfast.core.record_type import place_of
 from holdfast.core.values import check_count
 from holdfast.storage import Storage
@@ -274,6 +274,8 @@ def _checked(lines: Iterable[str]) -> dict[str, int]:
 @contextmanager
 def _source(file: str) -> Iterator[Iterator[str]]:
     if file != "-":
+        if not os.path.exists(file):
+            raise NotFound(f"There is no file at {file}.")
         with open(file, "rb") as opened_file:
             yield _decoded(opened_file)
         return

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from holdfast.core.errors import Invalid, Unsupported
+from holdfast.core.errors import Invalid
+from holdfast.core.extras import lacking
 
 if TYPE_CHECKING:
     from pypdf import PdfReader
@@ -20,11 +21,7 @@ def pdf_text(data: bytes) -> tuple[str, str, int]:
     try:
         from pypdf import PdfReader
     except ImportError:
-        raise Unsupported(
-            "PDF files are read by pypdf, which is not installed.",
-            hint="Install it: pip install 'holdfast[documents]'.",
-            extra="documents",
-        ) from None
+        raise lacking("PDF files are read by pypdf, which is not installed.", "documents") from None
     try:
         reader = PdfReader(io.BytesIO(data))
         if reader.is_encrypted and not reader.decrypt(""):

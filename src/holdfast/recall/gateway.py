@@ -17,8 +17,8 @@ from holdfast.core.errors import (
     Invalid,
     Timeout,
     Unavailable,
-    Unsupported,
 )
+from holdfast.core.extras import lacking
 
 _Answer = TypeVar("_Answer")
 
@@ -234,8 +234,7 @@ def _import_http() -> Any:
     try:
         import httpx2
     except ImportError as error:
-        raise Unsupported(
-            "A model service needs the package 'httpx2', which is not installed.",
-            hint="pip install 'holdfast[http]'",
+        raise lacking(
+            "A model service needs the package 'httpx2', which is not installed.", "http"
         ) from error
     return httpx2

