@@ -18,9 +18,11 @@ from holdfast.core.filter import Record
 from holdfast.core.scope import SCOPE_FIELDS
 from holdfast.journal import mirror
 from holdfast.stores.memory import archive, transfer
+from holdfast.stores.memory.found import Found
 from holdfast.testing.memory import MemoryHarness
 from holdfast.testing.stage import Stage
 from holdfast.testing.suite import memory_moving as moving
+from holdfast.testing.suite import memory_recall as recalls
 from holdfast.testing.suite import mirror as transcripts
 
 Broken = tuple[Any, str, Any]
@@ -36,6 +38,10 @@ def _for_everybody(path: str, flags: int) -> int:
 def _whosever(packed: Record) -> Record:
     body = msgspec.msgpack.decode(zlib.decompress(packed["body"]))
     return archive.unpack({**packed, **{name: body[name] for name in ("id", *SCOPE_FIELDS)}})
+
+
+def _last_of_a_turn(found: Any, ids: Any, sessions: Any, turns: Any) -> None:
+    found._turns.update(zip(zip(sessions, turns, strict=True), ids, strict=True))
 
 
 def _import(**arguments: Any) -> Callable[..., None]:
@@ -57,6 +63,10 @@ SABOTEURS: dict[str, tuple[Callable[..., None], Broken]] = {
     "archived body of another memory": (
         _import(kind="memory_archive", change={"id": "of-another"}, named="body"),
         (transfer, "unpack", _whosever),
+    ),
+    "neighbours in the order of the hits": (
+        recalls.TestMemoryRecall().test_of_several_memories_of_one_turn_the_least_id_is_the_neighbour,
+        (Found, "_add_turns", _last_of_a_turn),
     ),
     "integrity that trusts the kinds of fields": (
         moving.TestMemoryTransfer().test_c24_what_no_store_can_build_is_found_and_named_by_its_id,

@@ -88,7 +88,18 @@ class Found:
             column.extend(times if name == TIMED_BY else fields[name])
         sessions = self._named(fields)
         self._sessions.extend(sessions)
-        self._turns.update(zip(zip(sessions, fields["turn"], strict=True), ids, strict=True))
+        self._add_turns(ids, sessions, fields["turn"])
+
+    def _add_turns(
+        self, ids: Sequence[str], sessions: Sequence[str | None], turns: Sequence[int | None]
+    ) -> None:
+        """Note who stands at which turn; of several, the one of the least id, as for the ranker."""
+        if turns.count(None) == len(turns):
+            return
+        known = self._turns
+        for turn, memory_id in zip(zip(sessions, turns, strict=True), ids, strict=True):
+            if known.setdefault(turn, memory_id) > memory_id:
+                known[turn] = memory_id
 
     def _named(self, fields: Mapping[str, Sequence[Any]]) -> Sequence[str | None]:
         if not self._scope:
@@ -138,7 +149,10 @@ class Found:
         return list(found)
 
     def beside(self, one: Ranked) -> tuple[str, ...]:
-        """The ids of the known turns before and after a result that is a turn."""
+        """The ids of the known turns before and after a result that is a turn, in this order.
+
+        Where several memories stand at one turn, that is the one of the least id.
+        """
         at = self._places[one.key]
         session, turn = self._sessions[at], self._columns["turn"][at]
         if session is None or turn is None:

@@ -24,7 +24,10 @@ class Recalled(msgspec.Struct, frozen=True, kw_only=True):
     chunk: str | None = None
     """The stretch of a long memory that matched best."""
     neighbours: tuple[str, ...] = ()
-    """Ids of the turns before and after it in its session, as far as they are eligible."""
+    """Ids of the turns before and after it in its session, as far as they are eligible.
+
+    Of several memories of one turn that the searches brought, the one of the least id.
+    """
 
 
 class Recollection(Answer[Recalled]):

@@ -414,6 +414,21 @@ class TestMemoryRecall:
             storage.memory.remember(f"whale watcher {n}")
         assert len(storage.memory.recall("whale song number", mode="vector", k=5)) == 5
 
+    def test_of_several_memories_of_one_turn_the_least_id_is_the_neighbour(
+        self, storage: Storage
+    ) -> None:
+        """Whichever of them scores best, so that every engine names the same."""
+        for session, ids in (("s1", "abc"), ("s2", "cab"), ("s3", "bca")):
+            storage.memory.remember(f"ask {session} harbour", session=session, turn=1)
+            for number, name in enumerate(ids):
+                content = f"harbour {session} {'water ' * number}{name}"
+                storage.memory.remember(content, session=session, turn=2, id=f"{session}-{name}")
+        found = storage.memory.recall("harbour", k=12)
+        first = [item for item in found if item.memory.turn == 1]
+        assert {item.memory.session: item.neighbours for item in first} == {
+            session: (f"{session}-a",) for session in ("s1", "s2", "s3")
+        }
+
     def test_neighbours_of_a_hit_are_named_and_credited(self, storage: Storage) -> None:
         turns: Any = [
             {"content": "what do you think of it", "speaker": "Ann"},
