@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,28 @@ def test_a30_a_copy_taken_during_writes_is_whole_where_it_is_restored(
         assert (report.ok, report.findings) == (True, [])
         assert storage.scoped(tenant="other").audit.verify().ok
         storage.audit.append("thing.done")  # the chain goes on where it was
+
+
+def modes_of_a_copy(database: Database, copy: Path) -> set[int]:
+    driver = PostgresDriver(database.url())
+    driver.setup(all_collections())
+    previous = os.umask(0)
+    try:
+        driver.backup(str(copy))
+    finally:
+        os.umask(previous)
+        driver.close()
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o700
+    return {stat.S_IMODE(file.stat().st_mode) for file in copy.iterdir()}
+
+
+def test_a30_a_copy_is_readable_by_its_owner_alone(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert modes_of_a_copy(database, tmp_path / "copy") == {0o600}
+    # The saboteur opens files as Python does.
+    monkeypatch.setattr(backup, "_owned", lambda path, flags: os.open(path, flags, 0o666))
+    assert modes_of_a_copy(database, tmp_path / "open") == {0o666}
 
 
 def test_a30_the_application_may_use_what_was_restored_after_a_setup(
