@@ -7,6 +7,8 @@ does pass.
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -15,10 +17,10 @@ import apsw
 import pytest
 
 import holdfast
-from holdfast.backends.sqlite import SqliteDriver, driver, errors, header, schema
-from holdfast.backends.sqlite.maintenance import restore
+from holdfast.backends.sqlite import SqliteDriver, connection, driver, errors, header, schema
+from holdfast.backends.sqlite.maintenance import restore, salvage
 from holdfast.core.collection import Collection, Field, Unique
-from holdfast.core.errors import Corrupt, Invalid
+from holdfast.core.errors import Corrupt, Invalid, SchemaNewer
 
 
 @pytest.fixture
@@ -200,3 +202,91 @@ def test_a_declared_shape_that_changed_alone_is_a_wrong_argument(
         else:
             opened.setup([collection])
         opened.close()
+
+
+NEWER = {
+    "edition": ("UPDATE holdfast_collections SET version = 99 WHERE name = 'tasks'", "edition 99"),
+    "analysis": ("UPDATE holdfast_collections SET analysis = 99", "text analysis 99"),
+    "format": ("PRAGMA user_version=99", "format 99"),
+}
+KILLED = """
+import apsw, os, sys
+connection = apsw.Connection(sys.argv[1])
+connection.execute("PRAGMA wal_autocheckpoint=0")
+connection.execute(sys.argv[2])
+os._exit(9)
+"""
+
+
+def made_newer(filled: Path, path: str, left: str, sql: str) -> None:
+    """By a writer that closed the file, by one that was killed, or in a copy that has no log."""
+    shutil.copy(filled, path)
+    if left == "killed":
+        subprocess.run([sys.executable, "-c", KILLED, path, sql], check=False)
+        return
+    writer = apsw.Connection(path)
+    if left == "copy":
+        writer.execute("PRAGMA journal_mode=DELETE")
+    writer.execute(sql)
+    writer.close()
+
+
+def files(path: str) -> dict[str, bytes]:
+    found = {each.name: each.read_bytes() for each in Path(path).parent.iterdir()}
+    return {name: data for name, data in found.items() if not name.endswith("-shm")}
+
+
+@pytest.mark.parametrize("setup", [True, False])
+@pytest.mark.parametrize("left", ["closed", "killed", "copy"])
+@pytest.mark.parametrize("case", NEWER)
+def test_a_newer_file_is_refused_as_it_lies(
+    filled: Path, path: str, case: str, left: str, setup: bool
+) -> None:
+    sql, told = NEWER[case]
+    made_newer(filled, path, left, sql)
+    before = files(path)
+    assert (len(before[f"{Path(path).name}-wal"]) > 0) if left == "killed" else len(before) == 1
+    with pytest.raises(SchemaNewer, match=told):
+        holdfast.open(path, setup=setup)
+    assert files(path) == before
+    if left != "killed":
+        assert not Path(f"{path}-shm").exists()
+
+
+@pytest.mark.parametrize("left", ["killed", "copy"])
+def test_a_pool_that_does_not_look_first_changes_what_it_refuses(
+    filled: Path, path: str, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    """The saboteur: one that enters the log at once, and takes it along when it closes."""
+
+    def at_once(self: connection.ConnectionPool) -> connection.Connection:
+        made = plain(self)
+        self.writer = made
+        self.settle()
+        return made
+
+    plain = connection.ConnectionPool._connect_writer
+    monkeypatch.setattr(connection.ConnectionPool, "_connect_writer", at_once)
+    made_newer(filled, path, left, NEWER["edition"][0])
+    before = files(path)
+    with pytest.raises(SchemaNewer):
+        holdfast.open(path)
+    assert files(path) != before
+
+
+def test_a_header_without_a_format_is_damaged(filled: Path, path: str) -> None:
+    planted(filled, path, "PRAGMA user_version=0")
+    before = files(path)
+    with pytest.raises(Corrupt, match="header is damaged"):
+        holdfast.open(path)
+    assert files(path) == before
+
+
+def test_what_is_left_of_half_a_file_is_counted(filled: Path, path: str) -> None:
+    data = filled.read_bytes()
+    Path(path).write_bytes(data[: len(data) // 2 // 4096 * 4096])
+    before = files(path)
+    report = salvage(path)
+    assert not report.ok
+    assert sum(report.counts.values()) > 0
+    assert files(path) == before

@@ -97,7 +97,7 @@ def test_a_store_that_was_not_closed_is_refused_until_it_is(path: str, tmp_path:
 def test_saboteur_that_takes_any_file_misses_what_is_in_the_log(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "_check_whole", lambda _: None)
+    monkeypatch.setattr(connection, "check_whole", lambda _: None)
     with holdfast.open(unclosed(path, tmp_path), options=IMMUTABLE) as storage:
         assert storage.kv.get("last") is None
 

@@ -182,13 +182,11 @@ def _page_damage(path: str) -> list[str]:
     import apsw
 
     from holdfast.backends.sqlite.errors import mapped
+    from holdfast.backends.sqlite.header import looking
 
     try:
-        connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
-        try:
+        with looking(path) as connection:
             found = connection.execute("PRAGMA integrity_check(20)").fetchall()
-        finally:
-            connection.close()
     except apsw.Error as error:
         raise mapped(error) from error
     return [str(text) for (text,) in found if text != "ok"]

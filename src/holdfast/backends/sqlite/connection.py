@@ -19,6 +19,7 @@ from holdfast.backends.sqlite.header import (
     READ_ONLY,
     check_header,
     check_whole,
+    leave_log,
     unchanging,
 )
 from holdfast.core.clock import monotonic
@@ -96,7 +97,7 @@ class ConnectionPool:
         """Whether the caller vouches that nobody writes to the file, nor do we."""
         self._vfs = vfs
         self._idle: list[Connection] = []
-        self._closed = False
+        self._closed = self._settled = False
         try:
             with _OPENING:
                 self.path = os.path.abspath(path)
@@ -118,7 +119,7 @@ class ConnectionPool:
             # Not before: file systems of layers may give a file a new number when it is first
             # opened for writing.
             self._place = guard.identity(self.path)
-            self.locks = _locks_of(self.writer, self._place)
+            self.locks = guard.Locks(None)
         except BaseException:
             guard.release(self._mark)
             raise
@@ -143,6 +144,21 @@ class ConnectionPool:
             connection.close()
             raise mapped(error) from error
         return connection
+
+    def settle(self) -> None:
+        """Keep a log of the file from now on: it was looked at, and is one to write to."""
+        if self._settled or self.immutable:
+            return
+        try:
+            self._keep_log(self.writer)
+        except Exception as error:
+            raise mapped(error) from error
+        self._settled = True
+        self.locks = _locks_of(self.writer, self._place)
+
+    def _keep_log(self, connection: Connection) -> None:
+        _enter_wal(connection, self.busy_seconds)  # synced whatever becomes of later commits
+        connection.execute(f"PRAGMA synchronous={self.durability}")
 
     def _connect_writer(self) -> Connection:
         connection = self.connect()
@@ -182,9 +198,9 @@ class ConnectionPool:
         # Without this, whatever has a bound limit, or a partial index beside it, is planned anew
         # at each run; `FilterPlanner` writes out the few values that a plan hangs on.
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+        if self._settled:
+            self._keep_log(connection)
         if not self.immutable:
-            _enter_wal(connection, self.busy_seconds)
-            connection.execute(f"PRAGMA synchronous={self.durability}")
             connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("PRAGMA secure_delete=FAST")
@@ -235,14 +251,19 @@ class ConnectionPool:
         self.writer = self._connect_writer()
 
     def close(self) -> None:
-        """Close every connection; the last one out checkpoints the log."""
+        """Close every connection; the last one out checkpoints the log, unless it only looked."""
         if self._closed:
             return
         self._closed = True
         while self._idle:
-            self._idle.pop().close()
-        self.writer.close()
+            self._end(self._idle.pop())
+        self._end(self.writer)
         guard.release(self._mark)
+
+    def _end(self, connection: Connection) -> None:
+        if not self._settled:
+            leave_log(connection, self.path)
+        connection.close()
 
 
 def _locks_of(connection: Connection, place: tuple[int, int] | None) -> guard.Locks:

@@ -98,9 +98,10 @@ class SqliteDriver(Driver):
         schema = Schema(collections)
         with self._reading() as connection:
             current = schema.is_current(connection)
+        if not current and not create:
+            raise not_set_up()
+        self._pool.settle()
         if not current:
-            if not create:
-                raise not_set_up()
             self._writer.run(lambda c: self._upgrade(c, schema))
         for collection in collections:
             self._planner.declare(collection)

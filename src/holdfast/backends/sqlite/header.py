@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,8 @@ BUSY_SECONDS: Final = 10.0
 READ_ONLY: Final = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 _JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
 _LOG_HEAD_BYTES: Final = 32
+_LOGGED: Final = b"\x02\x02"
+"""The versions of the format in the header of a file whose changes go to a log."""
 _MAGIC: Final = b"SQLite format 3\x00"
 
 
@@ -34,27 +38,25 @@ def check_header(path: str, vfs: str | None = None, *, immutable: bool = False) 
         if is_empty(path):
             return
         _check_magic(path)
-    name = unchanging(path) if immutable else path
     try:
-        connection = apsw.Connection(name, flags=READ_ONLY, vfs=vfs)
+        with looking(path, vfs, immutable=immutable) as connection:
+            # One state of the file: another process may be making it at this moment.
+            connection.execute("BEGIN")
+            version = connection.pragma("user_version")
+            application = connection.pragma("application_id")
+            tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
     except Exception as error:
         raise mapped(error) from error
-    try:
-        connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
-        # One state of the file: another process may be making it at this moment.
-        connection.execute("BEGIN")
-        version = connection.pragma("user_version")
-        application = connection.pragma("application_id")
-        tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
-    except Exception as error:
-        raise mapped(error) from error
-    finally:
-        connection.close()
     if application == APPLICATION_ID and version > FORMAT:
         raise SchemaNewer(
             f"The file has format {version}; this version of holdfast knows {FORMAT}.",
             hint="Upgrade holdfast. Nothing was written.",
             format=version,
+        )
+    if application == APPLICATION_ID and version < 1:  # both are written at once
+        raise Corrupt(
+            f"The file's header is damaged: there is no format {version}.",
+            hint="Restore a backup: `holdfast restore`. Nothing was written.",
         )
     if application != APPLICATION_ID and (tables or application or version):
         raise Corrupt(
@@ -77,6 +79,42 @@ def check_whole(path: str) -> None:
         )
     if not os.path.exists(path):
         raise Unavailable("There is no file to read as immutable.", hint="Check the path.")
+
+
+@contextmanager
+def looking(
+    path: str, vfs: str | None = None, *, immutable: bool = False
+) -> Iterator[apsw.Connection]:
+    """A connection that reads a file and changes neither it nor its log.
+
+    One that may not write leaves files of a log where there was none. So it may, where the file has
+    its log beside it, and does not.
+    """
+    writes = not immutable and _is_logged(path)
+    name = unchanging(path) if immutable else path
+    flags = apsw.SQLITE_OPEN_READWRITE if writes else READ_ONLY
+    connection = apsw.Connection(name, flags=flags, vfs=vfs)
+    try:
+        connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
+        connection.execute("PRAGMA query_only=ON")
+        yield connection
+    finally:
+        leave_log(connection, path)
+        connection.close()
+
+
+def leave_log(connection: apsw.Connection, path: str) -> None:
+    """Let the end of a connection move no log into the file; an empty one is taken away."""
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(_size(f"{path}-wal") > 0))
+
+
+def _is_logged(path: str) -> bool:
+    """Whether a writer may look: SQLite has nothing to roll back, and keeps a log of this file."""
+    if guard.is_held(path) or os.path.exists(f"{path}-journal"):
+        return False
+    with open(path, "rb") as file:
+        head = file.read(20)
+    return head.startswith(_MAGIC) and head[18:] == _LOGGED
 
 
 def is_empty(path: str) -> bool:

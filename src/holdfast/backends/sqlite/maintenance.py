@@ -20,7 +20,7 @@ from holdfast.backends.sqlite import guard, upkeep
 from holdfast.backends.sqlite.changes import Transaction
 from holdfast.backends.sqlite.connection import Connection, ConnectionPool, create, fetched
 from holdfast.backends.sqlite.errors import READ_ERRORS, mapped
-from holdfast.backends.sqlite.header import FORMAT, check_header, is_empty
+from holdfast.backends.sqlite.header import FORMAT, check_header, is_empty, looking
 from holdfast.backends.sqlite.merger import Merger
 from holdfast.backends.sqlite.preparing import Preparation
 from holdfast.backends.sqlite.schema import terms_table, vector_table
@@ -272,16 +272,14 @@ def restore(source: str, target: str) -> Report:
     check_header(source)
     if is_empty(source):
         raise Corrupt("The backup is empty.", hint="Choose another; nothing was written.")
-    connection = apsw.Connection(source, flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        found = [text for (text,) in fetched(connection, "PRAGMA integrity_check(5)")]
-        if found != ["ok"]:
-            raise Corrupt("The backup is damaged.", hint="; ".join(found))
-        return backup(connection, target)
+        with looking(source) as connection:
+            found = [text for (text,) in fetched(connection, "PRAGMA integrity_check(5)")]
+            if found != ["ok"]:
+                raise Corrupt("The backup is damaged.", hint="; ".join(found))
+            return backup(connection, target)
     except apsw.Error as error:
         raise mapped(error) from error
-    finally:
-        connection.close()
 
 
 def salvage(path: str) -> Report:
@@ -289,24 +287,33 @@ def salvage(path: str) -> Report:
     counts: dict[str, int] = {}
     findings: list[str] = []
     try:
-        connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
-        # Nothing is written: it has SQLite read on where the schema names pages that are cut off.
-        connection.execute("PRAGMA writable_schema=ON")
-        names = fetched(
-            connection,
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
-        )
+        with looking(path) as connection:
+            # Nothing is written: it has SQLite read on where the schema names pages that are cut
+            # off.
+            connection.execute("PRAGMA writable_schema=ON")
+            for name in _tables(connection, findings):
+                counts[name] = 0
+                try:
+                    for _ in connection.execute(f"SELECT * FROM {quoted(name)}"):
+                        counts[name] += 1
+                except (apsw.Error, UnicodeDecodeError):
+                    findings.append(f"{name}: reading stopped after {counts[name]} rows")
     except apsw.Error as error:
-        return Report("salvage", False, counts, [str(mapped(error).message)])
-    for (name,) in names:
-        counts[name] = 0
-        try:
-            for _ in connection.execute(f"SELECT * FROM {quoted(name)}"):
-                counts[name] += 1
-        except (apsw.Error, UnicodeDecodeError):
-            findings.append(f"{name}: reading stopped after {counts[name]} rows")
-    connection.close()
+        findings.append(str(mapped(error).message))
     return Report("salvage", not findings, counts, findings)
+
+
+def _tables(connection: apsw.Connection, findings: list[str]) -> list[str]:
+    """The names of tables, as far as the schema can be read."""
+    names: list[str] = []
+    text = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    try:
+        names.extend(name for (name,) in connection.execute(text))
+    except (apsw.Error, UnicodeDecodeError):
+        findings.append(f"the schema: reading stopped after {len(names)} tables")
+        if not names:
+            raise
+    return names
 
 
 def checksum(path: str) -> str:
