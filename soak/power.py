@@ -51,6 +51,10 @@ class Series:
     seed: int
     counts: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def opened_at(self) -> Durability:
+        return "full" if self.durability == "full" else "normal"
+
     def count(self, name: str, more: int = 1) -> None:
         self.counts[name] = self.counts.get(name, 0) + more
 
@@ -142,7 +146,7 @@ def _judge(
     series: Series, image: dict[str, bytes], promised: set[str], place: Path
 ) -> tuple[set[str], list[str]]:
     store(image, place)
-    held, findings = judge(str(place / FILE), promised)
+    held, findings = judge(str(place / FILE), promised, durability=series.opened_at)
     shutil.rmtree(place)
     series.count("cuts")
     series.count("acknowledged", len(promised))
@@ -158,12 +162,11 @@ def _record(series: Series, chain: Chain, place: Path, chance: random.Random) ->
     threads = chance.choice((1, 1, 4))
     recorder_name = f"holdfast-{series.durability}-{place.parent.name}"
     with recording(recorder_name) as recorder, _log_of(chance.choice((1_000, 100, 20))):
-        durability: Durability = "full" if series.durability == "full" else "normal"
-        driver = SqliteDriver(str(place / FILE), durability=durability, vfs=recorder.name)
+        driver = SqliteDriver(str(place / FILE), durability=series.opened_at, vfs=recorder.name)
         try:
-            if series.durability == OFF:
-                driver._pool.writer.execute("PRAGMA synchronous=OFF")
             storage = storage_on(Checked(driver))
+            if series.durability == OFF:  # which the first setup would have set right
+                driver._pool.writer.execute("PRAGMA synchronous=OFF")
             prefix = f"{place.parent.name}"
             workers = [Workload(storage, f"{prefix}.{n}") for n in range(threads)]
 

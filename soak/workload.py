@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from holdfast.backends.sqlite import SqliteDriver
+from holdfast.backends.sqlite.connection import Durability
 from holdfast.core.driver import Driver
 from holdfast.core.errors import HoldfastError
 from holdfast.core.runtime import Runtime
@@ -178,13 +179,19 @@ def storage_on(driver: Driver) -> Storage:
     return Storage(driver, Scope(tenant=TENANT), Runtime())
 
 
-def judge(path: str, promised: Iterable[str], known: Iterable[str] = ()) -> tuple[Held, list[str]]:
+def judge(
+    path: str,
+    promised: Iterable[str],
+    known: Iterable[str] = (),
+    *,
+    durability: Durability = "full",
+) -> tuple[Held, list[str]]:
     """Open a file as any user would and compare it with what was promised.
 
     ``known`` was seen in the file before, so that it must still be there too.
     """
     try:
-        driver = Checked(SqliteDriver(path))
+        driver = Checked(SqliteDriver(path, durability=durability))
     except HoldfastError as error:
         return Held(), [f"corrupt: opening said {type(error).__name__}: {error.message}"]
     return judged(driver, promised, known)

@@ -17,7 +17,7 @@ import apsw
 import pytest
 
 import holdfast
-from holdfast.backends.sqlite import SqliteDriver, connection, driver, errors, header, schema
+from holdfast.backends.sqlite import SqliteDriver, connection, driver, errors, log, schema
 from holdfast.backends.sqlite.maintenance import restore, salvage
 from holdfast.core.collection import Collection, Field, Unique
 from holdfast.core.errors import Corrupt, Invalid, SchemaNewer
@@ -40,16 +40,16 @@ def test_a_file_cut_to_nothing_keeps_its_log(
     path: str, monkeypatch: pytest.MonkeyPatch, saboteur: bool
 ) -> None:
     Path(path).touch()
-    log = Path(f"{path}-wal")
-    log.write_bytes(b"what was acknowledged last" * 1_000)
+    left = Path(f"{path}-wal")
+    left.write_bytes(b"what was acknowledged last" * 1_000)
     if saboteur:
-        monkeypatch.setattr(header, "_LOG_HEAD_BYTES", 1_000_000)
+        monkeypatch.setattr(log, "HEAD_BYTES", 1_000_000)
         holdfast.open(path).close()
-        assert not log.exists()
+        assert not left.exists()
         return
     with pytest.raises(Corrupt, match="cut off or replaced"):
         holdfast.open(path)
-    assert log.read_bytes() == b"what was acknowledged last" * 1_000
+    assert left.read_bytes() == b"what was acknowledged last" * 1_000
     assert Path(path).read_bytes() == b""
 
 
@@ -290,3 +290,123 @@ def test_what_is_left_of_half_a_file_is_counted(filled: Path, path: str) -> None
     assert not report.ok
     assert sum(report.counts.values()) > 0
     assert files(path) == before
+
+
+WRITES = 12
+WRITER = f"""
+import holdfast, os, sys
+storage = holdfast.open(sys.argv[1])
+for number in range({WRITES}):
+    storage.kv.set(f"k{{number}}", "v" * 500)
+os._exit(9)
+"""
+HOLDER = """
+import holdfast, sys
+storage = holdfast.open(sys.argv[1], durability="normal")
+print("open", flush=True)
+sys.stdin.read()
+"""
+Bend = Callable[[bytearray], None]
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
+    """The file and the log of a writer that was killed."""
+    path = tmp_path_factory.mktemp("damage") / "killed.db"
+    holdfast.open(path).close()
+    subprocess.run([sys.executable, "-c", WRITER, path], check=False)
+    return path.read_bytes(), Path(f"{path}-wal").read_bytes()
+
+
+def left(path: str, killed: tuple[bytes, bytes], bend: Bend) -> bytes:
+    file, data = killed
+    damaged = bytearray(data)
+    bend(damaged)
+    Path(path).write_bytes(file)
+    Path(f"{path}-wal").write_bytes(damaged)
+    return bytes(damaged)
+
+
+def bit(place: Callable[[bytearray], int]) -> Bend:
+    def flip(data: bytearray) -> None:
+        data[place(data)] ^= 1
+
+    return flip
+
+
+FRAME = 24 + 4096
+DAMAGED: dict[str, Bend] = {
+    "the header": bit(lambda data: 20),
+    "a header of nothing": lambda data: data.__setitem__(slice(32), bytes(32)),
+    "the beginning is gone": lambda data: data.__delitem__(slice(100)),
+    "the first frame": bit(lambda data: 32 + 24 + 100),
+    "a frame's salt": bit(lambda data: 32 + 2 * FRAME + 9),
+    "a frame's checksum": bit(lambda data: 32 + 2 * FRAME + 17),
+    "the middle": bit(lambda data: len(data) // 2),
+}
+TORN: dict[str, Bend] = {
+    "nothing": lambda data: None,
+    "the last commit": bit(lambda data: len(data) - 2_000),
+    "half of the last frame": lambda data: data.__delitem__(slice(len(data) - 2_000, None)),
+    "what an older log left": lambda data: data.extend(b"older" * 5_000),
+}
+
+
+def keys(storage: holdfast.Storage) -> int:
+    return len(storage.kv.list(limit=100).items)
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_log_does_not_take_writes_along_silently(
+    path: str, killed: tuple[bytes, bytes], case: str
+) -> None:
+    log_left = left(path, killed, DAMAGED[case])
+    before = files(path)
+    with pytest.raises(Corrupt, match="log of the file is damaged"):
+        holdfast.open(path)
+    assert files(path) == before
+    with holdfast.open(path, durability="normal") as storage:
+        assert keys(storage) < WRITES
+        storage.kv.set("after", 1)
+    assert Path(f"{path}-wal.damaged").read_bytes() == log_left
+    with holdfast.open(path) as storage:
+        assert storage.kv.get("after") == 1
+
+
+@pytest.mark.parametrize("case", TORN)
+def test_what_a_crash_leaves_behind_a_log_is_no_damage(
+    path: str, killed: tuple[bytes, bytes], case: str
+) -> None:
+    left(path, killed, TORN[case])
+    with holdfast.open(path) as storage:
+        assert keys(storage) >= WRITES - 1
+
+
+@pytest.mark.parametrize("commits", [1, 1_000_000])
+def test_only_two_commits_behind_the_end_tell_damage_from_a_crash(
+    path: str, killed: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch, commits: int
+) -> None:
+    """The saboteurs: one that takes a crash for damage, and one that takes damage for a crash."""
+    monkeypatch.setattr(log, "COMMITS", commits)
+    left(path, killed, TORN["the last commit"] if commits == 1 else DAMAGED["the middle"])
+    if commits == 1:
+        with pytest.raises(Corrupt):
+            holdfast.open(path)
+        return
+    with holdfast.open(path) as storage:
+        assert keys(storage) < WRITES - 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only here it is asked who has a file open")
+def test_a_file_that_a_process_has_open_is_not_asked_for_its_log(
+    path: str, killed: tuple[bytes, bytes]
+) -> None:
+    left(path, killed, DAMAGED["the middle"])
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"open\n"
+    with holdfast.open(path) as storage:
+        assert keys(storage) < WRITES
+    holder.communicate()

@@ -180,3 +180,12 @@ def test_a_record_that_no_store_can_build_is_found_and_named(filled: Shell) -> N
     report = json.loads(done.stdout)
     assert (done.exit_code, report["ok"]) == (1, False)
     assert any("metadata" in text and told[0] in text for text in report["integrity"]["findings"])
+
+
+def test_of_a_damaged_log_the_way_on_is_told(filled: Shell) -> None:
+    log = Path(f"{filled.store}-wal")
+    log.write_bytes(b"no log" * 1_000)
+    done = filled.run("doctor")
+    assert done.exit_code == 1
+    assert 'durability="normal"' in done.stdout
+    assert log.read_bytes() == b"no log" * 1_000

@@ -139,7 +139,9 @@ def _examined(path: str, advice: list[str]) -> dict[str, Any]:
             return _integrity(path, advice)
     except Corrupt as error:
         damage = [error.message]
-        if file_facts(path).get("made_by") == "another program":
+        if "log" in error.context:
+            advice.append(error.hint)
+        elif file_facts(path).get("made_by") == "another program":
             advice.append(error.hint)
             return {"integrity": {"ok": False, "findings": damage}}
     except HoldfastError as error:

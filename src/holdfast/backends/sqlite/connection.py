@@ -105,7 +105,7 @@ class ConnectionPool:
                 guard.check_name(self.path)
                 if immutable:
                     check_whole(self.path)
-                check_header(self.path, vfs, immutable=immutable)
+                check_header(self.path, vfs, immutable=immutable, go_on=durability == "normal")
                 if not os.path.exists(self.path):
                     with suppress(FileExistsError):
                         create(self.path)

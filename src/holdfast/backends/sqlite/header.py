@@ -10,7 +10,7 @@ from typing import Final
 
 import apsw
 
-from holdfast.backends.sqlite import guard
+from holdfast.backends.sqlite import guard, log
 from holdfast.backends.sqlite.errors import mapped
 from holdfast.core.errors import Corrupt, SchemaNewer, Unavailable
 
@@ -22,14 +22,18 @@ BUSY_SECONDS: Final = 10.0
 """How long a call waits for another process's write."""
 READ_ONLY: Final = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 _JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
-_LOG_HEAD_BYTES: Final = 32
 _LOGGED: Final = b"\x02\x02"
 """The versions of the format in the header of a file whose changes go to a log."""
 _MAGIC: Final = b"SQLite format 3\x00"
 
 
-def check_header(path: str, vfs: str | None = None, *, immutable: bool = False) -> None:
-    """Refuse a newer or foreign file before anything could be written to it."""
+def check_header(
+    path: str, vfs: str | None = None, *, immutable: bool = False, go_on: bool = False
+) -> None:
+    """Refuse a newer or foreign file, and one whose log is damaged, before anything is written.
+
+    To ``go_on`` is to take what precedes the damage of a log.
+    """
     if is_empty(path):
         return
     if not guard.is_held(path):  # closing a descriptor of a held file would drop our locks on it
@@ -63,6 +67,8 @@ def check_header(path: str, vfs: str | None = None, *, immutable: bool = False) 
             "The file is a SQLite database of another program.",
             hint="Choose another path; nothing was written.",
         )
+    if not guard.is_held(path):
+        log.check(path, go_on=go_on)
 
 
 def unchanging(path: str) -> str:
@@ -123,10 +129,10 @@ def is_empty(path: str) -> bool:
     Corrupt where a log lies beside it, which SQLite would delete: a file has a page before it has a
     log, so it was cut.
     """
-    log = _size(f"{path}-wal")  # the log first: another process may be making the file
+    left = _size(f"{path}-wal")  # the log first: another process may be making the file
     if _size(path):
         return False
-    if log > _LOG_HEAD_BYTES:
+    if left > log.HEAD_BYTES:
         raise Corrupt(
             "The file is empty, and the log beside it is not: the file was cut off or replaced.",
             hint=f"Keep a copy of {os.path.basename(path)}-wal, which may hold the last writes, and"
