@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from holdfast.cli import main
 
-COMMAND = [sys.executable, "-c", "from holdfast_start import main; main()"]
+COMMAND = [sys.executable, "-c", "from holdfast.cli import main; main()"]
 
 
 class Run(Protocol):

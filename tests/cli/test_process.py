@@ -9,7 +9,6 @@ import pty
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,33 +142,6 @@ def test_ctrl_c_ends_it_with_130(tmp_path: Path) -> None:
         waiting.send_signal(signal.SIGINT)
         _, told = waiting.communicate(timeout=60)
     assert (waiting.returncode, told.strip()) == (130, b"Interrupted.")
-
-
-INTERRUPTED_IMPORT = """
-import os, signal, sys
-from importlib.abc import MetaPathFinder
-
-class Interrupting(MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name == "holdfast.cli.memory":
-            os.kill(os.getpid(), signal.SIGINT)
-
-sys.meta_path.insert(0, Interrupting())
-"""
-
-
-@pytest.mark.usefixtures("heeded_interrupts")
-@pytest.mark.parametrize(
-    ("module", "is_quiet"), [("holdfast_start", True), ("holdfast.cli", False)], ids=str
-)
-def test_ctrl_c_is_quiet_before_the_command_line_is_there(module: str, is_quiet: bool) -> None:
-    """The second is the saboteur: it imports all there is before it minds anything."""
-    code = f"{INTERRUPTED_IMPORT}\nfrom {module} import main\nmain()"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, check=False
-    )
-    assert ((done.returncode, done.stderr.strip()) == (130, b"Interrupted.")) == is_quiet
-    assert (b"Traceback" in done.stderr) != is_quiet
 
 
 def test_a_terminal_gets_a_table_and_no_escape_from_stored_text(shell: Shell) -> None:
