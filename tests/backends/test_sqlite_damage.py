@@ -140,14 +140,14 @@ def test_damage_is_corrupt_whoever_meets_it(filled: Path, path: str, case: str) 
                 call(storage)
 
 
-@pytest.mark.parametrize("case", ["a torn part of a segment", "a time beyond the year 9999"])
+@pytest.mark.parametrize("case", ["a torn part of a segment", "an empty part of a segment"])
 def test_without_the_guard_of_reads_damage_is_a_raw_error(
     filled: Path, path: str, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driver, "READ_ERRORS", errors.ENGINE_ERRORS)
     sql, (call, *_) = PLANTED[case]
     planted(filled, path, sql)
-    with holdfast.open(path) as storage, pytest.raises((ValueError, OverflowError)):
+    with holdfast.open(path) as storage, pytest.raises((ValueError, ZeroDivisionError)):
         call(storage)
 
 

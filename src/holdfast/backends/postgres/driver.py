@@ -24,7 +24,7 @@ from holdfast.backends.postgres.steps import Compiler
 from holdfast.backends.postgres.transactions import Operation, Transactions
 from holdfast.backends.postgres.wire import Command, ConnectionLost, StatementFailed, Wire
 from holdfast.backends.sql.planner import Planner, Statement
-from holdfast.backends.sql.rows import decoded, decoded_all
+from holdfast.backends.sql.rows import aggregated, decoded, decoded_all
 from holdfast.core.capabilities import YES, Capabilities, no
 from holdfast.core.change import Change, Outcome
 from holdfast.core.clock import Clock, SystemClock
@@ -181,13 +181,7 @@ class PostgresDriver(Driver):
         except Invalid as error:
             summed = [m.name for m in aggregate.measures if m.kind == "sum"]
             raise Invalid(summed[0], expected="a finite number", got="inf") from error
-        return [
-            {
-                name: value if read is None or value is None else read(value)
-                for (name, read), value in zip(readers, row, strict=True)
-            }
-            for row in rows
-        ]
+        return aggregated(aggregate.collection, readers, rows)
 
     def search(self, tenant: str, search: Search) -> Hits:
         opening: list[Command] = [

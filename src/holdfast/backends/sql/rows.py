@@ -42,6 +42,26 @@ def decoded_rows(
     return list(zip(*fields, strict=True))
 
 
+def aggregated(
+    collection: str, readers: Sequence[tuple[str, Any]], rows: Sequence[tuple[Any, ...]]
+) -> list[Record]:
+    """The records of an aggregate, by what reads each column; Corrupt where one cannot be read."""
+    try:
+        return [
+            {
+                name: value if read is None or value is None else read(value)
+                for (name, read), value in zip(readers, row, strict=True)
+            }
+            for row in rows
+        ]
+    except UNREADABLE as error:
+        raise Corrupt(
+            f"A value of {collection} cannot be decoded.",
+            hint="`holdfast doctor` lists such records.",
+            collection=collection,
+        ) from error
+
+
 def decoded(
     collection: Collection,
     decode: Any,

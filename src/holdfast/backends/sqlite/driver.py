@@ -11,7 +11,7 @@ import msgspec
 
 from holdfast.backends.segments.cache import CACHE_LIMIT_BYTES, Cache
 from holdfast.backends.sql.planner import Planner
-from holdfast.backends.sql.rows import decoded, decoded_all
+from holdfast.backends.sql.rows import aggregated, decoded, decoded_all
 from holdfast.backends.sqlite.changes import Transaction
 from holdfast.backends.sqlite.connection import (
     SHARED,
@@ -161,13 +161,8 @@ class SqliteDriver(Driver):
         text, values = self._planner.aggregate(tenant, aggregate)
         readers = self._planner.aggregate_decoders(aggregate)
         with self._reading() as connection:
-            return [
-                {
-                    name: value if read is None or value is None else read(value)
-                    for (name, read), value in zip(readers, row, strict=True)
-                }
-                for row in connection.rows(text, values)
-            ]
+            rows = connection.rows(text, values)
+        return aggregated(aggregate.collection, readers, rows)
 
     def search(self, tenant: str, search: Search) -> Hits:
         from holdfast.backends.sqlite.search import RowSearch  # which loads numpy
