@@ -7,6 +7,7 @@ does pass.
 from __future__ import annotations
 
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -368,7 +369,9 @@ def test_a_damaged_log_does_not_take_writes_along_silently(
     with holdfast.open(path, durability="normal") as storage:
         assert keys(storage) < WRITES
         storage.kv.set("after", 1)
-    assert Path(f"{path}-wal.damaged").read_bytes() == log_left
+    kept = Path(f"{path}-wal.damaged")
+    assert kept.read_bytes() == log_left
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     with holdfast.open(path) as storage:
         assert storage.kv.get("after") == 1
 

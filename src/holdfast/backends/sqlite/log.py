@@ -9,7 +9,6 @@ whole once, and never two, one upon the other.
 from __future__ import annotations
 
 import os
-import shutil
 import struct
 import sys
 from collections.abc import Iterator
@@ -48,9 +47,7 @@ def check(path: str, *, go_on: bool) -> None:
         return
     name = os.path.basename(log)
     if go_on:
-        shutil.copyfile(log, f"{log}.partial")
-        os.chmod(f"{log}.partial", 0o600)
-        os.replace(f"{log}.partial", f"{log}.damaged")
+        _keep(log)
         return
     raise Corrupt(
         "The log of the file is damaged, and commits follow on the damage: the last writes cannot"
@@ -60,6 +57,20 @@ def check(path: str, *, go_on: bool) -> None:
         f" {name}.damaged. Nothing was written.",
         log=name,
     )
+
+
+def _keep(log: str) -> None:
+    """Copy a log aside, readable by its owner alone and synced: it is written over next."""
+    import shutil  # which few processes need
+    from uuid import uuid4
+
+    partial = f"{log}.{uuid4().hex}.partial"
+    made = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(log, "rb") as source, open(made, "wb") as target:
+        shutil.copyfileobj(source, target)
+        target.flush()
+        os.fsync(target.fileno())
+    os.replace(partial, f"{log}.damaged")
 
 
 def is_damaged(log: str) -> bool:
