@@ -111,7 +111,7 @@ class Loop:
 
     async def _remember_long(self, storage: Any, number: int) -> None:
         text = f"{TEXT} {time.monotonic()} "
-        await storage.memory.remember(text * (self._characters // len(text) + 1))
+        await storage.memory.remember(text * (self._characters // len(text)))
 
 
 async def _oversleeping(work: Awaitable[object]) -> Figures:
