@@ -121,7 +121,7 @@ def test_a30_a_copy_is_readable_by_its_owner_alone(
 ) -> None:
     assert modes_of_a_copy(database, tmp_path / "copy") == {0o600}
     # The saboteur opens files as Python does.
-    monkeypatch.setattr(backup, "_owned", lambda path, flags: os.open(path, flags, 0o666))
+    monkeypatch.setattr(backup, "owned", lambda path, flags: os.open(path, flags, 0o666))
     assert modes_of_a_copy(database, tmp_path / "open") == {0o666}
 
 

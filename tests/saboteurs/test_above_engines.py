@@ -54,7 +54,7 @@ def _import(**arguments: Any) -> Callable[..., None]:
 SABOTEURS: dict[str, tuple[Callable[..., None], Broken]] = {
     "transcript for everybody": (
         transcripts.TestMirror().test_c23_a_new_file_is_for_its_owner_alone_and_another_keeps_its_mode,
-        (mirror, "_owned", _for_everybody),
+        (mirror, "owned", _for_everybody),
     ),
     "import of what no store can build": (
         _import(kind="memories", change={"metadata": 5}, named="metadata"),

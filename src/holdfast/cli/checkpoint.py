@@ -9,8 +9,8 @@ import click
 from holdfast.cli import output
 from holdfast.cli.command import Noun, opened, paged, settings
 from holdfast.cli.consent import confirm, destroys
-from holdfast.cli.files import owned
 from holdfast.core.errors import NotFound
+from holdfast.core.files import owned
 
 COLUMNS = ("id", "session_id", "iteration", "sequence", "size", "saved_at", "?agent")
 MISSING = "There is no such checkpoint."

@@ -1,4 +1,4 @@
-"""Files that commands write: for their owner's eyes, whatever the umask lets others see."""
+"""Files that commands write."""
 
 from __future__ import annotations
 
@@ -6,14 +6,8 @@ import os
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Final
 
-OWNER_ALONE: Final = 0o600
-
-
-def owned(path: str, flags: int) -> int:
-    """An opener: a file that it makes can be read by its owner alone; another keeps its mode."""
-    return os.open(path, flags, OWNER_ALONE)
+from holdfast.core.files import OWNER_ALONE, owned
 
 
 def write_lines(file: str, lines: Iterable[str]) -> int:

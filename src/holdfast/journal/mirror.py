@@ -17,6 +17,7 @@ import msgspec
 
 from holdfast.core.driver import FeedEntry
 from holdfast.core.errors import Corrupt
+from holdfast.core.files import owned
 from holdfast.core.scope import check_name
 
 TRANSCRIPT: Final = ("messages",)
@@ -66,7 +67,7 @@ class TranscriptMirror:
         if not wanted:
             return
         created = not self._path.exists()
-        with open(self._path, "a+b", opener=_owned) as file, _locked(file):
+        with open(self._path, "a+b", opener=owned) as file, _locked(file):
             position, end = self._last(file)
             lines = b"".join(_line(e) for e in wanted if e.position > position)
             file.truncate(end)
@@ -120,11 +121,6 @@ def _end_of_lines(file: BinaryIO, before: int) -> int:
             return start + found + 1
         before = start
     return 0
-
-
-def _owned(path: str, flags: int) -> int:
-    """A transcript that is made here is for its owner's eyes; one that was there keeps its mode."""
-    return os.open(path, flags, 0o600)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from holdfast.core.errors import (
     NotFound,
     Unsupported,
 )
+from holdfast.core.files import owned
 
 if TYPE_CHECKING:
     from holdfast.backends.postgres.internals import Internals
@@ -98,7 +99,7 @@ def _copy_out(internals: Internals, wire: Wire, folder: str) -> Manifest:
         digest, rows = hashlib.sha256(), 0
         listed = ", ".join(map(quoted, columns))
         text = f"COPY (SELECT {listed} FROM {internals.table(quoted(name))}) TO STDOUT"
-        with open(os.path.join(folder, name), "xb", opener=_owned) as file:
+        with open(os.path.join(folder, name), "xb", opener=owned) as file:
             with connection.cursor() as cursor:
                 with cursor.copy(text.encode()) as copy:
                     for block in copy:
@@ -276,13 +277,8 @@ def _refuse_records(connection: psycopg.Connection[Any], table: str) -> None:
         raise Conflict("The store is not empty.", hint="Restore into a new schema or database.")
 
 
-def _owned(path: str, flags: int) -> int:
-    """A file for its owner's eyes, also where it is copied out of the folder, which is so too."""
-    return os.open(path, flags, 0o600)
-
-
 def _write(path: str, body: bytes) -> None:
-    with open(path, "xb", opener=_owned) as file:
+    with open(path, "xb", opener=owned) as file:
         file.write(body)
         file.flush()
         os.fsync(file.fileno())

@@ -24,6 +24,7 @@ from holdfast.backends.sqlite.header import (
 )
 from holdfast.core.clock import monotonic
 from holdfast.core.errors import Busy, Closed, Invalid, Unavailable
+from holdfast.core.files import OWNER_ALONE
 from holdfast.core.values import check_bool
 
 Durability = Literal["full", "normal"]
@@ -49,7 +50,6 @@ SHARED: Final = apsw.SQLITE_OPEN_READWRITE
 file: where it was deleted, an empty one in its place would be taken for the store."""
 _OWN: Final = SHARED | apsw.SQLITE_OPEN_NOMUTEX
 _STATEMENT_CACHE: Final = 512
-_CREATE_MODE: Final = 0o600
 _OPENING: Final = threading.Lock()
 """Nobody looks at a file's header by other means while a handle on it comes into being."""
 
@@ -281,7 +281,7 @@ def create(path: str) -> None:
     SQLite gives the logs and journals beside a file the mode of that file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    os.close(os.open(path, flags, _CREATE_MODE))
+    os.close(os.open(path, flags, OWNER_ALONE))
 
 
 def _enter_wal(connection: apsw.Connection, busy_seconds: float) -> None:

@@ -22,6 +22,7 @@ POSIX locks, in any other. A name that nobody uses, such as a backup tool's, doe
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import threading
 from contextlib import suppress
@@ -49,6 +50,8 @@ _names: dict[Mark, str] = {}
 """By which name each file is held."""
 _lock = threading.Lock()
 
+TELLS_LOCKS: Final[bool] = sys.platform == "linux"
+"""Whether it can be asked who has a lock; elsewhere one has to take it for a moment."""
 _SHARED_BYTES: Final = (0x40000002, 510)
 """Where SQLite locks a database while it is open in WAL mode: the first byte, and how many."""
 _LOG_IN_USE_BYTE: Final = (128, 1)
@@ -94,12 +97,22 @@ def _is_used_elsewhere(path: str) -> bool:
     """Whether other processes use a file of several names, and none of them by this one."""
     if os.stat(path).st_nlink < 2 or not _is_locked(path, *_SHARED_BYTES):
         return False
-    return not _is_locked(f"{path}-shm", *_LOG_IN_USE_BYTE)
+    return not is_log_in_use(path)
+
+
+def is_log_in_use(path: str) -> bool:
+    """Whether another process has the file open by this name, and so uses the log beside it."""
+    return _is_locked(f"{path}-shm", *_LOG_IN_USE_BYTE)
 
 
 def _is_locked(path: str, first: int, count: int) -> bool:
     """Whether another process has locked these bytes. Not for a file that this one holds."""
     try:
+        if TELLS_LOCKS:
+            with open(path, "rb") as file:
+                asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, first, count, 0)
+                found = fcntl.fcntl(file, fcntl.F_GETLK, asked)
+                return bool(struct.unpack("hhqqi", found)[0] != fcntl.F_UNLCK)
         with open(path, "rb+") as file:
             if fcntl is not None:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, count, first)
@@ -156,8 +169,9 @@ class Locks:
         """The descriptor that has shown the lock; None where the system shows none."""
         self._is_lost = False
         self._looked_at = monotonic()
-        with suppress(OSError):
-            self._holder = self._find()
+        if mark is not None:
+            with suppress(OSError):
+                self._holder = self._find()
 
     def check(self) -> None:
         """Forbidden from when the locks were seen to have gone; looks once in `LOOK_SECONDS`."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
+from holdfast.backends.sqlite import guard
 from holdfast.core.errors import Corrupt
+from holdfast.core.files import owned
 
 HEAD_BYTES: Final = 32
 _FRAME_HEAD_BYTES: Final = 24
@@ -27,8 +28,6 @@ COMMITS: Final = 2
 _STRETCH: Final = 512
 """Frames that are counted through at once."""
 _WORD: Final = 0xFFFFFFFF
-_ALIVE_BYTE: Final = 128
-"""The byte of the log's index that each process with the file open keeps locked."""
 
 
 def check(path: str, *, go_on: bool) -> None:
@@ -65,8 +64,7 @@ def _keep(log: str) -> None:
     from uuid import uuid4
 
     partial = f"{log}.{uuid4().hex}.partial"
-    made = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(log, "rb") as source, open(made, "wb") as target:
+    with open(log, "rb") as source, open(partial, "xb", opener=owned) as target:
         shutil.copyfileobj(source, target)
         target.flush()
         os.fsync(target.fileno())
@@ -150,14 +148,5 @@ def _counted(data: bytes, magic: int) -> bytes:
 
 def _is_in_use(path: str) -> bool:
     """Whether another process has the file open, and so knows itself where the log ends."""
-    if sys.platform != "linux":
-        return False
-    import fcntl
-
-    try:
-        with open(f"{path}-shm", "rb") as index:
-            asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _ALIVE_BYTE, 1, 0)
-            found = fcntl.fcntl(index, fcntl.F_GETLK, asked)
-    except OSError:
-        return False
-    return bool(struct.unpack("hhqqi", found)[0] != fcntl.F_UNLCK)
+    # A lock taken to know it would be met by one that opens the file meanwhile.
+    return guard.TELLS_LOCKS and guard.is_log_in_use(path)
