@@ -257,23 +257,20 @@ CHECKS: Final[dict[Kind, Callable[[str, object], Any]]] = {
 
 def plain(value: object) -> Any:
     """What a value says that a check accepts and msgspec does not encode: its ``enc_hook``."""
-    if isinstance(value, datetime):
-        return check_time("time", value)
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, bytes):
-        return memoryview(value).tobytes()
-    for read, kinds in _PLAIN:
-        if isinstance(value, kinds):
+    for kind, read in _PLAIN:
+        if isinstance(value, kind):
             return read(value)
     raise TypeError(f"no plain form of {kind_of(value)}")
 
 
-_PLAIN: Final[tuple[tuple[Callable[[Any], Any], type], ...]] = (
+_PLAIN: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (
+    (type(EPOCH), lambda value: check_time("time", value)),
+    (str, str.__str__),
+    (bytes, lambda value: memoryview(value).tobytes()),
     (float, float),
-    (int.__int__, int),
-    (dict, Mapping),
-    (list, Sequence),
+    (int, int.__int__),
+    (Mapping, dict),
+    (Sequence, list),
 )
 
 
