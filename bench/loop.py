@@ -39,6 +39,7 @@ class Loop:
             "memory.list(1000), 8 callers": (8, self._list),
             "append_many(1000), 4 callers": (4, self._append_many),
             "remember of a megabyte, 2 callers": (2, self._remember_long),
+            "all of these, 12 callers": (12, self._any),
         }
         return Sheet(
             name="loop",
@@ -112,6 +113,13 @@ class Loop:
     async def _remember_long(self, storage: Any, number: int) -> None:
         text = f"{TEXT} {time.monotonic()} "
         await storage.memory.remember(text * (self._characters // len(text)))
+
+    async def _any(self, storage: Any, number: int) -> None:
+        works = (
+            self._append, self._get, self._recall,
+            self._list, self._append_many, self._remember_long,
+        )  # fmt: skip
+        await works[number % len(works)](storage, number)
 
 
 async def _oversleeping(work: Awaitable[object]) -> Figures:

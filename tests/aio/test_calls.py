@@ -323,7 +323,7 @@ class TestLoop:
             assert not any(call.done() for call in slow)
             release.set()
             assert all(await asyncio.gather(*slow))
-            return answer, calls._relief
+            return answer, calls._lane._added
 
         answer, relief = asyncio.run(through())
         assert answer == 0
@@ -628,7 +628,7 @@ class TestEnd:
             assert await slow
             assert [entry.value for entry in await asyncio.gather(*writes)] == list(range(50))
             await asyncio.gather(*closing)
-            threads = (*storage._calls._pool, *storage._calls._writer)
+            threads = (*storage._calls._lane.threads(), *storage._calls._writer)
             assert threads
             assert not any(thread.is_alive() for thread in threads)
 
@@ -681,7 +681,7 @@ class TestEnd:
         async def through() -> list[threading.Thread]:
             calls = Calls(nullcontext, 2)
             await asyncio.gather(calls.run(int), calls.run(int), calls.write(int))
-            return [*calls._pool, *calls._writer]
+            return [*calls._lane.threads(), *calls._writer]
 
         threads = asyncio.run(through())
         gc.collect()
