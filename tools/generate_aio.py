@@ -344,10 +344,10 @@ class Writer:
         self.names = Names(kinds)
         for module, name in (
             ("collections.abc", "Callable"),
-            ("holdfast.calls", "Calls"),
-            ("holdfast.calls", "P"),
-            ("holdfast.calls", "T"),
-            ("holdfast.calls", "group_of"),
+            ("holdfast.calls.calls", "Calls"),
+            ("holdfast.calls.calls", "P"),
+            ("holdfast.calls.calls", "T"),
+            ("holdfast.calls.calls", "group_of"),
         ):
             self.names.use(Source(module, name))
 

@@ -85,6 +85,9 @@ ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {
         "tests/aio/test_calls.py::test_a_slow_commit_holds_neither_the_loop_nor_reads",
         "tests/aio/test_calls.py::test_two_loops_share_one_storage",
         "tests/aio/test_calls.py::test_results_are_those_of_the_plain_store",
+        "tests/aio/test_lanes.py::test_calls_that_compute_for_long_take_turns",
+        "tests/aio/test_lanes.py::test_they_hold_up_no_others",
+        "tests/core/test_turns.py::test_much_work_lets_other_threads_run_in_between",
     ),
     "C24": (
         "tests/backends/test_sqlite_file.py::test_damaged_pages_are_corrupt_never_empty_and_salvage_counts",

@@ -20,7 +20,7 @@ from typing import Any, Literal, Unpack
 
 from msgspec import UNSET, UnsetType
 
-from holdfast.calls import Calls, P, T, group_of
+from holdfast.calls.calls import Calls, P, T, group_of
 from holdfast.core.clock import Clock, Ids
 from holdfast.core.driver import Health, Report
 from holdfast.core.embedding import Embedder, LateReader, Reranker

@@ -9,7 +9,7 @@ from threading import Thread
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
-from holdfast.calls import Calls, run_alone
+from holdfast.calls.calls import Calls, run_alone
 
 P = ParamSpec("P")
 T = TypeVar("T")

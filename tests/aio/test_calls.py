@@ -19,7 +19,7 @@ import pytest
 
 from holdfast import aio
 from holdfast.backends.memory import MemoryDriver
-from holdfast.calls import BATCH, GROUP_LIMIT, READY, Calls, run_alone
+from holdfast.calls.calls import BATCH, GROUP_LIMIT, READY, Calls, run_alone
 from holdfast.core.change import Change, Outcome
 from holdfast.core.driver import Driver
 from holdfast.core.errors import Closed, Conflict, Invalid, Unavailable, Unsupported

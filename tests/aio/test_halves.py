@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from holdfast import aio
-from holdfast.calls import Calls, run_alone
+from holdfast.calls.calls import Calls, run_alone
 from holdfast.core.change import ABSENT, Change, Outcome, Put
 from holdfast.core.driver import Driver
 from holdfast.core.errors import Conflict, HoldfastError, Invalid, NotFound, Unavailable

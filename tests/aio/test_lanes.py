@@ -10,9 +10,9 @@ from time import thread_time
 
 import pytest
 
-from holdfast import calls, looks
-from holdfast.calls import HAS_LOCK, READY, Calls
-from holdfast.looks import (
+from holdfast.calls import calls, looks
+from holdfast.calls.calls import HAS_LOCK, READY, Calls
+from holdfast.calls.looks import (
     LATE_SECONDS,
     LONG_SECONDS,
     LOOK_SECONDS,

@@ -114,3 +114,8 @@ def shifted(instant: datetime, by: timedelta) -> datetime:
 def monotonic() -> float:
     """Seconds on the machine's monotonic clock; for deadlines only, never stored."""
     return time.monotonic()
+
+
+def pause(seconds: float) -> None:
+    """Let other threads run for a while; nothing that is kept or answered hangs on how long."""
+    time.sleep(seconds)

@@ -18,6 +18,7 @@ from holdfast.core.query import Order, Query
 from holdfast.core.record_type import place_of
 from holdfast.core.runtime import Runtime
 from holdfast.core.scope import SCOPE_FIELDS, Scope
+from holdfast.core.turns import in_turns
 from holdfast.core.values import plain
 from holdfast.stores.given import check_page
 
@@ -190,7 +191,7 @@ class Store:
             from holdfast.core.cursor import encode_cursor
 
             following = encode_cursor(self._cursor_key(), tenant, query, rows.last)
-        return Page([build(record) for record in rows.records], following)
+        return Page([build(record) for record in in_turns(rows.records)], following)
 
     def _cursor_key(self) -> bytes:
         """The tenant's signing key, made at its first cursor, and the same ever after."""

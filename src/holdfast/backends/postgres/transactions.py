@@ -23,6 +23,7 @@ from holdfast.backends.sql.rows import decoded_all
 from holdfast.core.change import Change, Claim, Outcome, Patch, PatchWhere
 from holdfast.core.clock import Clock
 from holdfast.core.errors import IdempotencyMismatch, NotFound, UnknownOutcome
+from holdfast.core.turns import in_turns
 
 if TYPE_CHECKING:
     from holdfast.backends.sql.planner import Planner
@@ -185,7 +186,7 @@ class Transactions:
                     return self._do(wire, [self._entering(operation)], [bare])
                 except NothingMatched:
                     pass  # the guarded form says why, or finds that it would match by now
-            steps = [compiler.step(tenant, change) for change in changes]
+            steps = [compiler.step(tenant, change) for change in in_turns(changes)]
             # Without a BEGIN, all up to the sync is one transaction, and the sync commits it.
             return self._do(wire, [self._entering(operation)], steps)
         opening = [(_BEGIN, ()), self._entering(operation)]

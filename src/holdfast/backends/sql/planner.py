@@ -30,6 +30,7 @@ from holdfast.core.query import (
     full_order,
 )
 from holdfast.core.scope import EVERY_TENANT, Tenant
+from holdfast.core.turns import MANY, giving_way, in_turns
 
 Statement = tuple[str, list[Any]]
 
@@ -98,8 +99,9 @@ class Columns(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     def decode_all(self, rows: Sequence[tuple[Any, ...]]) -> list[Record]:
         """What `decode` gives for each row, field by field: a third faster for hundreds of rows."""
-        records = [*map(self._named, rows)]
-        for _, name, decode in self.decoders:
+        records = [*map(self._named, in_turns(rows))]
+        many = len(records) >= MANY
+        for _, name, decode in giving_way(self.decoders) if many else self.decoders:
             for record in records:
                 value = record[name]
                 if value is not None:

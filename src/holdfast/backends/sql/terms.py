@@ -8,7 +8,6 @@ limit, and always what is committed, because there is nothing else to be stale.
 from __future__ import annotations
 
 import struct
-import time
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
@@ -20,6 +19,7 @@ from holdfast.core.filter import Record
 from holdfast.core.ranking import idf
 from holdfast.core.search import TextLeg
 from holdfast.core.text import STRETCH, Lexicon
+from holdfast.core.turns import giving_way
 
 Packed = tuple[int, bytes, bytes]
 """Length in terms, hashes as little-endian uint64, counts as little-endian uint32."""
@@ -27,11 +27,6 @@ Packed = tuple[int, bytes, bytes]
 _HASH_SIZE: Final = 8
 _CACHED_TERMS: Final = 65_536
 _ONCE: Final = struct.pack("<I", 1)
-_PARTS_IN_A_ROW: Final = 4
-"""After so many parts of a long text, about a millisecond's work, other threads have a turn."""
-_TURN_SECONDS: Final = 50e-6
-"""Long enough for a thread that waits for the interpreter lock to wake and take it. Without it that
-thread waits for the switch interval, five milliseconds, each time that it wants the lock."""
 
 
 class _Hashes(dict[str, bytes]):
@@ -81,10 +76,8 @@ def pack(collection: Collection, record: Record) -> Packed | None:
 def _pack_long(text: str) -> Packed | None:
     """The same in many short calls: other threads wait for each, the event loop's among them."""
     counts = Counter[bytes]()
-    for number, part in enumerate(_HASHED.parts(text), 1):
+    for part in giving_way(_HASHED.parts(text)):
         counts.update(_cut(b"".join(part)))
-        if number % _PARTS_IN_A_ROW == 0:
-            time.sleep(_TURN_SECONDS)
     if not counts:
         return None
     hashes, numbers, rest = [], [], iter(counts.items())

@@ -42,6 +42,7 @@ from holdfast.core.edit import check_condition, edited
 from holdfast.core.errors import Conflict, Invalid, NotFound
 from holdfast.core.filter import Filter, Record, eq
 from holdfast.core.query import Query
+from holdfast.core.turns import in_turns
 from holdfast.core.values import to_micros
 
 Key = tuple[Any, ...]
@@ -100,7 +101,7 @@ class Transaction:
     def run(self, changes: Sequence[Change | Prepared | PreparedPatch]) -> list[Outcome]:
         """All changes. Conflict or NotFound leave the transaction to be rolled back."""
         outcomes = []
-        for change in changes:
+        for change in in_turns(changes):
             act = _ACTS.get(type(change))
             if act is None:
                 raise Invalid("changes", expected="a Change", got=change)

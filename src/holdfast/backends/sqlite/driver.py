@@ -38,6 +38,7 @@ from holdfast.core.filter import Record
 from holdfast.core.query import Aggregate, Query, Rows, full_order, position
 from holdfast.core.scope import EVERY_TENANT, Tenant
 from holdfast.core.search import Hits, Search
+from holdfast.core.turns import in_turns
 from holdfast.core.values import Vector, from_micros
 
 _decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
@@ -127,7 +128,7 @@ class SqliteDriver(Driver):
         op_id: str | None = None,
         op_body: bytes | None = None,
     ) -> list[Outcome]:
-        prepared = [self._preparation.prepare(tenant, change) for change in changes]
+        prepared = [self._preparation.prepare(tenant, change) for change in in_turns(changes)]
         body = b"" if op_id is None else op_body or _encode_outcomes(changes)
 
         def work(connection: Connection) -> list[Outcome]:

@@ -27,6 +27,7 @@ from holdfast.core.change import (
 )
 from holdfast.core.collection import REVISION, Collection
 from holdfast.core.errors import Invalid
+from holdfast.core.turns import in_turns
 from holdfast.core.values import check_bool, check_count, check_float
 from holdfast.layers.check.expect import expect_kind, expect_mapping
 from holdfast.layers.check.filters import Lookup, check_filter, check_order
@@ -40,7 +41,7 @@ Check = Callable[[str, object], Any]
 def check_changes(changes: Sequence[Change], lookup: Lookup) -> list[Change]:
     """The changes with their values in canonical form, or Invalid."""
     checked: list[Change] = []
-    for change in changes:
+    for change in in_turns(changes):
         check = _CHECKS.get(type(change))
         if check is None:
             raise Invalid("changes", expected="a Change", got=change)

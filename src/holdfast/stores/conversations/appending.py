@@ -16,6 +16,7 @@ from holdfast.core.change import ABSENT, Change, Edit, Outcome, Patch, Put
 from holdfast.core.errors import Conflict, IdempotencyMismatch, NotFound
 from holdfast.core.filter import Record, among, eq
 from holdfast.core.marks import halved
+from holdfast.core.turns import in_turns
 from holdfast.core.values import check_count, check_text, check_time
 from holdfast.stores.conversations.records import (
     CONVERSATIONS,
@@ -143,7 +144,7 @@ class Appending(Owned):
         if expected_head is not None:
             check_count("expected_head", expected_head, 0, 2**53)
         now = self._now()
-        records = [self._message(conversation_id, draft, now) for draft in drafts]
+        records = [self._message(conversation_id, draft, now) for draft in in_turns(drafts)]
         asked = (conversation_id, tuple(drafts), expected_head) if op_id is not None else ()
         named = [r["external_id"] for r in records if r["external_id"] is not None]
         for _ in range(APPEND_TRIES if named else 1):
@@ -162,7 +163,7 @@ class Appending(Owned):
             stored = [outcome.records[0] for outcome in outcomes[1:]]
             if named:
                 return _in_order(records, fresh, stored, known)
-            return [_build(record) for record in stored]
+            return [_build(record) for record in in_turns(stored)]
         raise Conflict("Other writers kept storing the same messages.", hint="Try again later.")
 
     def _changes(

@@ -64,7 +64,7 @@ class Participant(msgspec.Struct, frozen=True, kw_only=True):
     revision: int = 0
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One thing said. ``sequence`` rises strictly within its conversation.
 
     ``content`` is any JSON beside the text, such as parts or tool calls. ``tokens`` is what the

@@ -17,6 +17,7 @@ from holdfast.core.filter import Prefix, Record, among, both, eq, is_null
 from holdfast.core.marks import grouped
 from holdfast.core.query import Order, asc
 from holdfast.core.ranker import Ranker
+from holdfast.core.turns import in_turns
 from holdfast.core.values import Vector, check_bool, check_text, check_texts
 from holdfast.stores.given import check_op_id, check_verbs
 from holdfast.stores.memory.asked import Mode, ThresholdKind, ask
@@ -131,7 +132,7 @@ class Memories(Facets):
         if isinstance(entries, str | bytes | Mapping) or not isinstance(entries, Sequence):
             raise Invalid("entries", expected="a list of texts or objects", got=kind_of(entries))
         rows: list[tuple[Record, Vector | None]] = []
-        for place, entry in enumerate(entries):
+        for place, entry in enumerate(in_turns(entries)):
             try:
                 rows.append(self._entry(entry, start))
             except Invalid as error:

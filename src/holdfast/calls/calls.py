@@ -5,11 +5,11 @@ happens to the task that waits for it. A task that is cancelled before its call 
 call back; once begun, the call ends by itself and its result is dropped. Context variables of
 the caller are seen by the call.
 
-`run` hands a call to a lane of threads (`holdfast.lanes`). `write` queues it to one writer thread,
-which takes all that wait, runs them one after the other inside one `Driver.group` and
-answers after the group has ended, waking each event loop once for all of its answers. Of verbs in
-halves (`core.halves`) it runs all first halves, one apply for all of them, then all second halves.
-One that waits alone takes no group. A loop whose last calls were answered together wakes the writer
+`run` hands a call to a lane of threads (`lanes.py`). `write` queues it to one writer thread, which
+takes all that wait, runs them one after the other inside one `Driver.group` and answers after the
+group has ended, waking each event loop once for all of its answers. Of verbs in halves
+(`core.halves`) it runs all first halves, one apply for all of them, then all second halves. One
+that waits alone takes no group. A loop whose last calls were answered together wakes the writer
 once for all that its tasks asked for in one turn: woken by the first of them, the writer would
 commit that one alone while the others queue behind it. A lone caller need not wait for the turn to
 end.
@@ -34,12 +34,7 @@ from queue import SimpleQueue
 from threading import Lock, Thread, current_thread
 from typing import Any, Final, ParamSpec, TypeVar
 
-from holdfast.core.driver import Driver
-from holdfast.core.errors import Conflict, NotFound, Unsupported
-from holdfast.core.halves import Applies, Write, begin
-from holdfast.core.marks import is_halved
-from holdfast.core.values import check_count
-from holdfast.lanes import (
+from holdfast.calls.lanes import (
     Answer,
     Job,
     Lane,
@@ -49,7 +44,12 @@ from holdfast.lanes import (
     run_in_own_thread,
     started,
 )
-from holdfast.looks import LOOK_SECONDS, SLOW_SECONDS, TURN_SECONDS, Computing, Looks
+from holdfast.calls.looks import LOOK_SECONDS, SLOW_SECONDS, TURN_SECONDS, Computing, Looks
+from holdfast.core.driver import Driver
+from holdfast.core.errors import Conflict, NotFound, Unsupported
+from holdfast.core.halves import Applies, Write, begin
+from holdfast.core.marks import is_halved
+from holdfast.core.values import check_count
 
 P = ParamSpec("P")
 T = TypeVar("T")

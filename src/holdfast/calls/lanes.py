@@ -19,7 +19,7 @@ from threading import Thread
 from time import monotonic, process_time
 from typing import Any, Final, TypeVar
 
-from holdfast.looks import Computing
+from holdfast.calls.looks import Computing
 
 T = TypeVar("T")
 

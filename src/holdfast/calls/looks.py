@@ -1,4 +1,4 @@
-"""What the lanes of `holdfast.lanes` judge by: who waits, and who computes."""
+"""What the lanes of `holdfast.calls.lanes` judge by: who waits, and who computes."""
 
 from __future__ import annotations
 
