@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import threading
 import time
@@ -50,10 +51,12 @@ class Loop:
             notes="What a task that sleeps a millisecond again and again oversleeps. The row of a"
             " thread that computes is Python alone: a loop waits for the interpreter's lock up to"
             " five milliseconds for each thread that computes, and longer where others take the"
-            " processor.",
+            " processor. So is the row of a garbage collection: Python makes them now and then, in"
+            " one piece, the longer the more objects the whole program has.",
             contenders=(
                 Contender(BASE, lambda _: asyncio.run(self._idle())),
-                Contender("a thread that computes", lambda _: asyncio.run(self._beside())),
+                Contender("a thread that computes", lambda _: asyncio.run(self._beside(_sum))),
+                Contender("a garbage collection", lambda _: asyncio.run(self._beside(_collect))),
                 *(
                     Contender(f"holdfast.aio {name}", self._row(callers, work), bound)
                     for name, (callers, work) in works.items()
@@ -89,8 +92,8 @@ class Loop:
     async def _idle(self) -> Figures:
         return await _oversleeping(asyncio.sleep(self._seconds))
 
-    async def _beside(self) -> Figures:
-        with _computing():
+    async def _beside(self, work: Callable[[], object]) -> Figures:
+        with _repeating(work):
             return await self._idle()
 
     async def _append(self, storage: Any, number: int) -> None:
@@ -138,15 +141,25 @@ async def _oversleeping(work: Awaitable[object]) -> Figures:
     }
 
 
+def _sum() -> None:
+    sum(range(1_000))
+
+
+def _collect() -> None:
+    time.sleep(0.1)
+    gc.collect()
+
+
 @contextmanager
-def _computing() -> Iterator[None]:
+def _repeating(work: Callable[[], object]) -> Iterator[None]:
+    """A thread that does some work again and again."""
     over = threading.Event()
 
-    def compute() -> None:
+    def repeat() -> None:
         while not over.is_set():
-            sum(range(1_000))
+            work()
 
-    thread = threading.Thread(target=compute)
+    thread = threading.Thread(target=repeat)
     thread.start()
     try:
         yield
