@@ -108,8 +108,8 @@ class KeyValue(Store):
         With ``expected_version`` (0: the key must not exist) another's write in between raises
         Conflict. ``ttl_seconds`` makes the entry expire.
         """
-        asked = ("kv.set", key, value, expected_version, ttl_seconds)
         lasting = None if ttl_seconds is None else _ttl(ttl_seconds)
+        asked = ("kv.set", key, value, expected_version, lasting)
         if expected_version is not None:
             check_count("expected_version", expected_version, 0, 2**62)
         value = check_json("value", value)

@@ -161,10 +161,11 @@ class Tasks(Store):
         has ``lease_token`` for the calls that follow. A repeat with the same ``op_id`` gives what
         the first call took, so that no claim is lost with its answer.
         """
-        asked = ("tasks.claim", worker, limit, lease_seconds, where)
+        lasting = _seconds("lease_seconds", lease_seconds)
+        asked = ("tasks.claim", worker, limit, lasting, where)
         check_count("limit", limit, 1, CLAIM_LIMIT)
         now = self._now()
-        edit = self._lease(_check_worker(worker), now, lease_seconds)
+        edit = self._lease(_check_worker(worker), now, lasting)
         chosen = _chosen(where)
         next_in_line = Claim(
             TASKS.name, self._ready(worker, now, chosen), _CLAIM_ORDER, limit, edit
@@ -181,7 +182,7 @@ class Tasks(Store):
         somebody else's or not due yet.
         """
         now = self._now()
-        edit = self._lease(_check_worker(worker), now, lease_seconds)
+        edit = self._lease(_check_worker(worker), now, _seconds("lease_seconds", lease_seconds))
         record = self._require(TASKS, task_id)
         ready = self._ready(worker, now, None)
         if not ready.matches(record):
@@ -362,13 +363,13 @@ class Tasks(Store):
             chosen,
         )
 
-    def _lease(self, worker: str, now: datetime, lease_seconds: float) -> Edit:
+    def _lease(self, worker: str, now: datetime, lasting: timedelta) -> Edit:
         return Edit(
             set={
                 "state": "running",
                 "holder": worker,
                 "lease_token": self._new_id(),
-                "lease_until": shifted(now, _seconds("lease_seconds", lease_seconds)),
+                "lease_until": shifted(now, lasting),
                 "updated_at": now,
             },
             default={"started_at": now},

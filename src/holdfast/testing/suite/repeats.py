@@ -82,6 +82,8 @@ IN_OTHER_CLASSES: Final[dict[str, Said]] = {
         Number(60.0),
         60.0,
     ),
+    "a whole number": (lambda s, v: s.kv.set("k", 1, ttl_seconds=v, op_id="op"), 60, 60.0),
+    "a whole lease": (lambda s, v: s.tasks.claim("w", lease_seconds=v, op_id="op"), 60, 60.0),
     "a mapping": (
         lambda s, v: s.sessions.create(metadata=v, op_id="op"),
         MappingProxyType({"a": UserDict(b=1)}),
