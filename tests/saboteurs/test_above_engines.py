@@ -17,8 +17,9 @@ from holdfast.backends import memory as memory_engine
 from holdfast.core.filter import Record
 from holdfast.core.scope import SCOPE_FIELDS
 from holdfast.journal import mirror
-from holdfast.stores.memory import archive, transfer
+from holdfast.stores.memory import records, transfer
 from holdfast.stores.memory.found import Found
+from holdfast.stores.memory.records import archived_row
 from holdfast.testing.memory import MemoryHarness
 from holdfast.testing.stage import Stage
 from holdfast.testing.suite import memory_moving as moving
@@ -35,9 +36,9 @@ def _for_everybody(path: str, flags: int) -> int:
     return descriptor
 
 
-def _whosever(packed: Record) -> Record:
-    body = msgspec.msgpack.decode(zlib.decompress(packed["body"]))
-    return archive.unpack({**packed, **{name: body[name] for name in ("id", *SCOPE_FIELDS)}})
+def _whosever(body: bytes, row: Record) -> Record:
+    held = msgspec.msgpack.decode(zlib.decompress(body))
+    return archived_row(body, {**row, **{name: held[name] for name in ("id", *SCOPE_FIELDS)}})
 
 
 def _last_of_a_turn(found: Any, ids: Any, sessions: Any, turns: Any) -> None:
@@ -62,7 +63,14 @@ SABOTEURS: dict[str, tuple[Callable[..., None], Broken]] = {
     ),
     "archived body of another memory": (
         _import(kind="memory_archive", change={"id": "of-another"}, named="body"),
-        (transfer, "unpack", _whosever),
+        (records, "archived_row", _whosever),
+    ),
+    "integrity that unpacks no archive": (
+        partial(
+            moving.TestMemoryTransfer().test_c24_an_archived_memory_that_cannot_be_read_is_corrupt,
+            body=b"no archive",
+        ),
+        (records, "archived_row", lambda *_: {}),
     ),
     "neighbours in the order of the hits": (
         recalls.TestMemoryRecall().test_of_several_memories_of_one_turn_the_least_id_is_the_neighbour,

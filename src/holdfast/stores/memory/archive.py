@@ -20,20 +20,18 @@ from holdfast.core.values import Vector, check_count, check_texts, check_time
 from holdfast.stores.memory.base import MemoryStore
 from holdfast.stores.memory.fields import check_name
 from holdfast.stores.memory.filters import present_at
-from holdfast.stores.memory.records import ARCHIVE, MEMORIES, SLOTS, Memory
+from holdfast.stores.memory.records import (
+    ARCHIVE,
+    MEMORIES,
+    SLOTS,
+    UNREADABLE,
+    Memory,
+    archived_row,
+)
 from holdfast.stores.store import Page
 
 SCAN_PAGE: Final = 500
 """Archived memories that are unpacked at a time while a recall looks through them."""
-UNREADABLE: Final = (
-    zlib.error,
-    msgspec.MsgspecError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-)
-"""What unpacking bytes that are no memory can raise."""
 
 
 class ArchiveEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,26 +190,13 @@ def pack(row: Record) -> bytes:
 def unpack(packed: Record) -> Record:
     """The record inside an archive row. Corrupt when it cannot be read, or is another's."""
     try:
-        row: Record = msgspec.msgpack.decode(zlib.decompress(packed["body"]))
-        fixed = {
-            field.name: row[field.name]
-            for field in msgspec.structs.fields(Memory)
-            if field.name in row
-        }
-        memory = msgspec.convert(fixed, Memory)
-        vectors: Record = {
-            slot: None if row.get(slot) is None else msgspec.convert(row[slot], Vector)
-            for slot in SLOTS
-        }
-        if any(getattr(memory, name) != packed[name] for name in ("id", *SCOPE_FIELDS)):
-            raise ValueError("the body is of another memory")
+        return archived_row(packed["body"], packed)
     except UNREADABLE as error:
         raise Corrupt(
             f"An archived memory cannot be unpacked: {packed['id']}.",
             hint="Restore it from a backup, or remove it: archive.discard(id).",
             id=packed["id"],
         ) from error
-    return {**msgspec.structs.asdict(memory), **vectors}
 
 
 def _cold_rows(store: MemoryStore) -> Iterator[Record]:

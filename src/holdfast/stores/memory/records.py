@@ -1,12 +1,15 @@
 """What semantic memory keeps: the memory itself and the small collections beside it."""
 
+import zlib
 from datetime import datetime
 from typing import Any, Final, Literal
 
 import msgspec
 
 from holdfast.core.collection import Collection, Index, Reference, Unique
-from holdfast.core.filter import both, eq, is_null, not_null
+from holdfast.core.filter import Record, both, eq, is_null, not_null
+from holdfast.core.scope import SCOPE_FIELDS
+from holdfast.core.values import Vector
 
 Tier = Literal["working", "episodic", "semantic", "procedural"]
 TIERS: Final[tuple[Tier, ...]] = ("working", "episodic", "semantic", "procedural")
@@ -281,6 +284,38 @@ class Archived(msgspec.Struct, frozen=True, kw_only=True):
     archived_at: datetime
     created_at: datetime
     revision: int = 0
+
+    def __post_init__(self) -> None:
+        try:
+            archived_row(self.body, msgspec.structs.asdict(self))
+        except UNREADABLE as error:
+            raise ValueError("no packed memory, or another one - at `$.body`") from error
+
+
+UNREADABLE: Final = (
+    zlib.error,
+    msgspec.MsgspecError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)
+"""What unpacking bytes that are no memory can raise."""
+
+
+def archived_row(body: bytes, row: Record) -> Record:
+    """The memory, with its vectors, that was packed into an archive row. Raises `UNREADABLE`."""
+    held: Record = msgspec.msgpack.decode(zlib.decompress(body))
+    fields = msgspec.structs.fields(Memory)
+    named = {field.name: held[field.name] for field in fields if field.name in held}
+    memory = msgspec.convert(named, Memory)
+    if any(getattr(memory, name) != row[name] for name in ("id", *SCOPE_FIELDS)):
+        raise ValueError("the body is of another memory")
+    vectors: Record = {
+        slot: None if held.get(slot) is None else msgspec.convert(held[slot], Vector)
+        for slot in SLOTS
+    }
+    return {**msgspec.structs.asdict(memory), **vectors}
 
 
 ARCHIVE = Collection.of(

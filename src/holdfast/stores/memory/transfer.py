@@ -11,7 +11,7 @@ import msgspec
 
 from holdfast.core.change import ABSENT, Change, Put
 from holdfast.core.collection import Collection
-from holdfast.core.errors import Conflict, Corrupt, DimensionMismatch, Invalid, kind_of
+from holdfast.core.errors import Conflict, DimensionMismatch, Invalid, kind_of
 from holdfast.core.filter import Record
 from holdfast.core.query import Query, asc
 from holdfast.core.record_type import misplaced
@@ -201,10 +201,7 @@ def _check_meaning(collection: Collection, record: Record) -> None:
     if collection is MEMORIES:
         check_stored(record)
     if collection is ARCHIVE:
-        try:
-            check_stored(unpack(record))
-        except Corrupt as error:
-            raise Invalid("body", expected="this memory, packed", got="other bytes") from error
+        check_stored(unpack(record))
 
 
 class _Tally:

@@ -317,6 +317,9 @@ class TestMemoryTransfer:
             with pytest.raises(Corrupt) as raised:
                 call("bad")
             assert raised.value.context["id"] == "bad"
+        [found] = storage._driver.maintain("integrity").findings
+        assert "does not decode at body" in found
+        assert "bad" in found
         assert storage.memory.archive.discard("bad")
 
 
