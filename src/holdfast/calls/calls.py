@@ -58,8 +58,8 @@ WORKERS: Final = 8
 """Most threads of the pool, unless told otherwise."""
 HAS_LOCK: Final = getattr(sys, "_is_gil_enabled", lambda: True)()
 READY: Final = 2 if HAS_LOCK else WORKERS
-"""Threads that calls find ready. More only make the loop wait longer for the interpreter lock, but
-for calls that wait for something else."""
+"""Threads that calls find ready. More would make the loop wait longer for the interpreter lock, so
+they start only while calls wait for something else."""
 WORKERS_LIMIT: Final = 256
 GROUP_LIMIT: Final = 256
 """Most calls that share one group: a bound on how long the first of them waits for the last."""
