@@ -10,7 +10,8 @@ from time import thread_time
 
 import pytest
 
-from holdfast.calls import calls, looks
+from holdfast.calls import calls as running
+from holdfast.calls import looks
 from holdfast.calls.calls import HAS_LOCK, READY, Calls
 from holdfast.calls.looks import (
     LATE_SECONDS,
@@ -92,8 +93,8 @@ most: list[int] = []
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No judgement rests on how fast this machine is."""
-    monkeypatch.setattr(calls, "SLOW_SECONDS", PATIENCE)
-    monkeypatch.setattr(calls, "TURN_SECONDS", PATIENCE)
+    monkeypatch.setattr(running, "SLOW_SECONDS", PATIENCE)
+    monkeypatch.setattr(running, "TURN_SECONDS", PATIENCE)
     monkeypatch.setattr(looks, "STUCK_SECONDS", PATIENCE)
     monkeypatch.setattr(looks, "FORGET_SECONDS", PATIENCE)
     most.clear()
@@ -104,40 +105,40 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestTurns:
     def test_calls_that_compute_for_long_take_turns(self) -> None:
         async def through() -> None:
-            lanes = Calls(nullcontext)
+            calls = Calls(nullcontext)
             taken: list[int] = []
-            await lanes.run(long_call, taken)
+            await calls.run(long_call, taken)
             most.clear()
-            await asyncio.gather(*(lanes.run(long_call, taken) for _ in range(4 * READY)))
-            lanes.stop()
+            await asyncio.gather(*(calls.run(long_call, taken) for _ in range(4 * READY)))
+            calls.stop()
 
         asyncio.run(through())
         assert most == [1] * 4 * READY
 
     def test_they_hold_up_no_others(self) -> None:
         async def through() -> None:
-            lanes = Calls(nullcontext)
+            calls = Calls(nullcontext)
             taken: list[int] = []
-            await lanes.run(long_call, taken)
+            await calls.run(long_call, taken)
             release = threading.Event()
-            held = [lanes.run(long_call, taken, release) for _ in range(4 * READY)]
-            assert await lanes.run(int) == 0
+            held = [calls.run(long_call, taken, release) for _ in range(4 * READY)]
+            assert await calls.run(int) == 0
             assert not any(call.done() for call in held)
             release.set()
             await asyncio.gather(*held)
-            lanes.stop()
+            calls.stop()
 
         asyncio.run(through())
 
     def test_the_bound_of_workers_holds(self) -> None:
         async def through() -> None:
-            lanes = Calls(nullcontext, READY)
+            calls = Calls(nullcontext, READY)
             taken: list[int] = []
-            await lanes.run(long_call, taken)
-            await asyncio.gather(*(lanes.run(long_call, taken) for _ in range(4 * READY)))
-            assert len(lanes._lane.threads()) <= READY
-            assert lanes._turns is lanes._lane
-            lanes.stop()
+            await calls.run(long_call, taken)
+            await asyncio.gather(*(calls.run(long_call, taken) for _ in range(4 * READY)))
+            assert len(calls._lane.threads()) <= READY
+            assert calls._turns is calls._lane
+            calls.stop()
 
         asyncio.run(through())
         assert max(most) <= READY

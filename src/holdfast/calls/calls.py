@@ -29,7 +29,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
-from itertools import chain
 from queue import SimpleQueue
 from threading import Lock, Thread, current_thread
 from typing import Any, Final, ParamSpec, TypeVar
@@ -137,8 +136,7 @@ class Calls:
                 run_in_own_thread(job)
             else:
                 if not self._writer:
-                    wakes, group = self._wakes, self._group
-                    given = (self._writes, wakes, group)
+                    given = (self._writes, self._wakes, self._group)
                     self._writer.append(started(_write_jobs, *given, name="holdfast-writer"))
                 self._writes.append(job)
                 box = job[1]
@@ -183,7 +181,8 @@ class Calls:
             self._stopped = True
             if self._finalizer.detach():
                 _dismiss(self._lanes, self._wakes, self._writer)
-        for thread in (*chain(*(lane.threads() for lane in self._lanes)), *self._writer):
+        running = [thread for lane in self._lanes for thread in lane.threads()]
+        for thread in (*running, *self._writer):
             if thread is not current_thread():
                 thread.join(timeout)
 

@@ -166,9 +166,10 @@ def _run_jobs_for_a_while(jobs: _Jobs, computing: Computing) -> None:
     began, ends_at = 0.0, monotonic() + SERVICE_SECONDS
     with suppress(Empty):
         while (seconds := ends_at - monotonic()) > 0 and (job := jobs.get(timeout=seconds)):
-            job[1].post(answers_of(job))
+            answers = answers_of(job)
             began = computing.measured(job[3], began)
-            del job
+            job[1].post(answers)
+            del job, answers
 
 
 def run_in_own_thread(job: Job) -> None:

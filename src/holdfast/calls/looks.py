@@ -78,12 +78,16 @@ class Computing:
 
     def is_long(self, call: Callable[..., Any]) -> bool:
         """Whether this call is to take turns."""
-        last = self._last.get(getattr(call, "__qualname__", ""))
+        last = self._last.get(_name_of(call))
         return last is not None and monotonic() - last < FORGET_SECONDS
 
     def measured(self, call: Callable[..., Any], began: float) -> float:
         """Note how much this thread computed for a call since ``began``; the thread's time now."""
         now = thread_time()
         if now - began >= LONG_SECONDS:
-            self._last[getattr(call, "__qualname__", "")] = monotonic()
+            self._last[_name_of(call)] = monotonic()
         return now
+
+
+def _name_of(call: Callable[..., Any]) -> str:
+    return getattr(call, "__qualname__", "")

@@ -24,7 +24,7 @@ from holdfast.backends.sqlite.header import (
 )
 from holdfast.core.clock import monotonic
 from holdfast.core.errors import Busy, Closed, Invalid, Unavailable
-from holdfast.core.files import OWNER_ALONE
+from holdfast.core.files import owned
 from holdfast.core.values import check_bool
 
 Durability = Literal["full", "normal"]
@@ -281,7 +281,7 @@ def create(path: str) -> None:
     SQLite gives the logs and journals beside a file the mode of that file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    os.close(os.open(path, flags, OWNER_ALONE))
+    os.close(owned(path, flags))
 
 
 def _enter_wal(connection: apsw.Connection, busy_seconds: float) -> None:

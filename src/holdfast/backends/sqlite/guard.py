@@ -200,8 +200,7 @@ class Locks:
 
     def _shows_lock(self, descriptor: int) -> bool:
         try:
-            status = os.fstat(descriptor)
-            if (status.st_dev, status.st_ino) != self._mark:
+            if _mark_of(os.fstat(descriptor)) != self._mark:
                 return False
             with open(f"{_FACTS}/{descriptor}", "rb", buffering=0) as facts:
                 return b"\nlock:" in facts.read()
@@ -231,12 +230,9 @@ def _descriptors(mark: Mark | None) -> list[int]:
     except FileNotFoundError:
         return found
     for name in listed:
-        try:
-            status = os.fstat(int(name))
-        except (OSError, ValueError):
-            continue
-        if (status.st_dev, status.st_ino) == mark:
-            found.append(int(name))
+        with suppress(OSError, ValueError):
+            if _mark_of(os.fstat(int(name))) == mark:
+                found.append(int(name))
     return found
 
 
@@ -247,8 +243,11 @@ def _install_hook() -> None:
 
 
 def _identity(path: str) -> Mark:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino
+    return _mark_of(os.stat(path))
+
+
+def _mark_of(status: os.stat_result) -> Mark:
+    return status.st_dev, status.st_ino
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
